@@ -1,0 +1,173 @@
+"""Writes the parts of docs/ that repeat what the code says: commands, strategies, metrics, models, data sets.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `python docs/render.py` brings all of them up to date,
+`python docs/render.py --check` only tells which are not. tests/test_docs.py does the same check.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 110
+
+
+def visible_commands() -> Iterator[tuple[str, Any]]:
+    """Every command that help shows, by its full name, in the order of help."""
+    import typer.main
+
+    from acclimate.cli.main import app
+
+    def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+        if not getattr(command, "commands", None):
+            yield name, command
+            return
+        for part, below in command.commands.items():
+            if not below.hidden:
+                yield from walk(f"{name} {part}", below)
+
+    yield from walk("acclimate", typer.main.get_command(app))
+
+
+def visible_parameters(command: Any) -> list[Any]:
+    """Its arguments, then its options, as help shows them."""
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    return sorted(shown, key=lambda parameter: parameter.param_type_name != "argument")
+
+
+def commands() -> str:
+    """The help of every command as one text block each, the same whichever release of typer is installed."""
+    return "\n".join(f"## {name}\n\n```text\n{_help(name, command)}\n```\n" for name, command in visible_commands())
+
+
+def _help(name: str, command: Any) -> str:
+    parameters = visible_parameters(command)
+    arguments = [parameter.metavar for parameter in parameters if parameter.param_type_name == "argument"]
+    lines = [" ".join([name, *arguments, "[OPTIONS]"]), "", *textwrap.wrap(command.help or "", WIDTH), ""]
+    labels = {id(parameter): _label(parameter) for parameter in parameters}
+    left = min(34, max((len(label) for label in labels.values()), default=0))
+    for parameter in parameters:
+        text = textwrap.wrap(f"{parameter.help or ''}{_default(parameter)}", WIDTH - left - 4) or [""]
+        label = labels[id(parameter)]
+        if len(label) > left:
+            lines.append(f"  {label}")
+            label = ""
+        lines += [
+            f"  {first:<{left}}  {rest}".rstrip() for first, rest in zip([label] + [""] * len(text), text, strict=False)
+        ]
+    return "\n".join(lines).rstrip()
+
+
+def _label(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar)
+    names = ", ".join(parameter.opts)
+    return names if getattr(parameter, "is_flag", False) else f"{names} {parameter.metavar or 'TEXT'}"
+
+
+def _default(parameter: Any) -> str:
+    if parameter.param_type_name == "option" and parameter.required:
+        return " [required]"
+    plain = isinstance(parameter.default, (str, int, float)) and not isinstance(parameter.default, bool)
+    return f" [default: {parameter.default}]" if plain else ""
+
+
+def strategies() -> str:
+    """A table of names, then what each kind says of itself, with its settings."""
+    from acclimate.cli import methods
+    from acclimate.strategies import BASELINES, STRATEGIES
+
+    rows = ["| `--strategy` | is |", "|---|---|"]
+    rows += [
+        f"| `{name}` | {what if name == 'auto' else _coded(what)} |" for name, what in methods.strategies().items()
+    ]
+    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in {**BASELINES, **STRATEGIES}.values()}
+    for kind, settings in kinds.items():
+        rows += ["", f"### {kind.__name__}", "", "```text", inspect.cleandoc(kind.__doc__ or ""), "```", ""]
+        rows += [f"Settings: {', '.join(f'`{name}={value!r}`' for name, value in settings.items()) or 'none'}."]
+    return "\n".join(rows)
+
+
+def _coded(what: str) -> str:
+    code, _, rest = what.partition(")")
+    return f"`{code})`{rest}"
+
+
+def metrics() -> str:
+    """A table of the metrics of each task."""
+    from acclimate.cli import methods
+
+    rows = ["| task | more is better | less is better |", "|---|---|---|"]
+    for task, known in methods.metrics().items():
+        sides = [", ".join(f"`{name}`" for name, up in known.items() if up is side) for side in (True, False)]
+        rows.append(f"| {task} | {sides[0]} | {sides[1]} |")
+    return "\n".join(rows)
+
+
+def models() -> str:
+    """The catalogue of pretrained models."""
+    from acclimate.catalogue.models import MODELS
+
+    rows = ["| name | for | parameters | download | licence | package | notes |", "|---|---|---|---|---|---|---|"]
+    for name, entry in MODELS.items():
+        size = f"{entry.parameters:g} M | {entry.size_mb:g} MB"
+        rows.append(f"| `{name}` | {entry.modality} | {size} | {entry.licence} | {_package(entry)} | {entry.notes} |")
+    return "\n".join(rows)
+
+
+def datasets() -> str:
+    """The catalogue of data sets."""
+    from acclimate.catalogue.datasets import DATASETS
+
+    rows = ["| name | task | download | licence | package | notes |", "|---|---|---|---|---|---|"]
+    for name, entry in DATASETS.items():
+        size = f"{entry.size_mb:g} MB" if entry.size_mb else "none"
+        rows.append(f"| `{name}` | {entry.task} | {size} | {entry.licence} | {_package(entry)} | {entry.notes} |")
+    return "\n".join(rows)
+
+
+def _package(entry: Any) -> str:
+    files = entry.files
+    return ", ".join(dict.fromkeys(f"{file.package} {file.version}" for file in files)) or str(entry.package)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "strategies": strategies,
+    "metrics": metrics,
+    "models": models,
+    "datasets": datasets,
+}
+
+
+def rendered(text: str) -> str:
+    """A page with every generated part as it should be now."""
+    return PART.sub(lambda found: found[1] + "\n" + PARTS[found[2]]().strip() + "\n\n" + found[3], text)
+
+
+def stale() -> dict[Path, str]:
+    """Pages that are not up to date -> what they should hold."""
+    pages = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
+    return {page: new for page, text in pages.items() if (new := rendered(text)) != text}
+
+
+def main() -> None:
+    """Bring the pages up to date, or with --check say which are not and fail."""
+    pages = stale()
+    for page, text in pages.items():
+        if "--check" not in sys.argv:
+            page.write_text(text, encoding="utf-8")
+        print(f"docs/{page.relative_to(DOCS)} {'is not up to date: make docs' if '--check' in sys.argv else 'updated'}")
+    if pages and "--check" in sys.argv:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

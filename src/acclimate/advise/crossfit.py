@@ -1,0 +1,99 @@
+"""Out-of-fold predictions: every row judged by a model that never saw it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from acclimate.data.rows import Data, IntArray
+from acclimate.metrics.calibration import fit_temperature
+from acclimate.run import Run
+from acclimate.strategies import Problem, Splits, Strategy
+from acclimate.tasks.base import Floats
+from acclimate.tasks.decoder import Decoder
+
+Pairs = Sequence[tuple[IntArray, IntArray]]  # (rows to fit on, rows to judge)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate's out-of-fold logits (n, k); NaN rows were never judged (the first window of a time split)."""
+
+    name: str
+    strategy: Strategy
+    logits: Floats
+    seconds: float
+    folds: int
+    note: str = ""
+
+    @property
+    def judged(self) -> IntArray:
+        """Positions of the rows that have a prediction."""
+        return np.flatnonzero(np.isfinite(self.logits).all(1))
+
+
+def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run) -> Trial:
+    """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits."""
+    start = time.monotonic()
+    total = np.zeros((len(data), problem.task.width(problem.decoder)))
+    count = np.zeros(len(data))
+    note = ""
+    with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
+        for fit_at, judge_at in pairs:
+            fitted = strategy.fit(problem, Splits(data.take(fit_at)), run)
+            total[judge_at] += fitted.logits(data.take(judge_at).inputs, run, problem.store)
+            count[judge_at] += 1
+            note = fitted.notes[0] if fitted.notes else ""
+            advance(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logits = np.where(count[:, None] > 0, total / count[:, None], np.nan)
+    return Trial(name, strategy, logits, time.monotonic() - start, len(pairs), note)
+
+
+def temperature(problem: Problem, logits: Floats, truth: Floats, weights: Floats | None) -> float:
+    """The temperature that the out-of-fold logits ask for; 1 for regression."""
+    if problem.task.name == "regress":
+        return 1.0
+    return float(fit_temperature(logits, truth, weights))
+
+
+def honest_outputs(
+    problem: Problem,
+    trial: Trial,
+    data: Data,
+    pairs: Pairs,
+    tune: Callable[[Decoder, Floats, Floats], Decoder],
+) -> tuple[Floats, Floats, IntArray]:
+    """Outputs, decisions and positions of the judged rows, where each row's temperature and thresholds come from others.
+
+    Used where these rows give the number: a temperature fitted on them would flatter it.
+    """
+    truth = problem.targets(data)
+    outputs: Floats | None = None
+    decisions: Floats | None = None
+    seen = np.zeros(len(data), bool)
+    judged = set(trial.judged.tolist())
+    for _, judge_at in pairs:
+        here = np.array([i for i in judge_at if i in judged and not seen[i]], dtype=np.int64)
+        others = np.array(sorted(judged - set(map(int, judge_at))), dtype=np.int64)
+        if not len(here):
+            continue
+        seen[here] = True
+        weights = None if data.weights is None else data.weights[others]
+        decoder = problem.decoder
+        if len(others):
+            heat = temperature(problem, trial.logits[others], truth[others], weights)
+            decoder = replace(decoder, temperature=heat)
+            decoder = tune(decoder, problem.task.outputs(trial.logits[others], decoder), truth[others])
+        part = problem.task.outputs(trial.logits[here], decoder)
+        choice = problem.task.decide(part, decoder)
+        if outputs is None or decisions is None:
+            outputs = np.full((len(data), *part.shape[1:]), np.nan)
+            decisions = np.zeros((len(data), *choice.shape[1:]), choice.dtype)
+        outputs[here], decisions[here] = part, choice
+    assert outputs is not None and decisions is not None
+    at = np.flatnonzero(seen)
+    return outputs[at], decisions[at], at

@@ -1,0 +1,141 @@
+"""`auto`: the candidates are judged on the same folds, and the dearer one must show that it is better."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from acclimate.advise.crossfit import Pairs, Trial, crossfit
+from acclimate.data.rows import Data
+from acclimate.errors import UserError
+from acclimate.evaluate import difference, greater_is_better, value
+from acclimate.run import Run
+from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies.tune import Tune
+from acclimate.tasks.base import Floats
+
+FROZEN = ("centroid", "knn", "linear_probe", "hybrid")
+MOVING = "lp_ft"
+
+
+@dataclass(frozen=True)
+class Race:
+    """Every trial, which one was chosen, and why, in words."""
+
+    trials: tuple[Trial, ...]
+    chosen: str
+    decisions: tuple[str, ...]
+
+    def trial(self, name: str) -> Trial:
+        """The trial of this name."""
+        return next(t for t in self.trials if t.name == name)
+
+
+def seconds_a_fit(tune: Tune, problem: Problem, data: Data, run: Run) -> float:
+    """Predicted seconds of one fit on all rows, from a few real steps on rows of typical length."""
+    rng = np.random.default_rng(0)
+    few = data.take(np.sort(rng.permutation(len(data))[: 4 * tune.batch_size]))
+    trial = replace(tune, num_train_epochs=1, start="zero")
+    quiet = replace(run, progress=type(run.progress)(quiet=True))
+    trial.fit(problem, Splits(few), quiet)  # the first steps pay for allocation and kernels
+    start = time.monotonic()
+    trial.fit(problem, Splits(few), quiet)
+    return (time.monotonic() - start) / len(few) * len(data) * tune.epochs(len(data))
+
+
+def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> Any:
+    """The paired difference a − b on rows that both judged, with its interval."""
+    at = np.intersect1d(a.judged, b.judged)
+    truth = problem.task.truth(data.take(at).labels or (), problem.decoder)
+
+    def view(trial: Trial) -> tuple[Floats, Floats]:
+        outputs = problem.task.outputs(trial.logits[at], problem.decoder)
+        return outputs, problem.task.decide(outputs, problem.decoder)
+
+    weights = None if data.weights is None else data.weights[at]
+    clusters = None if data.groups is None else np.unique(np.array(data.groups)[at], return_inverse=True)[1]
+    return difference(problem.task.name, metric, truth, view(a), view(b), weights=weights, clusters=clusters, seed=0)
+
+
+def race(problem: Problem, data: Data, pairs: Pairs, metric: str, run: Run, overrides: Mapping[str, Any] | None = None) -> Race:
+    """Judge baselines, frozen candidates, and within the time left `lp_ft`; choose.
+
+    Rule: the frozen candidate with the best out-of-fold value, unless tuning the backbone is better by an interval that
+    does not cover 0: the dearer choice, which also holds less well under shift, has to show its worth.
+    """
+    decisions: list[str] = []
+    trials: list[Trial] = []
+    for name, strategy in {**BASELINES, **{n: STRATEGIES[n] for n in FROZEN}}.items():
+        if strategy.needs_backbone and problem.backbone is None:
+            continue
+        if name == "centroid" and problem.task.name == "regress":
+            continue
+        try:
+            trials.append(crossfit(name, strategy, problem, data, pairs, run))
+        except UserError as error:
+            decisions.append(f"{name} was not run: {error}")
+    best = _best(problem, data, metric, [t for t in trials if t.name in FROZEN])
+    decisions.append(f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone.")
+    second = [t for t in trials if t.name in FROZEN and t.name != best.name]
+    for other in second:
+        gap = compare(problem, data, metric, best, other)
+        if gap.verdict == "not decidable":
+            decisions.append(f"{best.name} against {other.name}: {gap_text(gap)}; these rows cannot tell them apart.")
+    tuned, why = _moving(problem, data, pairs, run, overrides or {})
+    decisions.extend(why)
+    chosen = best.name
+    if tuned is not None:
+        trials.append(tuned)
+        gap = compare(problem, data, metric, tuned, best)
+        if gap.verdict == "better":
+            chosen = tuned.name
+            decisions.append(f"{tuned.name} was chosen: better than {best.name} by {gap_text(gap)}.")
+        else:
+            decisions.append(f"{tuned.name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain.")
+    return Race(tuple(trials), chosen, tuple(decisions))
+
+
+def gap_text(gap: Any) -> str:
+    """A difference with its interval and verdict."""
+    if gap.low is None or gap.high is None:
+        return f"{gap.value:+.3f} (n = {gap.n}: {gap.verdict})"
+    return f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] ({gap.verdict}, n = {gap.n})"
+
+
+def _best(problem: Problem, data: Data, metric: str, trials: list[Trial]) -> Trial:
+    if not trials:
+        raise UserError("none of the strategies could be run on this data; see the reasons above or name one by --strategy")
+    sign = 1 if greater_is_better(problem.task.name, metric) else -1
+    return max(trials, key=lambda trial: sign * value_of(problem, data, metric, trial))
+
+
+def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
+    """The metric on the rows that this trial judged."""
+    at = trial.judged
+    part = data.take(at)
+    outputs = problem.task.outputs(trial.logits[at], problem.decoder)
+    decisions = problem.task.decide(outputs, problem.decoder)
+    truth = problem.task.truth(part.labels or (), problem.decoder)
+    return value(problem.task.name, metric, truth, outputs, decisions, part.weights)
+
+
+def _moving(
+    problem: Problem, data: Data, pairs: Pairs, run: Run, overrides: Mapping[str, Any]
+) -> tuple[Trial | None, list[str]]:
+    """`lp_ft` on as many of the folds as the time allows, leaving room for the last fit."""
+    if problem.backbone is None:
+        return None, []
+    tune: Any = replace(STRATEGIES[MOVING], **overrides)  # type: ignore[type-var]
+    one = seconds_a_fit(tune, problem, data, run)
+    share = float(np.mean([len(a) for a, _ in pairs])) / len(data)
+    affordable = int((0.8 * run.left() - one) / max(1e-6, one * share)) if np.isfinite(run.left()) else len(pairs)
+    folds = min(len(pairs), affordable, 5)
+    if folds < 1:
+        return None, [f"{MOVING} was not run: one fit takes about {one:.0f} s here, and {max(0.0, run.left()):.0f} s of the time "
+                      "limit are left; raise --time-limit to have it judged."]
+    said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]
+    return crossfit(MOVING, tune, problem, data, pairs[:folds], run), said

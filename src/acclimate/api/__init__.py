@@ -1,0 +1,277 @@
+"""The verbs: `fit`, `load`, `compare`, `inspect`, and the `Model` that they give."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acclimate.api import runs
+from acclimate.api.finish import Choice
+from acclimate.api.fitting import Request, cache_folder
+from acclimate.api.fitting import fit as _fit
+from acclimate.api.model import Model, load
+from acclimate.api.prepare import Gate, measure_with
+from acclimate.data.columns import task_name
+from acclimate.data.rows import Columns
+from acclimate.errors import UserError, unknown
+from acclimate.progress import Progress
+from acclimate.run import Run, pick_device
+from acclimate.settings import parse_duration
+
+__all__ = ["Comparison", "Inspection", "Model", "compare", "fit", "inspect", "load"]
+
+# What users of other libraries call our arguments; named in the error, so that nobody has to look them up.
+ALIASES = {
+    "lr": "learning_rate", "epochs": "num_train_epochs", "max_epochs": "num_train_epochs",
+    "per_device_train_batch_size": "batch_size", "max_seq_length": "max_length", "cutoff_len": "max_length",
+    "random_state": "seed", "target": "label", "label_column": "label", "target_column": "label", "text_col": "text_column",
+    "base_model": "model", "backbone": "model", "model_name_or_path": "model", "checkpoint_name": "model",
+    "problem_type": "task", "task_type": "task", "eval_metric": "metric", "scoring": "metric",
+    "metric_for_best_model": "metric", "max_time": "time_limit", "time_limit_s": "time_limit", "path": "output_dir",
+    "save_path": "output_dir", "project_name": "output_dir", "tuning_data": "valid_data", "eval_dataset": "valid_data",
+    "validation_data": "valid_data", "train_file": "train_data", "train_dataset": "train_data", "finetuning_type": "strategy",
+    "label_delim": "label_delimiter", "hyperparameters": "settings",
+}  # fmt: skip
+
+
+def fit(
+    train_data: Any = None,
+    *,
+    label: str | None = None,
+    model: str = "minilm",
+    strategy: str = "auto",
+    task: str | None = None,
+    valid_data: Any = None,
+    test_data: Any = None,
+    text_column: str | Sequence[str] | None = None,
+    group_column: str | None = None,
+    time_column: str | None = None,
+    id_column: str | None = None,
+    subgroup_column: str | Sequence[str] | None = None,
+    weight_column: str | None = None,
+    drop: Sequence[str] = (),
+    metric: str | None = None,
+    time_limit: str | float | None = None,
+    output_dir: str | Path | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+    on_bad: str = "skip",
+    truncation: str = "head",
+    max_length: int | None = None,
+    pooling: str | None = None,
+    class_weight: object = None,
+    class_order: Sequence[Any] | None = None,
+    label_delimiter: str | None = None,
+    learning_rate: float | None = None,
+    num_train_epochs: float | None = None,
+    batch_size: int | None = None,
+    positive: Any = None,
+    threshold: float | None = None,
+    cost: Mapping[str, Mapping[str, float]] | None = None,
+    specificity: float | None = None,
+    alert_budget: float | None = None,
+    prevalence: float | None = None,
+    private: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    num_workers: int = 0,
+    **others: Any,
+) -> Model:
+    """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
+
+    The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
+    out-of-fold predictions. Everything is also written to `output_dir`, a new dated folder under runs/ by default.
+    """
+    if others:
+        _refuse(others)
+    if train_data is None:
+        raise UserError("no training data was given; give a path, a frame, or a list of dicts as the first argument")
+    own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
+    limit = None if time_limit is None else parse_duration(time_limit)
+    # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
+    budget = limit if limit is not None or strategy != "auto" else 600.0
+    stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
+    asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data), "model": model,
+             "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
+             "max_length": max_length, "pooling": pooling, "class_weight": class_weight, "private": private, **own,
+             "settings": dict(settings or {})}  # fmt: skip
+    return _fit(
+        Request(
+            train=train_data,
+            model=model,
+            strategy=strategy,
+            columns=_columns(label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop),
+            gate=Gate(on_bad, label_delimiter, private),
+            choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
+            folder=runs.new_folder(output_dir, stem, overwrite),
+            run=Run(
+                seed=seed,
+                device=pick_device(),
+                deadline=None if budget is None else time.monotonic() + budget,
+                cache=cache_folder(private),
+                num_workers=num_workers,
+                private=private,
+                progress=Progress(quiet),
+            ),
+            task=None if task is None else task_name(task),
+            valid=valid_data,
+            test=test_data,
+            metric=metric,
+            class_weight=class_weight,
+            class_order=None if class_order is None else tuple(class_order),
+            settings={**{k: v for k, v in own.items() if v is not None}, **(settings or {})},
+            reading={"pooling": pooling, "max_length": max_length, "truncation": truncation},
+            asked=asked,
+        )
+    )
+
+
+def _refuse(others: Mapping[str, Any]) -> None:
+    import inspect as python_inspect
+
+    known = [p for p in python_inspect.signature(fit).parameters if p != "others"]
+    for name in others:
+        if name in ALIASES:
+            raise UserError(f"fit has no argument {name!r}: it is called {ALIASES[name]!r} here")
+        raise unknown("argument of fit", name, known)
+
+
+def _name(source: Any) -> str | None:
+    return None if source is None else str(source) if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
+
+
+def _many(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+def _columns(
+    label: str | None,
+    text: str | Sequence[str] | None,
+    group: str | None,
+    when: str | None,
+    row_id: str | None,
+    subgroup: str | Sequence[str] | None,
+    weight: str | None,
+    drop: Sequence[str],
+) -> Columns:
+    return Columns(label, _many(text), group, when, row_id, _many(subgroup), weight, _many(drop))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired differences of several models on the same rows, each against the first."""
+
+    metric: str
+    rows: tuple[dict[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"metric": self.metric, "rows": [dict(r) for r in self.rows]}
+
+    def __str__(self) -> str:
+        lines = [f"{self.metric} on {self.rows[0]['n']:,} rows, differences against {self.rows[0]['name']}:"]
+        for row in self.rows:
+            interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+            line = f"  {row['name']}: {row['value']:.3f}{interval}"
+            gap = row["difference"]
+            if gap is not None:
+                bounds = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+                line += f"   {gap['value']:+.3f}{bounds}: {gap['verdict']}"
+            lines.append(line)
+        return "\n".join(lines)
+
+
+def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None) -> Comparison:
+    """Judge several runs on the same labelled rows; differences are paired, "not decidable" where they cover 0."""
+    from acclimate.api import finish
+
+    models = [(str(p), load(p)) for p in runs_]
+    if len(models) < 2:
+        raise UserError("compare needs two runs or more")
+    first = models[0][1]
+    tasks = {m.predictor.task.name for _, m in models}
+    if len(tasks) > 1:
+        raise UserError(f"these runs answer different kinds of question ({', '.join(sorted(tasks))}) and cannot be compared")
+    _same_classes(models)
+    rows, _ = first.labelled(data)
+    base = None
+    out = []
+    for name, model in models:
+        judged = finish.judged_on(model.predictor, rows, Run(device=pick_device()))
+        chosen = metric or (first.scores.metric if first.scores is not None else None)
+        scores = finish.scores_of(judged, model.predictor.task, model.predictor.decoder, chosen, 0)
+        metric = scores.metric
+        gap = None if base is None else finish.gap_between(judged, base, model.predictor.task, metric, 0).to_json()
+        base = base or judged
+        out.append({"name": name, "value": scores.value, "low": scores.low, "high": scores.high, "n": scores.n,
+                    "difference": gap})
+    assert metric is not None
+    return Comparison(metric, tuple(out))
+
+
+def _same_classes(models: Sequence[tuple[str, Model]]) -> None:
+    first_name, first = models[0]
+    for name, model in models[1:]:
+        if model.classes_ != first.classes_:
+            raise UserError(f"{first_name} knows the classes {list(first.classes_)} and {name} {list(model.classes_)}; "
+                            "only models of the same classes can be compared")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the gate found in one file."""
+
+    audit: Any
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**self.audit.to_json(), "inferred": list(self.reasons)}
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        from acclimate.data.audit import render
+
+        console = Console(width=100)
+        with console.capture() as captured:
+            for reason in self.reasons:
+                console.print(reason, markup=False, highlight=False)
+            console.print(render(self.audit))
+        return captured.get().rstrip()
+
+
+def inspect(
+    data: Any,
+    *,
+    label: str | None = None,
+    model: str | None = None,
+    task: str | None = None,
+    text_column: str | Sequence[str] | None = None,
+    group_column: str | None = None,
+    time_column: str | None = None,
+    id_column: str | None = None,
+    subgroup_column: str | Sequence[str] | None = None,
+    weight_column: str | None = None,
+    drop: Sequence[str] = (),
+    label_delimiter: str | None = None,
+    max_length: int | None = None,
+    on_bad: str = "skip",
+    private: bool = False,
+) -> Inspection:
+    """Run the gate alone: how the file was read, which rows can be used, what looks wrong. Nothing is learned."""
+    from acclimate.backbones import load as load_backbone
+    from acclimate.data.audit import audit
+    from acclimate.data.columns import guess
+    from acclimate.data.read import read
+
+    columns = _columns(label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop)
+    table = read(data)
+    found = guess(table, columns, None if task is None else task_name(task), label_delimiter)
+    measure = None if model is None else measure_with(load_backbone(model, max_length=max_length))
+    _, report = audit(table, found.columns, found.task, on_bad=on_bad, label_delimiter=label_delimiter, measure=measure,
+                      private=private)
+    return Inspection(report, tuple(found.reasons))

@@ -1,0 +1,147 @@
+"""The facts of a report: the verdict in words, the map of features, the mistakes worth reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from acclimate.api.finish import Judged, unseen
+from acclimate.evaluate import Difference, Scores, greater_is_better
+from acclimate.metrics.estimate import Estimate
+from acclimate.model import Predictor, holds
+from acclimate.tasks.base import Floats
+
+MOST_POINTS = 800  # in the map of features
+MOST_MISTAKES = 20
+BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF + linear"}
+
+
+def baseline_name(name: str, task: str) -> str:
+    """What a baseline is called in the report."""
+    return "mean of the training rows" if name == "majority" and task == "regress" else BASELINE_NAMES.get(name, name)
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """0.812 [0.771, 0.846], or why there is no interval."""
+    if estimate.value is None:
+        return f"undefined ({estimate.note})"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f} ({estimate.note or 'no interval'})"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def verdict(
+    scores: Scores, strategy: str, model_name: str, baselines: Sequence[dict[str, Any]], task: str
+) -> str:
+    """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first."""
+    main = scores.estimates[scores.metric]
+    metric = scores.metric.replace("_", " ")
+    by_name = {b["key"]: b for b in baselines}
+    number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
+    using = strategy if strategy in ("tfidf", "majority") else f"{strategy} on {model_name}"
+    rival = by_name.get("tfidf") or by_name.get("majority")
+    if rival is None or rival.get("difference") is None:
+        return f"{using}: {number}."
+    beaten = [b for b in baselines if b["difference"] and b["difference"]["verdict"] == "worse"]
+    if beaten:
+        best = (max if greater_is_better(task, scores.metric) else min)(beaten, key=lambda b: b["value"])
+        return (
+            f"No gain from transfer: {best['name']} without any pretrained model does better ({metric} {best['value']:.3f}) than "
+            f"{using} ({number})."
+        )
+    other = f"{rival['name']} ({rival['value']:.3f})"
+    if rival["difference"]["verdict"] == "better":
+        return f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
+    return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no pretrained model."
+
+
+def baseline_rows(
+    entries: Sequence[tuple[str, Scores, Difference | None]], metric: str, task: str
+) -> list[dict[str, Any]]:
+    """Baselines with their estimate and the paired difference of the model to them."""
+    rows = []
+    for key, scores, gap in entries:
+        estimate = scores.estimates[metric]
+        rows.append({"key": key, "name": baseline_name(key, task), **_numbers(estimate),
+                     "difference": None if gap is None else gap.to_json()})
+    return rows
+
+
+def _numbers(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+
+
+def projection(features: Floats, labels: Sequence[Any], seed: int) -> dict[str, Any] | None:
+    """The two directions of greatest variance of the features (PCA), at most 800 rows, coloured by class."""
+    if len(features) < 3:
+        return None
+    at = np.sort(np.random.default_rng(seed).permutation(len(features))[:MOST_POINTS])
+    centred = np.asarray(features[at], np.float64) - features[at].mean(0)
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    if len(scale) < 2:
+        return None
+    points = left[:, :2] * scale[:2]
+    points = points * np.where(points[np.abs(points).argmax(0), [0, 1]] < 0, -1, 1)  # a sign that does not depend on LAPACK
+    share = float((scale[:2] ** 2).sum() / (scale**2).sum())
+    return {"x": points[:, 0].round(4).tolist(), "y": points[:, 1].round(4).tolist(), "label": [str(labels[i]) for i in at],
+            "method": f"PCA, {share:.0%} of the variance"}
+
+
+def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
+    """The most confident mistakes, or the largest errors of a regression, as readable rows."""
+    task, decoder, data = predictor.task, predictor.decoder, judged.data
+    answers = task.answers(judged.decisions, decoder)
+    if task.name == "regress":
+        size = np.abs(judged.outputs - judged.truth)
+        order = np.argsort(-size)[:MOST_MISTAKES]
+        confidence: Any = np.full(len(size), np.nan)
+    else:
+        confidence = task.confidence(judged.outputs, judged.decisions)
+        wrong = (judged.decisions != judged.truth) if task.name != "multilabel" else (judged.decisions != judged.truth).any(1)
+        at = np.flatnonzero(wrong)
+        order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
+    rows = []
+    for i in order:
+        value = data.inputs[i]
+        rows.append({
+            "input": value if isinstance(value, str) else list(value),
+            "truth": _label(data.labels[i] if data.labels else None),
+            "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
+            "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),
+            "line": data.lines[i] if data.lines else None,
+        })  # fmt: skip
+    return rows
+
+
+def _label(value: Any) -> str:
+    return ", ".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)
+
+
+def next_steps(run_dir: str, judged: Judged, predictor: Predictor, scores: Scores, rows: Sequence[dict[str, Any]],
+               train_rows: int, finding_kinds: set[str]) -> list[dict[str, str]]:
+    """What to do now, most useful first."""
+    steps = [{"text": "Predict new rows.", "command": f"acclimate predict {run_dir} NEW.csv -o predictions.csv"}]
+    lost = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "worse"]
+    level = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "not decidable"]
+    if lost and lost[-1]["key"] == "tfidf":
+        steps.append({"text": "The words alone do better here: fit without a pretrained model, which is also smaller and faster.",
+                      "command": "acclimate fit TRAIN.csv --strategy tfidf"})
+    elif level:
+        steps.append({"text": f"Label more rows: {scores.n} test rows cannot tell this model from {level[-1]['name']}.",
+                      "command": ""})
+    if "truncated" in finding_kinds:
+        steps.append({"text": "Some texts were cut off: read them whole, in windows.",
+                      "command": "acclimate fit TRAIN.csv --truncation chunk"})
+    if "conflicting_label" in finding_kinds or "label_typo" in finding_kinds:
+        steps.append({"text": "Correct the labels that contradict each other or differ by spelling alone (see the data section).",
+                      "command": ""})
+    if unseen(judged.data, predictor.decoder):
+        steps.append({"text": "The test rows hold classes that training never saw: add labelled rows of them.", "command": ""})
+    if predictor.strategy in ("linear_probe", "hybrid", "knn", "centroid") and train_rows >= 100:
+        steps.append({"text": "See whether tuning the backbone pays with more time.",
+                      "command": "acclimate fit TRAIN.csv --strategy lp_ft"})
+    if holds(predictor):
+        steps.append({"text": f"Mind when sharing: the saved model holds {holds(predictor)}.", "command": ""})
+    return steps

@@ -1,0 +1,210 @@
+"""After the choice: temperature, thresholds and conformal scores from rows not fitted on; then the number, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from acclimate.advise.crossfit import Pairs, Trial, honest_outputs, temperature
+from acclimate.data.rows import Data
+from acclimate.errors import UserError, unknown
+from acclimate.evaluate import Difference, Scores, difference, score
+from acclimate.metrics import decisions as rules
+from acclimate.model import Predictor
+from acclimate.run import Run
+from acclimate.strategies import Problem
+from acclimate.tasks.base import Floats, Task
+from acclimate.tasks.decoder import Decoder
+
+MOST_CONFORMAL = 5000  # scores kept in a bundle; more would not narrow a set that anyone can see
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How probabilities become decisions, as the user asked for it."""
+
+    positive: Any = None
+    threshold: float | None = None
+    cost: Mapping[str, Mapping[str, float]] | None = None
+    specificity: float | None = None
+    alert_budget: float | None = None
+    prevalence: float | None = None
+
+    def check(self, decoder: Decoder) -> Choice:
+        """Resolved to the decoder's own classes, or one clear error."""
+        asked = [n for n in ("threshold", "cost", "specificity", "alert_budget") if getattr(self, n) is not None]
+        if len(asked) > 1:
+            raise UserError(f"{' and '.join(asked)} each set the decision; give one of them")
+        if decoder.task == "regress" and (asked or self.positive is not None):
+            raise UserError(f"{(asked or ['positive'])[0]} speaks of classes, and the task is regression")
+        binary = decoder.task == "classify" and len(decoder.classes) == 2
+        if not binary and any(getattr(self, n) is not None for n in ("threshold", "specificity", "alert_budget", "prevalence")):
+            raise UserError("a threshold (given or chosen) needs a task of two classes; "
+                            f"this one is {decoder.task} with {len(decoder.classes)}")
+        if self.positive is None:
+            return replace(self, positive=positive_class(decoder)) if binary else self
+        by_text = {str(c): c for c in decoder.classes}
+        if str(self.positive) not in by_text:
+            raise unknown("class for --positive", str(self.positive), by_text)
+        return replace(self, positive=by_text[str(self.positive)])
+
+
+def positive_class(decoder: Decoder) -> Any:
+    """The class that a threshold speaks of when none is named: one called yes, true, 1, positive ...; else the last."""
+    usual = {"1", "yes", "true", "positive", "pos", "spam", "fraud", "bad", "default", "ill", "disease", "toxic", "event"}
+    for c in decoder.classes:
+        if str(c).strip().lower() in usual:
+            return c
+    return decoder.classes[-1]
+
+
+def tuned(decoder: Decoder, outputs: Floats, truth: Floats, choice: Choice, weights: Floats | None = None) -> Decoder:
+    """The decoder with thresholds that these (not fitted on) rows ask for."""
+    if decoder.task == "multilabel":
+        return replace(decoder, thresholds=tuple(float(t) for t in rules.multilabel_thresholds(truth, outputs)))
+    if choice.cost is not None:
+        return replace(decoder, cost=cost_rows(choice.cost, decoder))
+    if decoder.task != "classify" or len(decoder.classes) != 2:
+        return decoder
+    decoder = replace(decoder, positive=choice.positive)
+    if choice.threshold is not None:
+        return replace(decoder, threshold=float(choice.threshold))
+    at = decoder.classes.index(choice.positive)
+    hit = (np.asarray(truth) == at).astype(int)
+    p = outputs[:, at]
+    if choice.specificity is not None:
+        found = rules.threshold_at_specificity(hit, p, choice.specificity, weights)
+    elif choice.alert_budget is not None:
+        found = rules.threshold_for_budget(p, choice.alert_budget, weights)
+    else:
+        return decoder
+    return replace(decoder, threshold=float(found))
+
+
+def cost_rows(cost: Mapping[str, Mapping[str, float]], decoder: Decoder) -> tuple[tuple[float, ...], ...]:
+    """cost[truth][predicted] in the order of the classes; what is not named costs 0 where right and 1 where wrong."""
+    names = decoder.column_names()
+    for name in [*cost, *(inner for row in cost.values() for inner in row)]:
+        if name not in names:
+            raise unknown("class in the cost table", name, names)
+    return tuple(tuple(float(cost.get(t, {}).get(p, 0.0 if t == p else 1.0)) for p in names) for t in names)
+
+
+def finished(
+    problem: Problem, fitted: Predictor, logits: Floats, data: Data, choice: Choice
+) -> tuple[Predictor, dict[str, Any]]:
+    """The predictor with temperature, thresholds and conformal scores from `logits` of `data`, rows it was not fitted on."""
+    truth = problem.targets(data)
+    heat = temperature(problem, logits, truth, data.weights)
+    decoder = replace(fitted.decoder, temperature=heat)
+    outputs = problem.task.outputs(logits, decoder)
+    decoder = tuned(decoder, outputs, truth, choice, data.weights)
+    decoder = replace(decoder, conformal=_conformal(problem.task, outputs, data, decoder))
+    facts: dict[str, Any] = {}
+    if decoder.threshold is not None:
+        facts = {"positive": decoder.positive, "threshold": decoder.threshold}
+    if decoder.thresholds:
+        facts = {"per_class": dict(zip(decoder.column_names(), decoder.thresholds, strict=True))}
+    if decoder.cost is not None:
+        facts = {"cost": [list(row) for row in decoder.cost], "classes": list(decoder.column_names())}
+    return fitted.with_decoder(decoder), facts
+
+
+def _conformal(task: Task, outputs: Floats, data: Data, decoder: Decoder) -> tuple[float, ...]:
+    """Sorted nonconformity scores: 1 − p(true class), or |y − prediction|."""
+    if task.name == "multilabel" or data.labels is None:
+        return ()
+    truth = task.truth(data.labels, decoder)
+    if task.name == "regress":
+        scores = np.abs(truth - outputs)
+    else:
+        codes = truth.astype(int)
+        scores = 1 - outputs[np.arange(len(outputs)), codes]
+    ordered = np.sort(scores)
+    if len(ordered) > MOST_CONFORMAL:
+        at = np.linspace(0, len(ordered) - 1, MOST_CONFORMAL).round().astype(int)
+        ordered = ordered[at]
+    return tuple(float(s) for s in ordered)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's answers on the rows that give the number."""
+
+    data: Data
+    truth: Floats
+    outputs: Floats
+    decisions: Floats
+
+
+def judged_on(predictor: Predictor, data: Data, run: Run, problem: Problem | None = None) -> Judged:
+    """Judge rows that the model has not seen."""
+    store = problem.store if problem is not None else None
+    outputs = predictor.outputs(data.inputs, run, store)
+    truth = predictor.task.truth(data.labels or (), predictor.decoder)
+    return Judged(data, truth, outputs, predictor.task.decide(outputs, predictor.decoder))
+
+
+def judged_out_of_fold(problem: Problem, trial: Trial, data: Data, pairs: Pairs, choice: Choice) -> Judged:
+    """Out-of-fold answers, each with a temperature and thresholds that other rows gave."""
+
+    def tune(decoder: Decoder, outputs: Floats, truth: Floats) -> Decoder:
+        return tuned(decoder, outputs, truth, choice)
+
+    outputs, decisions, at = honest_outputs(problem, trial, data, pairs, tune)
+    part = data.take(at)
+    return Judged(part, problem.task.truth(part.labels or (), problem.decoder), outputs, decisions)
+
+
+def clusters_of(data: Data) -> Any:
+    """Rows that are not independent of each other: one patient's, one document's, or copies of one row."""
+    if data.groups is not None:
+        return np.unique(np.array(data.groups), return_inverse=True)[1]
+    if data.clusters is not None and len(np.unique(data.clusters)) < len(data):
+        return data.clusters
+    return None
+
+
+def scores_of(judged: Judged, task: Task, decoder: Decoder, metric: str | None, seed: int) -> Scores:
+    """Every metric of the task with its interval."""
+    positive = decoder.classes.index(decoder.positive) if decoder.positive is not None else None
+    return score(
+        task.name,
+        judged.truth,
+        judged.outputs,
+        judged.decisions,
+        decoder.column_names(),
+        metric=metric,
+        weights=judged.data.weights,
+        clusters=clusters_of(judged.data),
+        subgroups=judged.data.subgroups,
+        positive=positive,
+        unseen=unseen(judged.data, decoder),
+        seed=seed,
+    )
+
+
+def unseen(data: Data, decoder: Decoder) -> Sequence[Any]:
+    """Classes in these rows that training never saw."""
+    if decoder.task == "regress" or data.labels is None:
+        return ()
+    known = set(decoder.classes)
+    rows = data.labels if decoder.task == "multilabel" else tuple((y,) for y in data.labels)
+    return sorted({c for row in rows for c in row} - known, key=str)  # type: ignore[union-attr]
+
+
+def gap_between(a: Judged, b: Judged, task: Task, metric: str, seed: int) -> Difference:
+    """The paired difference a − b on the same rows."""
+    return difference(
+        task.name,
+        metric,
+        a.truth,
+        (a.outputs, a.decisions),
+        (b.outputs, b.decisions),
+        weights=a.data.weights,
+        clusters=clusters_of(a.data),
+        seed=seed,
+    )

@@ -1,0 +1,279 @@
+"""The user's model: predicts in the user's own labels, evaluates, reports, saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.api import finish, runs
+from acclimate.data.audit import audit
+from acclimate.data.columns import texts_of
+from acclimate.data.read import read
+from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.split import hash_of
+from acclimate.errors import UserError
+from acclimate.evaluate import Difference, Scores
+from acclimate.metrics import decisions as rules
+from acclimate.model import Predictor
+from acclimate.model import load as load_predictor
+from acclimate.report.data import ReportData
+from acclimate.run import Run, pick_device
+
+
+class Model:
+    """What `fit` and `load` return. `scores` are those of the rows held out when it was fitted."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        columns: Columns,
+        *,
+        run_dir: Path | None = None,
+        scores: Scores | None = None,
+        report_data: ReportData | None = None,
+        baselines: dict[str, Predictor] | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.columns = columns
+        self.run_dir = run_dir
+        self.scores = scores
+        self.report_data = report_data
+        self.baselines = baselines or {}
+
+    @property
+    def classes_(self) -> tuple[Any, ...]:
+        """Class names in the user's own type, in the order of `predict_proba`'s columns."""
+        return self.predictor.decoder.classes
+
+    def __repr__(self) -> str:
+        base = self.predictor.backbone
+        what = f"{self.predictor.strategy}" + ("" if base is None else f" on {base.origin.name}")
+        if self.report_data is not None:
+            return f"{self.report_data.verdict}"
+        return f"acclimate model: {what}, task {self.predictor.task.name}"
+
+    # -- predicting ------------------------------------------------------------------------------------------------
+
+    def predict(self, inputs: Any) -> list[Any]:
+        """One answer an input, in order and in the user's own label type; None for what cannot be judged (blank, null)."""
+        texts, _ = self._texts(inputs)
+        return self._answers(texts)[0]
+
+    def predict_proba(self, inputs: Any) -> NDArray[np.float64]:
+        """Probabilities (n, classes), columns as in `classes_`; a row of NaN for what cannot be judged."""
+        if self.predictor.task.name == "regress":
+            raise UserError("predict_proba speaks of classes, and this model predicts numbers; use predict")
+        texts, _ = self._texts(inputs)
+        return self._answers(texts)[1]
+
+    def predict_table(
+        self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
+    ) -> tuple[Table, dict[str, list[Any]]]:
+        """The table as read, and the columns that prediction adds: one value a row, in order."""
+        table = source if isinstance(source, Table) else read(source)
+        texts = texts_of(table, self.columns)
+        answers, outputs, confidence = self._answers(texts)
+        if abstain_below is not None and self.predictor.task.name == "regress":
+            raise UserError("--abstain-below needs probabilities, and this model predicts numbers; use --conformal")
+        notes = ["" if t is not None else (p or "no text to judge") for t, p in zip(texts, table.problems, strict=True)]
+        columns: dict[str, list[Any]] = {"prediction": [_cell(a, self.predictor.decoder.delimiter) for a in answers]}
+        if self.predictor.task.name != "regress":
+            columns["confidence"] = [_number(c) for c in confidence]
+            for k, name in enumerate(self.predictor.decoder.column_names()):
+                columns[f"p_{name}"] = [_number(p) for p in outputs[:, k]]
+        if conformal is not None:
+            columns.update(self._sets(outputs, conformal))
+        if abstain_below is not None:
+            for i, c in enumerate(confidence):
+                if not math.isnan(c) and c < abstain_below:
+                    columns["prediction"][i] = None
+                    notes[i] = f"abstained: confidence below {abstain_below:g}"
+        if any(notes):
+            columns["note"] = list(notes)
+        return table, columns
+
+    def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
+        """Raw inputs from one text, a list, a frame or a file."""
+        if isinstance(inputs, str) and not Path(inputs).suffix.lower() in _FILES:
+            inputs = [inputs]
+        if isinstance(inputs, (str, Path)) or hasattr(inputs, "columns") or hasattr(inputs, "column_names"):
+            table = read(inputs)
+            return texts_of(table, self.columns), table
+        if hasattr(inputs, "tolist"):  # a numpy array or a pandas series of texts
+            inputs = inputs.tolist()
+        rows = list(inputs)
+        if rows and isinstance(rows[0], dict):
+            table = read(rows)
+            return texts_of(table, self.columns), table
+        return [_one_input(x, len(self.columns.text), i) for i, x in enumerate(rows)], None
+
+    def _answers(self, texts: Sequence[Input | None]) -> tuple[list[Any], Any, Any]:
+        """Answers, outputs and confidence, with None and NaN where there was nothing to judge."""
+        at = [i for i, t in enumerate(texts) if t is not None]
+        predictor = self.predictor
+        width = () if predictor.task.name == "regress" else (len(predictor.decoder.classes),)
+        outputs = np.full((len(texts), *width), np.nan)
+        confidence = np.full(len(texts), np.nan)
+        answers: list[Any] = [None] * len(texts)
+        if at:
+            got = predictor.outputs([texts[i] for i in at], Run(device=pick_device()))
+            chosen = predictor.task.decide(got, predictor.decoder)
+            outputs[at] = got
+            confidence[at] = predictor.task.confidence(got, chosen)
+            for i, answer in zip(at, predictor.task.answers(chosen, predictor.decoder), strict=True):
+                answers[i] = answer
+        return answers, outputs, confidence
+
+    def _sets(self, outputs: Any, level: float) -> dict[str, list[Any]]:
+        """Prediction sets, or intervals of a regression, that hold the truth with probability `level`."""
+        decoder = self.predictor.decoder
+        if not decoder.conformal:
+            raise UserError("this model kept no out-of-fold scores, so it cannot give sets (multi-label models do not)")
+        bound = rules.conformal_quantile(np.array(decoder.conformal), level)
+        if self.predictor.task.name == "regress":
+            return {"low": [_number(v - bound) for v in outputs], "high": [_number(v + bound) for v in outputs]}
+        names = decoder.column_names()
+        sets = [None if np.isnan(row).any() else "|".join(names[k] for k in np.flatnonzero(1 - row <= bound)) for row in outputs]
+        return {"prediction_set": list(sets)}
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, data: Any, *, metric: str | None = None) -> Scores:
+        """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
+        return self.evaluation(data, metric=metric)[0]
+
+    def evaluation(self, data: Any, *, metric: str | None = None) -> tuple[Scores, dict[str, Any]]:
+        """Scores, and beside them the baselines, the paired differences to them, and how often the file was used."""
+        rows, report = self.labelled(data)
+        scores = self._scores(self.predictor, rows, metric)
+        mine = finish.judged_on(self.predictor, rows, self._run())
+        beside: dict[str, Any] = {}
+        for name, baseline in self.baselines.items():
+            theirs = finish.judged_on(baseline, rows, self._run())
+            gap = finish.gap_between(mine, theirs, self.predictor.task, scores.metric, 0)
+            estimate = finish.scores_of(theirs, baseline.task, baseline.decoder, scores.metric, 0).estimates[scores.metric]
+            beside[name] = {**estimate.to_json(), "difference": gap.to_json()}
+        extra: dict[str, Any] = {"baseline": beside, "audit": report.to_json()}
+        if self.run_dir is not None and isinstance(data, (str, Path)):
+            extra["uses"] = runs.count_use(self.run_dir, hash_of(data), str(data))
+        return scores, extra
+
+    def labelled(self, source: Any) -> tuple[Data, Any]:
+        """Labelled rows through the gate."""
+        decoder = self.predictor.decoder
+        table = read(source)
+        if self.columns.label not in table.columns:
+            raise UserError(
+                f"{table.source} has no column {self.columns.label!r}, which holds the labels this model learned from; "
+                f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
+            )
+        columns = _present(self.columns, table)
+        classes = decoder.classes if decoder.task != "regress" else None
+        rows, report = audit(table, columns, decoder.task, label_delimiter=decoder.delimiter, classes=classes)
+        if not len(rows):
+            raise UserError(f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)")
+        return rows, dataclasses.replace(report, role="test")
+
+    def _scores(self, predictor: Predictor, rows: Data, metric: str | None) -> Scores:
+        chosen = metric or (self.scores.metric if self.scores is not None else None)
+        judged = finish.judged_on(predictor, rows, self._run())
+        return finish.scores_of(judged, predictor.task, predictor.decoder, chosen, 0)
+
+    def _run(self) -> Run:
+        return Run(device=pick_device())
+
+    def compare(self, other: Model, data: Any, *, metric: str | None = None) -> Difference:
+        """The paired difference self − other on the same labelled rows."""
+        rows, _ = self.labelled(data)
+        name = metric or (self.scores.metric if self.scores else None) or "accuracy"
+        mine, theirs = (finish.judged_on(m.predictor, rows, self._run()) for m in (self, other))
+        return finish.gap_between(mine, theirs, self.predictor.task, name, 0)
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report: HTML, or Markdown where the name ends in .md."""
+        if self.report_data is None:
+            raise UserError("this model was loaded without its run, so there is no report; load the RUN folder instead")
+        from acclimate.report.html import render_html
+        from acclimate.report.markdown import render_markdown
+
+        target = Path(path)
+        render = render_markdown if target.suffix.lower() == ".md" else render_html
+        runs.write_text(target, render(self.report_data))
+        return target
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""
+        folder = self.predictor.save(path)
+        runs.write_json(folder / "columns.json", dataclasses.asdict(self.columns))
+        return folder
+
+
+_FILES = {".csv", ".tsv", ".tab", ".txt", ".parquet", ".jsonl", ".json", ".ndjson"}
+
+
+def load(path: str | Path) -> Model:
+    """A model from a RUN folder or a saved bundle. Needs no network."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {str(path)!r}; give a RUN folder of `acclimate fit`, or one written by model.save")
+    in_run = (folder / "model").is_dir()
+    bundle = folder / "model" if in_run else folder
+    predictor = load_predictor(bundle)
+    values = runs.read_json(bundle / "columns.json")
+    columns = Columns(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    if not in_run:
+        return Model(predictor, columns)
+    baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
+    return Model(
+        predictor,
+        columns,
+        run_dir=folder,
+        scores=Scores.from_json(runs.read_json(folder / "metrics.json")),
+        report_data=ReportData.from_json(runs.read_json(folder / "report.json")),
+        baselines=baselines,
+    )
+
+
+def _present(columns: Columns, table: Table) -> Columns:
+    """Only what a test file must have is asked of it: label and text; the rest is used where it is there."""
+    have = set(table.columns)
+    return dataclasses.replace(
+        columns,
+        group=columns.group if columns.group in have else None,
+        time=None,
+        id=columns.id if columns.id in have else None,
+        weight=columns.weight if columns.weight in have else None,
+        subgroup=tuple(s for s in columns.subgroup if s in have),
+        drop=tuple(d for d in columns.drop if d in have),
+    )
+
+
+def _one_input(value: Any, parts: int, position: int) -> Input | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        if parts == 2:
+            raise UserError(f"input {position + 1} is one text, and this model reads two; give pairs (first, second)")
+        return value if value.strip() else None
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, str) for v in value):
+        if parts != 2:
+            raise UserError(f"input {position + 1} is a pair, and this model reads one text")
+        return (value[0], value[1]) if value[0].strip() or value[1].strip() else None
+    raise UserError(f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
+                    + (" in pairs" if parts == 2 else ""))
+
+
+def _cell(value: Any, delimiter: str | None) -> Any:
+    return (delimiter or "|").join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _number(value: Any) -> float | None:
+    return None if math.isnan(float(value)) else float(value)

@@ -1,0 +1,147 @@
+"""From files to rows that passed the gate, split so that the rows which give the number stay apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from acclimate.backbones.base import Backbone
+from acclimate.data.audit import Audit, Lengths, audit, cross_check
+from acclimate.data.columns import guess
+from acclimate.data.read import read
+from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.split import folds, holdout
+from acclimate.errors import UserError
+
+FEW = 200  # rows below which the number comes from out-of-fold predictions
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How rows are read and judged."""
+
+    on_bad: str = "skip"
+    label_delimiter: str | None = None
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that fitting needs to know of the data."""
+
+    columns: Columns
+    task: str
+    reasons: tuple[str, ...]
+    train: Data  # rows to learn from, held-out ones excluded
+    test: Data | None  # rows that give the number; None: out-of-fold predictions of `train` do
+    valid: Data | None  # the user's own rows to choose by
+    audits: tuple[Audit, ...]
+    how: str  # one sentence: which rows give the number
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def everything(self) -> list[Input]:
+        """Every input of every part, for one pass of the backbone."""
+        return [x for part in (self.train, self.valid, self.test) if part is not None for x in part.inputs]
+
+
+def measure_with(backbone: Backbone | None) -> Any:
+    """A function that counts tokens as the backbone would, for the gate's truncation report."""
+    if backbone is None or backbone.modality != "text":
+        return None
+
+    def measure(inputs: Sequence[Input]) -> Lengths:
+        rows = backbone.encode(list(inputs)) if backbone.settings()["truncation"] != "fail" else _uncut(backbone, inputs)
+        total = np.array([row.total for row in rows], dtype=np.int64)
+        return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
+
+    return measure
+
+
+def _uncut(backbone: Backbone, inputs: Sequence[Input]) -> Any:
+    return backbone.encode(list(inputs))  # raises for the first text that does not fit, which is what `fail` asks for
+
+
+def prepare(
+    train_source: Any,
+    columns: Columns,
+    task: str | None,
+    backbone: Backbone | None,
+    gate: Gate,
+    *,
+    valid_source: Any = None,
+    test_source: Any = None,
+    seed: int = 0,
+) -> Prepared:
+    """Read, guess, audit and split."""
+    table = read(train_source)
+    guessed = guess(table, columns, task, gate.label_delimiter)
+    if guessed.columns.label is None:
+        raise UserError(f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})")
+    measure = measure_with(backbone)
+    data, report = _audit(table, guessed.columns, guessed.task, gate, measure, "train", None)
+    classes = _classes(data, guessed.task)
+    others: dict[str, Data] = {}
+    audits = [report]
+    for role, source in (("valid", valid_source), ("test", test_source)):
+        if source is not None:
+            other, other_report = _audit(read(source), guessed.columns, guessed.task, gate, measure, role, classes)
+            found = cross_check(data, other, role)
+            audits.append(replace(other_report, findings=(*other_report.findings, *found)))
+            others[role] = other
+    train, test, how = _split(data, guessed.task, others.get("test"), seed)
+    return Prepared(guessed.columns, guessed.task, tuple(guessed.reasons), train, test, others.get("valid"), tuple(audits), how)
+
+
+def _audit(
+    table: Table, columns: Columns, task: str, gate: Gate, measure: Any, role: str, classes: tuple[Any, ...] | None
+) -> tuple[Data, Audit]:
+    data, report = audit(
+        table,
+        columns,
+        task,
+        on_bad=gate.on_bad,
+        label_delimiter=gate.label_delimiter,
+        classes=classes,
+        measure=measure,
+        private=gate.private,
+    )
+    if not len(data):
+        reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())
+        raise UserError(f"{table.source}: no row passed the gate ({report.read} read; {reasons or 'the file is empty'})")
+    return data, replace(report, role=role)
+
+
+def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
+    if task == "regress" or data.labels is None:
+        return None
+    if task == "multilabel":
+        return tuple(sorted({c for row in data.labels for c in row}))  # type: ignore[union-attr]
+    return tuple(sorted(set(data.labels)))  # type: ignore[type-var]
+
+
+def _split(data: Data, task: str, test: Data | None, seed: int) -> tuple[Data, Data | None, str]:
+    if test is not None:
+        return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
+    if len(data) < FEW:
+        return data, None, (
+            f"measured on repeated out-of-fold predictions, since {len(data)} rows are too few to hold any out "
+            f"(fewer than {FEW}); the strategy was chosen on the same rows, so the number leans a little to the good side"
+        )
+    train_at, test_at = holdout(data, task, share=0.2, seed=seed)
+    by = "the latest 20 %" if data.times is not None else "20 %, stratified"
+    apart = " (no group on both sides)" if data.groups is not None else ""
+    return data.take(train_at), data.take(test_at), (
+        f"measured on {len(test_at):,} rows held out at the start ({by}{apart}, duplicates kept together) and used once"
+    )
+
+
+def folds_of(prepared: Prepared, seed: int) -> list[tuple[Any, Any]]:
+    """The folds that every candidate shares: five; repeated three times below 200 rows; three above 20,000 rows."""
+    n = len(prepared.train)
+    k = 3 if n > 20_000 else 5
+    repeats = 3 if n < FEW and prepared.train.times is None else 1
+    return list(folds(prepared.train, prepared.task, k=k, seed=seed, repeats=repeats))

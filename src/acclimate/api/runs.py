@@ -1,0 +1,137 @@
+"""The RUN folder: where it lies, how it is written (whole or not at all), and how often a test file was used."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from acclimate.errors import UserError
+
+_MARK = "run.json"
+
+
+def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Path:
+    """The folder of a new run: the one named, which must be free unless `overwrite`, or a dated one under runs/."""
+    if output_dir is None:
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        base = Path("runs") / f"{stamp}-{stem}"
+        folder, count = base, 2
+        while folder.exists():
+            folder, count = base.with_name(f"{base.name}-{count}"), count + 1
+        return folder
+    folder = Path(output_dir)
+    if not folder.exists():
+        return folder
+    if folder.is_dir() and not any(folder.iterdir()):
+        return folder
+    if not overwrite:
+        raise UserError(f"{folder} exists already; name another --output-dir, or replace it with --overwrite")
+    if not folder.is_dir() or not (folder / _MARK).is_file():
+        raise UserError(f"{folder} was not written by acclimate (it holds no {_MARK}), so --overwrite leaves it alone; name another")
+    return folder
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside the target to write into; it takes the target's place when the block ends well."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.parent.glob(f".{folder.name}.*.part"):
+            if not _alive(left_over):
+                shutil.rmtree(left_over, ignore_errors=True)
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
+        temporary.mkdir()
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --output-dir") from error
+    try:
+        yield temporary
+        if folder.exists():
+            old = folder.with_name(f"{temporary.name}.old")
+            os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _alive(part: Path) -> bool:
+    """Whether the process that writes this folder still runs."""
+    number = part.name.removesuffix(".part").rsplit(".", 1)[-1].split("-")[0]
+    return number.isdigit() and Path(f"/proc/{number}").exists()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically; numbers that are not finite become null."""
+    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically: readers see the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON values from numpy, tuples and dataclass fields."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON of one file of a run, with one clear error."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path.parent} is not a run of acclimate: it holds no {path.name}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); fit anew") from error
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("acclimate", "torch", "transformers", "peft", "scikit-learn", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def count_use(run_dir: Path, digest: str, source: str) -> int:
+    """How often this test file has been used with this run, this time included."""
+    path = run_dir / "test_uses.json"
+    uses = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    entry = uses.setdefault(digest, {"source": source, "count": 0})
+    entry["count"] += 1
+    write_json(path, uses)
+    return int(entry["count"])

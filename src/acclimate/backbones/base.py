@@ -1,0 +1,128 @@
+"""What every backbone answers, whatever it reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Batch: TypeAlias = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from: shown in the report and saved in the bundle."""
+
+    name: str  # as the user gave it
+    licence: str = "not stated"
+    source: str = ""  # package and version, or folder name
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One input after preprocessing; `cost` (tokens, pixels) is what batches are budgeted by."""
+
+    parts: tuple[Any, ...]
+    cost: int
+    lost: int = 0  # tokens that were cut off
+    total: int = 0  # tokens that were there
+
+
+class Backbone(nn.Module, ABC):
+    """A pretrained network with its own preprocessing: raw inputs -> `encode` -> `collate` -> `forward` -> features."""
+
+    modality: str
+    origin: Origin
+    width: int  # d, the number of features
+
+    @abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Preprocess raw inputs, one entry each."""
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Encoded]) -> Batch:
+        """Tensors of one batch."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Features, (n, d)."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in order from input to output; empty where they are shared or single."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, object]:
+        """The preprocessing as plain JSON: it changes the features, so it is saved and part of the fingerprint."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write weights and preprocessing as a plain folder of their own format."""
+
+    @abstractmethod
+    def clone(self) -> Backbone:
+        """A copy whose weights may be trained without touching this one's."""
+
+    def fingerprint(self) -> str:
+        """A hash of every weight and of the preprocessing: the key of cached features."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(json.dumps(self.settings(), sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def stem_and_top(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters that lie before the first block and after the last one (embeddings; final norm, pooler)."""
+        inside = {id(p) for block in self.blocks for p in block.parameters()}
+        before: list[nn.Parameter] = []
+        after: list[nn.Parameter] = []
+        seen = False
+        for parameter in self.parameters():
+            if id(parameter) in inside:
+                seen = True
+            else:
+                (after if seen else before).append(parameter)
+        return before, after
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Like `nn.Module.train`, except that what is frozen stays in eval mode, so that its buffers cannot drift."""
+        super().train(mode)
+        if mode:
+            keep_frozen_in_eval(self)
+        return self
+
+
+def keep_frozen_in_eval(module: nn.Module) -> None:
+    """Put every part whose parameters are all frozen into eval mode: no dropout, no moving BatchNorm statistics."""
+    parameters = list(module.parameters())
+    if parameters and not any(p.requires_grad for p in parameters):
+        for part in module.modules():
+            part.training = False
+        return
+    for child in module.children():
+        keep_frozen_in_eval(child)
+
+
+def budgeted(costs: Sequence[int], budget: int, most: int) -> list[list[int]]:
+    """Positions sorted by cost and cut into batches of at most `most` rows and `budget` padded cost (one row at least).
+
+    >>> budgeted([3, 9, 2, 4], budget=8, most=4)
+    [[2, 0], [3], [1]]
+    """
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for i in sorted(range(len(costs)), key=lambda i: (costs[i], i)):
+        if current and (len(current) == most or (len(current) + 1) * costs[i] > budget):
+            batches.append(current)
+            current = []
+        current.append(i)
+    return batches + [current] if current else batches

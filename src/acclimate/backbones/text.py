@@ -1,0 +1,328 @@
+"""Text backbones: any Hugging Face encoder or decoder, with its tokeniser, pooled to one vector a text."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.windows import check, cut
+from acclimate.errors import UserError, unknown
+
+POOLINGS = ("mean", "cls", "pooler", "last")
+_SETTINGS = "acclimate_text.json"
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How text becomes a vector. Saved in the bundle and enforced at prediction."""
+
+    pooling: str = "mean"
+    max_length: int = 256  # tokens, special ones included
+    truncation: str = "head"
+    prefix: str = ""  # put before every text, e.g. "query: " for e5
+
+
+class TextBackbone(Backbone):
+    """A Hugging Face model of text, pooled. `forward` gives (n, d)."""
+
+    modality = "text"
+
+    def __init__(self, model: nn.Module, tokenizer: Any, settings: TextSettings, origin: Origin) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.text = settings
+        self.origin = origin
+        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    # -- preprocessing ---------------------------------------------------------------------------------------------
+
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Token ids of every text (or pair). With `truncation="chunk"` a long text becomes several windows."""
+        if not inputs:
+            return []
+        pairs = [(x, None) if isinstance(x, str) else (x[0], x[1]) for x in inputs]
+        first = [self.text.prefix + a for a, _ in pairs]
+        paired = any(b is not None for _, b in pairs)
+        second = [self.text.prefix + (b or "") for _, b in pairs] if paired else None
+        full = self._tokenise(first, second, truncate=False)
+        limit = self.text.max_length
+        rows: list[Encoded] = []
+        for i, ids in enumerate(full):
+            if len(ids["input_ids"]) <= limit:
+                rows.append(Encoded((ids,), len(ids["input_ids"]), 0, len(ids["input_ids"])))
+            else:
+                rows.append(self._shorten(first[i], second[i] if second else None, len(ids["input_ids"]), i))
+        return rows
+
+    def _tokenise(self, first: list[str], second: list[str] | None, *, truncate: bool) -> list[dict[str, list[int]]]:
+        out = self.tokenizer(
+            first,
+            second,
+            truncation=truncate,
+            max_length=self.text.max_length if truncate else None,
+            padding=False,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        return [{key: list(out[key][i]) for key in out} for i in range(len(first))]
+
+    def _shorten(self, first: str, second: str | None, total: int, position: int) -> Encoded:
+        special = self.tokenizer.num_special_tokens_to_add(pair=second is not None)
+        room = self.text.max_length - special
+        if self.text.truncation == "head":
+            pieces = [(first, second)]
+        else:
+            a, b = self._offsets(first), self._offsets(second) if second is not None else []
+            longer_first = len(a) >= len(b)
+            spare = min(len(b if longer_first else a), room // 2)  # the shorter text keeps up to half the room
+            name = f"input {position + 1}"
+            if longer_first:
+                pieces = [(p, second) for p in cut(first, a, room - spare, self.text.truncation, lambda: name)]
+            else:
+                assert second is not None
+                pieces = [(first, p) for p in cut(second, b, room - spare, self.text.truncation, lambda: name)]
+        parts = self._tokenise(
+            [p for p, _ in pieces], [q or "" for _, q in pieces] if second is not None else None, truncate=True
+        )
+        kept = sum(len(p["input_ids"]) - special for p in parts) + special
+        if self.text.truncation == "chunk" and second is None:
+            kept = total  # windows cover the whole text
+        return Encoded(tuple(parts), sum(len(p["input_ids"]) for p in parts), max(0, total - kept), total)
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise UserError(
+                f"truncation {self.text.truncation!r} needs a tokeniser that reports offsets, and that of "
+                f"{self.origin.name!r} does not; use --truncation head or fail"
+            )
+        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [(int(a), int(b)) for a, b in out["offset_mapping"]]
+
+    def collate(self, rows: Sequence[Encoded]) -> Batch:
+        """Padded ids (w, t), their mask, and for every window the row that it belongs to (w,)."""
+        parts = [part for row in rows for part in row.parts]
+        owner = [i for i, row in enumerate(rows) for _ in row.parts]
+        length = max(len(p["input_ids"]) for p in parts)
+        pad = self.tokenizer.pad_token_id
+        left = self.tokenizer.padding_side == "left"
+
+        def padded(key: str, fill: int) -> Tensor:
+            out = torch.full((len(parts), length), fill, dtype=torch.long)
+            for i, part in enumerate(parts):
+                values = torch.tensor(part[key], dtype=torch.long)
+                if left:
+                    out[i, length - len(values) :] = values
+                else:
+                    out[i, : len(values)] = values
+            return out
+
+        ids = padded("input_ids", pad if pad is not None else 0)
+        mask = torch.zeros_like(ids)
+        for i, part in enumerate(parts):
+            n = len(part["input_ids"])
+            mask[i, slice(length - n, None) if left else slice(n)] = 1
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in parts[0]:
+            batch["token_type_ids"] = padded("token_type_ids", 0)
+        batch["owner"] = torch.tensor(owner, dtype=torch.long)
+        batch["rows"] = torch.arange(len(rows))
+        return batch
+
+    # -- the network -----------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Pooled features, (n, d); windows of one text are averaged, weighted by their tokens."""
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
+        out = self.model(**inputs)
+        pooled = self._pool(out, batch["attention_mask"])
+        n = len(batch["rows"])
+        if len(pooled) == n:
+            return pooled
+        weight = batch["attention_mask"].sum(1, keepdim=True).to(pooled.dtype)  # (w, 1)
+        total = torch.zeros(n, 1, dtype=pooled.dtype, device=pooled.device).index_add(0, batch["owner"], weight)
+        summed = torch.zeros(n, pooled.shape[1], dtype=pooled.dtype, device=pooled.device)
+        return summed.index_add(0, batch["owner"], pooled * weight) / total
+
+    def _pool(self, out: Any, mask: Tensor) -> Tensor:
+        hidden: Tensor = out.last_hidden_state  # (w, t, d)
+        if self.text.pooling == "cls":
+            return hidden[torch.arange(len(hidden)), mask.argmax(1)]
+        if self.text.pooling == "pooler":
+            return out.pooler_output  # type: ignore[no-any-return]
+        if self.text.pooling == "last":
+            last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+            return hidden[torch.arange(len(hidden)), last]
+        weight = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weight).sum(1) / weight.sum(1)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The longest list of like layers inside the model; empty where one layer is used several times (ALBERT)."""
+        lists = [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) > 1]
+        alike = [m for m in lists if len({type(block) for block in m}) == 1]
+        return list(max(alike, key=len)) if alike else []
+
+    # -- identity and storage --------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, object]:
+        """Pooling, length, truncation and prefix, with the tokeniser's class."""
+        return {"modality": "text", "tokenizer": type(self.tokenizer).__name__, **asdict(self.text)}
+
+    def with_settings(self, settings: TextSettings) -> TextBackbone:
+        """The same weights under other settings."""
+        return TextBackbone(self.model, self.tokenizer, settings, self.origin)
+
+    def clone(self) -> TextBackbone:
+        """A copy with weights of its own; the tokeniser is shared, since it does not learn."""
+        return TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
+
+    def save(self, folder: Path) -> None:
+        """A plain Hugging Face folder, plus the settings above as JSON."""
+        with quiet_transformers():
+            self.model.save_pretrained(folder)  # type: ignore[operator]
+            self.tokenizer.save_pretrained(folder)
+        (folder / _SETTINGS).write_text(json.dumps({**asdict(self.text), "origin": asdict(self.origin)}, indent=1))
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the library's notes on unused heads and its progress bars, and back to what it was."""
+    from transformers.utils import logging as hf_logging
+
+    level = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+        hub.setLevel(hub_level)
+
+
+def load_text(
+    path: str,
+    origin: Origin,
+    *,
+    pooling: str | None = None,
+    max_length: int | None = None,
+    truncation: str | None = None,
+    prefix: str | None = None,
+) -> TextBackbone:
+    """Load a Hugging Face name or folder. Settings that are not given come from the folder, else from the model."""
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+    with quiet_transformers():
+        try:
+            config = AutoConfig.from_pretrained(path)
+            auto = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
+            model, info = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(_cannot_load(origin.name, error)) from error
+    stored = _stored(Path(path))
+    settings = _resolve(model, tokenizer, stored, pooling, max_length, truncation, prefix)
+    _check_weights(model, info, settings, origin.name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return TextBackbone(model.eval(), tokenizer, settings, stored_origin(Path(path)) or origin)
+
+
+def _cannot_load(name: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"cannot load the model {name!r}: {first}\nGive a name from `acclimate models list`, a folder that holds config.json, "
+        "weights and tokeniser files, or a Hugging Face name (which needs the network the first time)."
+    )
+
+
+def _check_weights(model: nn.Module, info: Any, settings: TextSettings, name: str) -> None:
+    missing = sorted(info["missing_keys"])
+    pooler = [key for key in missing if "pooler" in key]
+    body = [key for key in missing if "pooler" not in key]
+    if body:
+        raise UserError(
+            f"the weights of {name!r} lack {len(body)} parameters, first {body[0]!r}: they would be random. "
+            "The file is incomplete or belongs to another architecture."
+        )
+    if settings.pooling == "pooler":
+        if pooler or getattr(model, "pooler", None) is None:
+            raise UserError(f"pooling 'pooler': {name!r} ships no trained pooler; use --pooling mean or cls")
+    elif getattr(model, "pooler", None) is not None:
+        model.pooler = None  # type: ignore[assignment]  # never read; keeping it would waste memory and blur the fingerprint
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """Settings beside the weights: ours, the catalogue's, or those of a sentence-transformers folder."""
+    found: dict[str, Any] = {}
+    for name, keys in (("sentence_bert_config.json", {"max_seq_length": "max_length"}),
+                       ("acclimate_source.json", {"prefix": "prefix", "pooling": "pooling", "max_length": "max_length"}),
+                       (_SETTINGS, {k: k for k in ("pooling", "max_length", "truncation", "prefix")})):
+        file = folder / name
+        if file.is_file():
+            values = json.loads(file.read_text(encoding="utf-8"))
+            found.update({ours: values[theirs] for theirs, ours in keys.items() if values.get(theirs)})
+    return found
+
+
+def stored_origin(folder: Path) -> Origin | None:
+    """The origin that a bundle's backbone folder was saved with."""
+    file = folder / _SETTINGS
+    if not file.is_file():
+        return None
+    values = json.loads(file.read_text(encoding="utf-8")).get("origin")
+    return Origin(**values) if values else None
+
+
+def _resolve(
+    model: Any,
+    tokenizer: Any,
+    stored: dict[str, Any],
+    pooling: str | None,
+    max_length: int | None,
+    truncation: str | None,
+    prefix: str | None,
+) -> TextSettings:
+    limit = _position_limit(model.config, tokenizer)
+    default = "last" if _is_causal(model.config) else "mean"
+    settings = replace(
+        TextSettings(),
+        pooling=pooling or stored.get("pooling", default),
+        max_length=int(max_length or stored.get("max_length") or min(limit, 512)),
+        truncation=check(truncation or stored.get("truncation", "head")),
+        prefix=stored.get("prefix", "") if prefix is None else prefix,
+    )
+    if settings.pooling not in POOLINGS:
+        raise unknown("pooling", settings.pooling, POOLINGS)
+    if not 4 <= settings.max_length <= limit:
+        raise UserError(f"max_length {settings.max_length} is outside what this model takes: 4 to {limit} tokens")
+    return settings
+
+
+def _position_limit(config: Any, tokenizer: Any) -> int:
+    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
+    if getattr(config, "model_type", "") in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
+        positions -= 2  # these count from padding_idx + 1
+    return int(min(positions, tokenizer.model_max_length or positions))
+
+
+def _is_causal(config: Any) -> bool:
+    return any("CausalLM" in a or "LMHead" in a for a in (getattr(config, "architectures", None) or [])) and not getattr(
+        config, "is_encoder_decoder", False
+    ) and getattr(config, "model_type", "") not in {"bert", "roberta"}

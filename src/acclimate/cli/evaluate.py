@@ -1,0 +1,37 @@
+"""`acclimate evaluate`: the numbers of a run on labelled rows."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from acclimate.cli import options
+
+
+def evaluate(
+    run: options.Run,
+    test: Annotated[
+        str | None, typer.Argument(metavar="TEST", help="Labelled rows that it has not learned from.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The metric to put first. The one RUN was chosen by when absent.")
+    ] = None,
+    as_json: options.AsJson = False,
+    test_data: Annotated[str | None, typer.Option("--test-data", hidden=True)] = None,
+) -> None:
+    """Judge RUN on the labelled rows of TEST: each metric with its interval and n, and the baselines beside it."""
+    source = options.one_of("TEST", test, "--test-data", test_data)
+
+    from acclimate import api
+
+    scores, beside = api.load(run).evaluation(source, metric=metric)
+    if as_json:
+        typer.echo(json.dumps({**scores.to_json(), **beside}, ensure_ascii=False, indent=2))
+        return
+    from acclimate.cli.show import scores_text
+
+    typer.echo(scores_text(scores, beside["baseline"]))
+    if beside.get("uses", 1) > 1:
+        typer.echo(f"{source} has been used {beside['uses']} times to judge this run: the more often, the rosier.")

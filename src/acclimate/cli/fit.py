@@ -1,0 +1,183 @@
+"""`acclimate fit`: rows in, a model and a report out."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from acclimate.cli import options
+from acclimate.errors import UserError
+from acclimate.settings import parse_duration, parse_settings
+
+
+def fit(
+    train: Annotated[
+        str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL or JSON with a header or keys.")
+    ] = None,
+    label: options.Label = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder."
+        ),
+    ] = "minilm",
+    strategy: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="How to transfer; `acclimate methods` lists them. auto: measure and choose."),
+    ] = "auto",
+    task: options.Task = None,
+    valid_data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows to choose settings by. Split from TRAIN when absent.")
+    ] = None,
+    test_data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows that give the number. Held out from TRAIN when absent.")
+    ] = None,
+    text_column: options.TextColumn = None,
+    group_column: options.GroupColumn = None,
+    time_column: options.TimeColumn = None,
+    id_column: options.IdColumn = None,
+    subgroup_column: options.SubgroupColumn = None,
+    weight_column: options.WeightColumn = None,
+    drop: options.Drop = None,
+    label_delimiter: options.LabelDelimiter = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to choose by; `acclimate methods` lists them.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. No limit when absent.")
+    ] = None,
+    output_dir: Annotated[
+        str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="The strategy's own when absent.")
+    ] = None,
+    num_train_epochs: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Passes over the rows. The strategy's own when absent.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows of one step.")] = None,
+    max_length: options.MaxLength = None,
+    truncation: options.Truncation = "head",
+    pooling: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mean, cls, pooler or last. The model's own when absent.")
+    ] = None,
+    class_weight: Annotated[
+        str | None, typer.Option(metavar="WEIGHTS", help='balanced, or JSON: \'{"spam": 3, "ham": 1}\'.')
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the strategy. Repeatable."),
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="The class that a threshold is for, where there are two.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="P", min=0, max=1, help="Predict the positive class from this probability on."),
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(metavar="FILE", help='JSON: what errors cost, {"truth": {"predicted": cost}}.')
+    ] = None,
+    specificity: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Choose the threshold that keeps this specificity.")
+    ] = None,
+    alert_budget: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Choose the threshold that flags this share of rows."),
+    ] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Report the predictive value at this prevalence.")
+    ] = None,
+    on_bad: options.OnBad = "skip",
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
+    num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
+    private: options.Private = False,
+    quiet: options.Quiet = False,
+    train_data: Annotated[str | None, typer.Option("--train-data", hidden=True)] = None,
+) -> None:
+    """Learn from TRAIN and write a folder with the model, the numbers and a report."""
+    source = options.one_of("TRAIN", train, "--train-data", train_data)
+    seconds = None if time_limit is None else parse_duration(time_limit)
+    settings = parse_settings(setting or ())
+    costs = None if cost is None else _json_file(cost)
+    weights = _class_weight(class_weight)
+
+    from acclimate import api
+
+    fitted = api.fit(
+        source,
+        label=label,
+        model=model,
+        strategy=strategy,
+        task=task,
+        valid_data=valid_data,
+        test_data=test_data,
+        text_column=options.one_or_many(text_column),
+        group_column=group_column,
+        time_column=time_column,
+        id_column=id_column,
+        subgroup_column=options.one_or_many(subgroup_column),
+        weight_column=weight_column,
+        drop=tuple(drop or ()),
+        metric=metric,
+        time_limit=seconds,
+        output_dir=output_dir,
+        overwrite=overwrite,
+        seed=seed,
+        on_bad=on_bad,
+        truncation=truncation,
+        max_length=max_length,
+        pooling=pooling,
+        class_weight=weights,
+        label_delimiter=label_delimiter,
+        learning_rate=learning_rate,
+        num_train_epochs=num_train_epochs,
+        batch_size=batch_size,
+        positive=positive,
+        threshold=threshold,
+        cost=costs,
+        specificity=specificity,
+        alert_budget=alert_budget,
+        prevalence=prevalence,
+        private=private,
+        quiet=quiet,
+        settings=settings,
+        num_workers=num_workers,
+    )
+    from rich.console import Console
+
+    from acclimate.report import summary
+
+    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"))
+
+
+def _json_file(path: str) -> dict[str, dict[str, float]]:
+    """The costs in a JSON file: {"truth": {"predicted": cost}}."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            value = json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"there is no cost file {path!r}; write one such as {_COST_EXAMPLE}") from None
+    except ValueError as error:
+        raise UserError(f"the cost file {path!r} is not JSON ({error}); write one such as {_COST_EXAMPLE}") from None
+    rows = value.values() if isinstance(value, dict) else [None]
+    numbers = [cost for row in rows for cost in (row.values() if isinstance(row, dict) else [None])]
+    if not numbers or any(isinstance(cost, bool) or not isinstance(cost, (int, float)) for cost in numbers):
+        raise UserError(f"the cost file {path!r} does not hold costs by truth and prediction, such as {_COST_EXAMPLE}")
+    return {truth: {predicted: float(cost) for predicted, cost in row.items()} for truth, row in value.items()}
+
+
+_COST_EXAMPLE = '{"ill": {"healthy": 10}, "healthy": {"ill": 1}}'
+
+
+def _class_weight(text: str | None) -> str | dict[str, float] | None:
+    if text is None or not text.lstrip().startswith("{"):
+        return text
+    try:
+        value = json.loads(text)
+        return {str(name): float(weight) for name, weight in value.items()}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"cannot read the class weights {text!r} as JSON ({error}); write '{{\"spam\": 3}}'") from None

@@ -1,0 +1,53 @@
+"""`acclimate inspect`: the gate alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from acclimate.cli import options
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, TSV, Parquet, JSONL or JSON.")],
+    label: options.Label = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Count tokens with this model, to find texts that are too long.")
+    ] = None,
+    task: options.Task = None,
+    text_column: options.TextColumn = None,
+    group_column: options.GroupColumn = None,
+    time_column: options.TimeColumn = None,
+    id_column: options.IdColumn = None,
+    subgroup_column: options.SubgroupColumn = None,
+    weight_column: options.WeightColumn = None,
+    drop: options.Drop = None,
+    label_delimiter: options.LabelDelimiter = None,
+    max_length: options.MaxLength = None,
+    on_bad: options.OnBad = "skip",
+    private: options.Private = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show how FILE is read, which rows can be used, and what looks wrong with them. Nothing is learned."""
+    from acclimate import api
+
+    inspection = api.inspect(
+        file,
+        label=label,
+        model=model,
+        task=task,
+        text_column=options.one_or_many(text_column),
+        group_column=group_column,
+        time_column=time_column,
+        id_column=id_column,
+        subgroup_column=options.one_or_many(subgroup_column),
+        weight_column=weight_column,
+        drop=tuple(drop or ()),
+        label_delimiter=label_delimiter,
+        max_length=max_length,
+        on_bad=on_bad,
+        private=private,
+    )
+    typer.echo(json.dumps(inspection.to_json(), ensure_ascii=False, indent=2) if as_json else str(inspection))

@@ -1,0 +1,90 @@
+"""The commands together, and what becomes of an error.
+
+Exit codes: 0 done; 1 the machine failed (disk full, no permission, a bug); 2 something the user can put right; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from acclimate import __version__
+from acclimate.cli import compare, datasets_cmd, demo, evaluate, fit, inspect, methods, models_cmd, predict, report
+from acclimate.cli.options import Aliased
+from acclimate.errors import UserError
+
+
+class Commands(TyperGroup):
+    """The group of all commands: it turns exceptions into one clear block and an exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the command that was asked for."""
+        try:
+            result: object = super().invoke(ctx)
+            return result
+        except UserError as error:
+            _say(f"error: {error}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            _say("stopped by Ctrl-C; nothing half-written was left under a final name")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise  # the reader went away (`| head`): typer ends the process without a word
+        except OSError as error:
+            _say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            raise typer.Exit(1) from None
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    typer.echo(text, err=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"acclimate {__version__}")
+        raise typer.Exit()
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: quick to start, and the same text in every terminal
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def acclimate(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Learn from your own data with a pretrained model, and say what the result is worth.
+
+    Start with: acclimate fit train.csv --label COLUMN
+    """
+
+
+app.command("fit", cls=Aliased)(fit.fit)
+app.command("train", cls=Aliased, hidden=True)(fit.fit)
+app.command("predict", cls=Aliased)(predict.predict)
+app.command("evaluate", cls=Aliased)(evaluate.evaluate)
+app.command("score", cls=Aliased, hidden=True)(evaluate.evaluate)
+app.command("compare", cls=Aliased)(compare.compare)
+app.command("report", cls=Aliased)(report.report)
+app.command("inspect", cls=Aliased)(inspect.inspect)
+app.command("methods", cls=Aliased)(methods.methods)
+app.command("demo", cls=Aliased)(demo.demo)
+app.add_typer(models_cmd.app, name="models", help="Pretrained models that ship inside registry packages.")
+app.add_typer(datasets_cmd.app, name="datasets", help="Data sets that ship inside registry packages.")
+
+
+def main() -> None:
+    """The entry point of the `acclimate` command."""
+    app(prog_name="acclimate")

@@ -1,0 +1,51 @@
+"""`acclimate predict`: one row out for every row in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acclimate.cli import options
+from acclimate.cli.write import with_columns, write
+from acclimate.errors import UserError
+
+
+def predict(
+    run: options.Run,
+    new: Annotated[
+        str | None, typer.Argument(metavar="NEW", help="The rows to predict, with the columns that it learned from.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help=".csv, .tsv, .jsonl or .parquet; - prints CSV. In RUN when absent."
+        ),
+    ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(metavar="LEVEL", min=0, max=1, help="Add sets that hold the truth this often, for example 0.9."),
+    ] = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(metavar="P", min=0, max=1, help="Leave the prediction blank where the confidence is lower."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it is there.")] = False,
+    test_data: Annotated[str | None, typer.Option("--test-data", hidden=True)] = None,
+) -> None:
+    """Write NEW's own columns, then prediction, confidence and p_<class>: one row for each of NEW's, in order."""
+    source = options.one_of("NEW", new, "--test-data", test_data)
+    target = Path(run, f"predictions-{Path(source).stem}.csv") if output is None else Path(output)
+    if output != "-" and target.is_file() and not overwrite:
+        raise UserError(f"{str(target)!r} is already there; add --overwrite to replace it, or name another with -o")
+
+    from acclimate import api
+
+    table, new_columns = api.load(run).predict_table(source, conformal=conformal, abstain_below=abstain_below)
+    columns, renamed = with_columns(table.columns, new_columns)
+    for old, name in renamed.items():
+        typer.echo(f"note: {source} has a column {old!r} already; the new one is {name!r}", err=True)
+    write(columns, None if output == "-" else target)
+    if output != "-":
+        typer.echo(f"{len(table)} rows in, {len(table)} rows out: {target}", err=True)

@@ -1,0 +1,92 @@
+"""The account that the gate gives: what was read, kept and dropped, and what was noticed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from acclimate.data.findings import Finding, lines_text
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+REASONS = {
+    "unparsed": "not parsed (wrong number of fields)",
+    "blank_input": "no text to read (blank or null)",
+    "missing_label": "no label",
+    "bad_label": "label is not a number",
+    "bad_time": "time cannot be read",
+    "bad_weight": "weight is not a number of at least 0",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The account of one source: read = kept + dropped, findings, facts and class counts."""
+
+    source: str
+    role: str
+    read: int
+    kept: int
+    dropped: dict[str, tuple[int, ...]]  # reason -> lines of the rows
+    findings: tuple[Finding, ...] = ()
+    facts: dict[str, object] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        gone = sum(len(lines) for lines in self.dropped.values())
+        assert self.read == self.kept + gone, (
+            f"{self.source}: {self.read} read, {self.kept} kept and {gone} dropped do not add up"
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """As plain JSON values, with every dropped line."""
+        return {
+            "source": self.source,
+            "role": self.role,
+            "read": self.read,
+            "kept": self.kept,
+            "dropped": {reason: list(lines) for reason, lines in self.dropped.items()},
+            "findings": [f.to_json() for f in self.findings],
+            "facts": _jsonable(self.facts),
+            "labels": dict(self.labels),
+        }
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def render(account: Audit) -> RichTable:
+    """The account as a table for the terminal."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    view = RichTable(title=f"{escape(account.source)} ({account.role})", title_justify="left", show_header=True)
+    view.add_column("what")
+    view.add_column("rows", justify="right")
+    view.add_column("which", overflow="fold", min_width=40)
+    view.add_row("read", f"{account.read:,}", "")
+    for reason, lines in account.dropped.items():
+        view.add_row(f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", lines_text(lines))
+    view.add_row("kept", f"{account.kept:,}", "")
+    colour = {"error": "red", "warning": "yellow", "info": "dim"}
+    for one in account.findings:
+        if one.kind in account.dropped:
+            continue
+        where = f" ({lines_text(one.lines)})" if one.lines else ""
+        view.add_row(
+            f"[{colour[one.severity]}]{one.severity}[/]: {one.kind}", f"{one.count:,}", escape(one.message + where)
+        )
+    notes = account.facts.get("notes")
+    for note in notes if isinstance(notes, list) else []:
+        view.add_row("[dim]note[/]", "", escape(str(note)))
+    return view

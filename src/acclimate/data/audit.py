@@ -1,0 +1,291 @@
+"""The gate: every row read is kept or dropped for one stated reason, and what is odd about the rest is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from acclimate.data import duplicates, findings, leaks
+from acclimate.data.account import REASONS, Audit, render
+from acclimate.data.columns import check, index_like, texts_of, used
+from acclimate.data.cross import cross_check
+from acclimate.data.findings import Finding, Lengths, finding, lines_text, rows_text, verb
+from acclimate.data.labels import (
+    as_text,
+    check_kind,
+    find_label_delimiter,
+    is_blank,
+    label_set,
+    match_classes,
+    number,
+    task_name,
+    typed_labels,
+)
+from acclimate.data.rows import Columns, Data, Input, Label, Table
+from acclimate.data.times import to_numbers
+from acclimate.errors import UserError
+
+__all__ = ["Audit", "Finding", "Lengths", "audit", "cross_check", "render"]
+
+
+def audit(
+    table: Table,
+    columns: Columns,
+    task: str,
+    *,
+    on_bad: str = "skip",
+    label_delimiter: str | None = None,
+    classes: tuple[Label, ...] | None = None,
+    measure: Callable[[list[Input]], Lengths] | None = None,
+    private: bool = False,
+    role: str = "train",
+) -> tuple[Data, Audit]:
+    """The usable rows of a table, and the account of all of them.
+
+    `classes` are those that a model knows, for valid and test data: labels take their type, others are named in a
+    finding and kept.
+    `measure` counts tokens. `on_bad="fail"` refuses a source with any row to drop. `private` keeps text and labels
+    out of messages.
+
+    >>> from acclimate.data.read import read
+    >>> table = read({"text": ["good", " ", "bad", "fine"], "label": ["pos", "neg", "neg", None]})
+    >>> data, account = audit(table, Columns(label="label", text=("text",)), "classify")
+    >>> data.inputs, account.read, account.kept, account.dropped
+    (('good', 'bad'), 4, 2, {'blank_input': (2,), 'missing_label': (4,)})
+    """
+    task = task_name(task)
+    if on_bad not in ("skip", "fail"):
+        raise UserError(f"on_bad must be 'skip' or 'fail', got {on_bad!r}")
+    check(table, columns)
+    texts = texts_of(table, columns)
+    labels, notes = _labels(table, columns, task, label_delimiter, classes)
+    times = None if columns.time is None else to_numbers(table.columns[columns.time], columns.time)
+    reasons = [_reason(table, columns, task, i, texts, labels, times) for i in range(len(table))]
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    dropped: dict[str, tuple[int, ...]] = {
+        reason: tuple(table.lines[i] for i, r in enumerate(reasons) if r == reason)
+        for reason in REASONS
+        if reason in set(reasons)
+    }
+    _refuse(table, columns, dropped, len(kept), on_bad)
+    keys = duplicates.keys([t for t in (texts[i] for i in kept) if t is not None])
+    data = _data(table, columns, kept, texts, labels, times, keys, task)
+    found = [
+        finding(
+            reason,
+            "warning",
+            f"{rows_text(len(lines))} dropped: {REASONS[reason]} ({lines_text(lines)})",
+            len(lines),
+            lines,
+        )
+        for reason, lines in dropped.items()
+    ]
+    found += _of_rows(data, keys, task, classes, private=private, role=role)
+    found += _of_columns(table, columns, kept, data, task)
+    facts = _facts(table, columns, task, data, notes)
+    if measure is not None:
+        found += findings.too_long(data, measure(list(data.inputs)), facts)
+    order = {"error": 0, "warning": 1, "info": 2}
+    found.sort(key=lambda f: order[f.severity])
+    return data, Audit(table.source, role, len(table), len(kept), dropped, tuple(found), facts, _counts(data, task))
+
+
+def _labels(
+    table: Table, columns: Columns, task: str, label_delimiter: str | None, classes: tuple[Label, ...] | None
+) -> tuple[list[Label | None] | None, list[str]]:
+    """One label a row (None where missing), and sentences on how they were read."""
+    if columns.label is None:
+        return None, []
+    cells = table.columns[columns.label]
+    if task == "multilabel":
+        sign = label_delimiter or (None if table.typed else find_label_delimiter(cells))
+        notes = [] if label_delimiter or sign is None else [f"labels are split at {sign!r}"]
+        return [None if is_blank(cell) else label_set(cell, sign) for cell in cells], notes
+    if task == "regress":
+        return [
+            None if is_blank(cell) else number(cell) if number(cell) is not None else as_text(cell) for cell in cells
+        ], []
+    values, kind = typed_labels(cells, table.typed)
+    check_kind(task, kind)
+    if classes is None:
+        return values, []
+    matched, changed = match_classes(values, classes)
+    return matched, [f"{rows_text(changed)}: labels read in the type of the model's classes"] if changed else []
+
+
+def _reason(
+    table: Table,
+    columns: Columns,
+    task: str,
+    i: int,
+    texts: Sequence[Input | None],
+    labels: Sequence[Label | None] | None,
+    times: Sequence[float | None] | None,
+) -> str | None:
+    """Why row i cannot be used: the first reason that holds."""
+    if table.problems[i] is not None:
+        return "unparsed"
+    if texts[i] is None:
+        return "blank_input"
+    if labels is not None and labels[i] is None:
+        return "missing_label"
+    if labels is not None and task == "regress" and isinstance(labels[i], str):
+        return "bad_label"
+    if times is not None and times[i] is None:
+        return "bad_time"
+    if columns.weight is not None:
+        weight = number(table.columns[columns.weight][i])
+        if weight is None or weight < 0:
+            return "bad_weight"
+    return None
+
+
+def _refuse(table: Table, columns: Columns, dropped: dict[str, tuple[int, ...]], kept: int, on_bad: str) -> None:
+    if not dropped and kept:
+        return
+    told = "; ".join(f"{rows_text(len(lines))} {REASONS[r]} ({lines_text(lines)})" for r, lines in dropped.items())
+    if on_bad == "fail" and dropped:
+        raise UserError(f"{table.source}: {told}. Correct these rows, or pass --on-bad skip to leave them out")
+    if not kept:
+        hint = ""
+        if "bad_label" in dropped:
+            hint = (
+                f"; column {columns.label!r} does not hold numbers: use --task classify, or name another label column"
+            )
+        elif "missing_label" in dropped:
+            hint = f"; is {columns.label!r} the right label column?"
+        elif "bad_time" in dropped:
+            hint = f"; write the times in {columns.time!r} as YYYY-MM-DD or as numbers"
+        raise UserError(f"{table.source} has no usable row: {told or 'it has no rows'}{hint}")
+
+
+def _data(
+    table: Table,
+    columns: Columns,
+    kept: list[int],
+    texts: Sequence[Input | None],
+    labels: Sequence[Label | None] | None,
+    times: Sequence[float | None] | None,
+    keys: list[str],
+    task: str,
+) -> Data:
+    def cells(name: str) -> list[object]:
+        column = table.columns[name]
+        return [column[i] for i in kept]
+
+    lines = tuple(table.lines[i] for i in kept)
+    groups = None
+    if columns.group is not None:
+        # a row without group is a group of its own: nothing says whose it is
+        groups = tuple(
+            f"(none, line {n})" if is_blank(g) else as_text(g).strip()
+            for g, n in zip(cells(columns.group), lines, strict=True)
+        )
+    return Data(
+        inputs=tuple(t for t in (texts[i] for i in kept) if t is not None),
+        labels=None if labels is None else tuple(v for v in (labels[i] for i in kept) if v is not None),
+        weights=None
+        if columns.weight is None
+        else np.array([number(c) for c in cells(columns.weight)], dtype=np.float64),
+        groups=groups,
+        times=None if times is None else np.array([times[i] for i in kept], dtype=np.float64),
+        ids=None if columns.id is None else tuple(cells(columns.id)),
+        subgroups={
+            n: tuple("(none)" if is_blank(c) else as_text(c).strip() for c in cells(n)) for n in columns.subgroup
+        },
+        clusters=duplicates.clusters([], keys),
+        lines=lines,
+        source=table.source,
+    )
+
+
+def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, task: str) -> list[Finding]:
+    taken = set(used(columns))
+    free = {n: c for n, c in table.columns.items() if n not in taken}
+    out = findings.odd_columns(free, kept)
+    if data.labels is None:
+        return out
+    ids = {f.message.split("'")[1] for f in out if f.kind == "id_like"}
+    candidates = {n: c for n, c in free.items() if n not in ids and not index_like(c)}
+    return leaks.leaking_columns(candidates, kept, data.labels, task) + out
+
+
+def _of_rows(
+    data: Data, keys: list[str], task: str, classes: tuple[Label, ...] | None, *, private: bool, role: str
+) -> list[Finding]:
+    assert data.clusters is not None
+    out = findings.repeated(data.inputs, data.clusters, data.lines)
+    if len(data) > 1 and len(set(data.clusters.tolist())) == 1:
+        out.append(
+            finding("constant", "error", "every row holds the same text; is this the right text column?", len(data))
+        )
+    half = [n for one, n in zip(data.inputs, data.lines, strict=True) if isinstance(one, tuple) and not all(one)]
+    if half:
+        out.append(
+            finding(
+                "half_blank",
+                "warning",
+                f"{rows_text(len(half))} {verb(len(half), 'have')} one of the two texts only; the other is "
+                "read as empty",
+                len(half),
+                half,
+            )
+        )
+    alone = [n for g, n in zip(data.groups or (), data.lines, strict=False) if g == f"(none, line {n})"]
+    if alone:
+        out.append(
+            finding(
+                "missing_group",
+                "warning",
+                f"{rows_text(len(alone))} {verb(len(alone), 'name')} no group and are treated as a group each",
+                len(alone),
+                alone,
+            )
+        )
+    if data.labels is None:
+        return out
+    out += findings.conflicting(data.clusters, data.labels, data.lines, task)
+    if task == "regress":
+        return out
+    out += findings.near_labels(data.labels, data.lines, private=private)
+    out += findings.class_sizes(data.labels, data.lines, task, of_train=classes is None and role == "train")
+    if task != "multilabel":
+        out += leaks.label_in_text(keys, data.labels, data.lines, private=private)
+    return out + ([] if classes is None else findings.unseen(data, classes, private=private))
+
+
+def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[str]) -> dict[str, object]:
+    said = table.facts.get("notes", [])
+    facts = {**table.facts, "notes": [*(said if isinstance(said, list) else []), *notes], "task": task}
+    parts = {
+        "label": columns.label,
+        "text": list(columns.text),
+        "group": columns.group,
+        "time": columns.time,
+        "id": columns.id,
+    }
+    parts |= {"subgroup": list(columns.subgroup), "weight": columns.weight, "drop": list(columns.drop)}
+    facts["columns"] = {part: name for part, name in parts.items() if name}
+    facts["all_columns"] = list(table.columns)
+    facts["distinct_inputs"] = len(set(data.clusters.tolist())) if data.clusters is not None else len(data)
+    if data.groups is not None:
+        facts["groups"] = len(set(data.groups))
+    if task == "regress" and data.labels:
+        values = np.array([float(str(v)) for v in data.labels])
+        facts["target"] = {
+            "mean": float(values.mean()),
+            "sd": float(values.std()),
+            "min": float(values.min()),
+            "max": float(values.max()),
+        }
+    return facts
+
+
+def _counts(data: Data, task: str) -> dict[str, int]:
+    """Rows of each class, the largest first, ties in the order of the names; nothing for numbers."""
+    if data.labels is None or task == "regress":
+        return {}
+    counts = Counter(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,354 @@
+"""Which column is the label, which the text, and which task they make: what the user did not name is inferred, and
+said."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from acclimate.data.findings import is_id
+from acclimate.data.header import is_number
+from acclimate.data.labels import (
+    as_text,
+    check_kind,
+    find_label_delimiter,
+    is_blank,
+    task_name,
+    typed_labels,
+)
+from acclimate.data.rows import Columns, Input, Table
+from acclimate.errors import UserError
+
+__all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]
+
+_LABEL_NAMES = [
+    "label",
+    "labels",
+    "target",
+    "class",
+    "y",
+    "category",
+    "sentiment",
+    "polarity",
+    "label_text",
+    "label_name",
+    "labels_text",
+    "class_label",
+    "intent",
+    "topic",
+    "emotion",
+    "rating",
+    "stars",
+    "score",
+    "outcome",
+    "result",
+    "diagnosis",
+    "grade",
+    "annotation",
+    "is_spam",
+    "spam",
+    "toxic",
+    "gold",
+    "gold_label",
+    "tag",
+    "tags",
+]
+_TEXT_NAMES = [
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "comment",
+    "tweet",
+    "message",
+    "document",
+    "body",
+    "abstract",
+    "review_text",
+    "review_body",
+    "text_clean",
+    "sentences",
+    "texts",
+    "utterance",
+    "post",
+    "description",
+    "snippet",
+    "note",
+    "notes",
+    "article",
+    "headline",
+    "title",
+    "question",
+    "prompt",
+    "input",
+    "smiles",
+]
+_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"),
+)
+_SAMPLE = 20_000
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Columns with every part filled that could be, the task, and one sentence for each thing inferred."""
+
+    columns: Columns
+    task: str
+    reasons: tuple[str, ...]
+
+
+def guess(table: Table, columns: Columns, task: str | None = None, label_delimiter: str | None = None) -> Guess:
+    """Infer label, text and task where not named. Without a label column, `columns.label` stays None and a reason
+    says so.
+
+    >>> from acclimate.data.read import read
+    >>> found = guess(read({"text": ["so good", "so bad", "good one"], "label": ["pos", "neg", "pos"]}), Columns())
+    >>> found.columns.label, found.columns.text, found.task
+    ('label', ('text',), 'classify')
+    """
+    check(table, columns)
+    chosen = None if task is None else task_name(task)
+    reasons: list[str] = []
+    if columns.label is None:
+        label, why = _find_label(table, columns)
+        columns = replace(columns, label=label)
+        reasons.append(why)
+    if not columns.text:
+        text, why = _find_text(table, columns)
+        columns = replace(columns, text=text)
+        reasons.append(why)
+    if columns.label is None:
+        return Guess(columns, chosen or "classify", tuple(reasons))
+    cells = table.columns[columns.label]
+    if chosen is None:
+        chosen, why = _find_task(cells, table.typed, label_delimiter)
+        reasons.append(why)
+    _, kind = typed_labels(cells, table.typed)
+    if label_delimiter is None:
+        check_kind(chosen, kind)
+    elif chosen != "multilabel":
+        raise UserError(
+            f"a label delimiter ({label_delimiter!r}) is for the task multilabel, not for {chosen!r}; drop one "
+            "of the two"
+        )
+    return Guess(columns, chosen, tuple(reasons))
+
+
+def used(columns: Columns) -> tuple[str, ...]:
+    """Every column that the user or the guess gave a part, or dropped."""
+    single = (columns.label, columns.group, columns.time, columns.id, columns.weight)
+    return tuple(
+        dict.fromkeys([*(n for n in single if n is not None), *columns.text, *columns.subgroup, *columns.drop])
+    )
+
+
+def check(table: Table, columns: Columns) -> None:
+    """Every named column exists and no column is both label and something else that would give the answer away."""
+    for name in used(columns):
+        if name not in table.columns:
+            raise _missing(name, table)
+    if len(columns.text) > 2:
+        raise UserError(
+            f"at most two text columns can be read together, got {len(columns.text)}: {', '.join(columns.text)}"
+        )
+    if len(set(columns.text)) != len(columns.text):
+        raise UserError(f"the text column {columns.text[0]!r} is named twice; name two different columns, or one")
+    if columns.label is not None and columns.label in (*columns.text, columns.weight):
+        raise UserError(
+            f"column {columns.label!r} cannot be both the label and an input; name another column for one of them"
+        )
+    for name in columns.drop:
+        if name in used(replace(columns, drop=())):
+            raise UserError(f"column {name!r} is to be dropped and is also given a part; take it out of one of the two")
+
+
+def _missing(name: str, table: Table) -> UserError:
+    names = list(table.columns)
+    folded = {n.casefold().strip(): n for n in names}
+    near = folded.get(name.casefold().strip()) or next(
+        iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None
+    )
+    hint = f"; did you mean {near!r}?" if near else ";"
+    shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
+    return UserError(f"there is no column {name!r} in {table.source}{hint} Its columns: {shown}")
+
+
+def _free(table: Table, columns: Columns) -> list[str]:
+    taken = set(used(columns))
+    return [name for name in table.columns if name not in taken]
+
+
+def _find_label(table: Table, columns: Columns) -> tuple[str | None, str]:
+    free = [n for n in _free(table, columns) if any(not is_blank(c) for c in table.columns[n])]
+    by_name = {n.casefold().strip(): n for n in reversed(free)}
+    for name in _LABEL_NAMES:
+        if name in by_name:
+            return by_name[name], f"label column {by_name[name]!r}, by its name"
+    ending = [n for n in free if re.search(r"(^|[_\s-])(label|target|class|category|sentiment)$", n.casefold().strip())]
+    if len(ending) == 1:
+        return ending[0], f"label column {ending[0]!r}, by its name"
+    text = columns.text or _text_of(table, free)
+    rest = [n for n in free if n not in text and not index_like(table.columns[n]) and not _names_rows(table.columns[n])]
+    coded = [n for n in rest if _few_values(table.columns[n], table.typed) and not _is_prose(table.columns[n])]
+    picked = coded if len(coded) == 1 else rest if len(rest) == 1 and text else []
+    if picked and picked[0] not in text:
+        why = "the only column with few, recurring values" if picked is coded else "the only column beside the text"
+        return picked[0], f"label column {picked[0]!r}: {why}"
+    return None, f"no label column found; name it with --label (columns: {', '.join(list(table.columns)[:20])})"
+
+
+def _text_of(table: Table, free: Sequence[str]) -> tuple[str, ...]:
+    by_name = {n.casefold().strip(): n for n in reversed(free)}
+    for first, second in _PAIRS:
+        if first in by_name and second in by_name:
+            return by_name[first], by_name[second]
+    for name in _TEXT_NAMES:
+        if name in by_name and _is_textual(table.columns[by_name[name]]):
+            return (by_name[name],)
+    lengths = {n: _prose_length(table.columns[n]) for n in free}
+    best = max(lengths, key=lambda n: lengths[n], default=None)
+    return (best,) if best is not None and lengths[best] > 0 else ()
+
+
+def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
+    free = _free(table, columns)
+    text = _text_of(table, free)
+    if not text:
+        raise UserError(
+            f"no text column found in {table.source}; name one or two with --text-column (columns: "
+            f"{', '.join(list(table.columns)[:20])})"
+        )
+    names = " and ".join(repr(n) for n in text)
+    by_name = any({t.casefold().strip() for t in text} <= set(known) for known in (_TEXT_NAMES, *_PAIRS))
+    what = "columns" if len(text) == 2 else "column"
+    return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}"
+
+
+def _present(cells: Sequence[object]) -> list[object]:
+    return [c for c in cells[:_SAMPLE] if not is_blank(c)]
+
+
+def _is_textual(cells: Sequence[object]) -> bool:
+    values = _present(cells)
+    return not values or sum(isinstance(v, str) and not is_number(v) for v in values) > 0.5 * len(values)
+
+
+def _is_prose(cells: Sequence[object]) -> bool:
+    return _prose_length(cells) > 30
+
+
+def _prose_length(cells: Sequence[object]) -> float:
+    """Mean length in characters where the column holds varied text; 0 for numbers, dates and recurring codes."""
+    values = [v for v in _present(cells) if isinstance(v, str)]
+    if not values or not _is_textual(cells) or index_like(cells):
+        return 0.0
+    mean = sum(map(len, values)) / len(values)
+    varied = len(set(values)) / len(values)
+    if len(values) > 20 and varied < (0.3 if mean < 30 else 0.05):
+        return 0.0
+    dated = sum(bool(re.match(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}", v)) for v in values)
+    if dated > 0.5 * len(values):
+        return 0.0
+    spaced = sum(" " in v.strip() or not v.isascii() for v in values)
+    return mean if spaced > 0.3 * len(values) else mean / 2  # codes and addresses lose against prose of the same length
+
+
+def index_like(cells: Sequence[object]) -> bool:
+    """A running number: whole numbers that go up by one."""
+    values = cells if len(cells) <= _SAMPLE else cells[:_SAMPLE]
+    if len(values) < 3:
+        return False
+    texts = [as_text(v) if v is not None else "" for v in values]
+    if not all(t.isascii() and t.isdigit() for t in texts):
+        return False
+    numbers = [int(t) for t in texts]
+    return all(b - a == 1 for a, b in zip(numbers, numbers[1:], strict=False))
+
+
+def _names_rows(cells: Sequence[object]) -> bool:
+    values = [as_text(c) for c in _present(cells)]
+    return len(values) >= 10 and len(set(values)) == len(values) and is_id(values)
+
+
+def _few_values(cells: Sequence[object], typed: bool) -> bool:
+    values, _ = typed_labels(_present(cells), typed)
+    distinct = len(set(map(str, values)))
+    return 2 <= distinct <= max(2, min(50, len(values) // 2))
+
+
+def _find_task(cells: Sequence[object], typed: bool, label_delimiter: str | None) -> tuple[str, str]:
+    if label_delimiter is not None:
+        return "multilabel", f"task multilabel: labels are split at {label_delimiter!r}"
+    values, kind = typed_labels(cells, typed)
+    present = [v for v in values if v is not None]
+    if kind == "list":
+        return "multilabel", "task multilabel: the labels are lists"
+    distinct = len(set(present))
+    if kind == "bool":
+        return "classify", "task classify: the labels are true and false"
+    if kind == "str":
+        return "classify", f"task classify: the labels are {distinct} texts{_joined_hint(cells)}"
+    whole = all(float(v).is_integer() for v in present if isinstance(v, (int, float)))
+    if whole and distinct <= 20 and (distinct <= 10 or distinct * 3 <= len(present)):
+        return (
+            "classify",
+            f"task classify: the labels are {distinct} whole numbers (give --task regress to treat them as amounts)",
+        )
+    if whole and _codes([int(v) for v in present if isinstance(v, (int, float))]):
+        return (
+            "classify",
+            f"task classify: the labels are the codes of {distinct} classes, each used often (or give --task regress)",
+        )
+    return (
+        "regress",
+        f"task regress: the labels are {distinct} different numbers (give --task classify if they are classes)",
+    )
+
+
+def _codes(numbers: list[int]) -> bool:
+    """Class codes leave no gap, start at 0 or 1 and recur; amounts do not."""
+    distinct = set(numbers)
+    low, high = min(distinct), max(distinct)
+    return (
+        low in (0, 1) and high - low + 1 == len(distinct) and len(distinct) <= 500 and len(numbers) >= 5 * len(distinct)
+    )
+
+
+def _joined_hint(cells: Sequence[object]) -> str:
+    sign = find_label_delimiter(_present(cells))
+    return "" if sign is None else f"; they look like several joined by {sign!r}: give --label-delimiter {sign!r} if so"
+
+
+def texts_of(table: Table, columns: Columns) -> list[Input | None]:
+    """One input a row, in order; None where there is nothing to judge: a row that was not parsed, a blank or null text.
+
+    Of two text columns one may be blank; it is then read as empty text.
+
+    >>> from acclimate.data.read import read
+    >>> texts_of(read({"text": ["a", " ", None, "NA"]}), Columns(text=("text",)))
+    ['a', None, None, 'NA']
+    """
+    if not columns.text:
+        raise UserError("no text column is named; name one or two with --text-column")
+    for name in columns.text:
+        if name not in table.columns:
+            raise _missing(name, table)
+    parts = [
+        [None if is_blank(c) else c if isinstance(c, str) else as_text(c) for c in table.columns[n]]
+        for n in columns.text
+    ]
+    if len(parts) == 1:
+        return [None if problem else text for text, problem in zip(parts[0], table.problems, strict=True)]
+    return [
+        None if problem or (a is None and b is None) else (a or "", b or "")
+        for a, b, problem in zip(parts[0], parts[1], table.problems, strict=True)
+    ]

@@ -1,0 +1,60 @@
+"""Whether a second source repeats the first: the same texts, groups or times on both sides make a score look better
+than it is."""
+
+from __future__ import annotations
+
+from acclimate.data import duplicates
+from acclimate.data.findings import Finding, finding, rows_text, verb
+from acclimate.data.rows import Data
+
+
+def cross_check(train: Data, other: Data, name: str) -> tuple[Finding, ...]:
+    """Rows of `other` (called `name`: "test", "valid") whose text or group is also in train. Lines are those of
+    `other`."""
+    everything = duplicates.keys([*train.inputs, *other.inputs])
+    labels: dict[str, set[object]] = {}
+    for i, key in enumerate(everything[: len(train)]):
+        labels.setdefault(key, set()).add(None if train.labels is None else train.labels[i])
+    again, against = [], []
+    for i, key in enumerate(everything[len(train) :]):
+        if key not in labels:
+            continue
+        again.append(other.lines[i] if other.lines else i + 1)
+        if train.labels is not None and other.labels is not None and other.labels[i] not in labels[key]:
+            against.append(again[-1])
+    out = []
+    if again:
+        text = (
+            f"{rows_text(len(again))} ({len(again) / len(other):.0%}) of {name} {verb(len(again), 'are')} "
+            "also in train, exactly or nearly: the score flatters the model"
+        )
+        out.append(finding("cross_split", "warning", text, len(again), again))
+    if against:
+        text = f"{rows_text(len(against))} of {name} {verb(len(against), 'are')} also in train with another label"
+        out.append(finding("conflicting_label", "warning", text, len(against), against))
+    if train.groups is not None and other.groups is not None:
+        both = set(train.groups) & set(other.groups)
+        shared = [
+            other.lines[i] if other.lines else i + 1
+            for i, g in enumerate(other.groups)
+            if g in both and not g.startswith("(none, line ")
+        ]
+        if shared:
+            text = f"{rows_text(len(shared))} of {name} {verb(len(shared), 'belong')} to groups that are also in train"
+            out.append(finding("cross_group", "warning", text, len(shared), shared))
+    if (
+        train.times is not None
+        and other.times is not None
+        and len(train)
+        and float(other.times.min()) < float(train.times.max())
+    ):
+        early = int((other.times < train.times.max()).sum())
+        out.append(
+            finding(
+                "cross_time",
+                "warning",
+                f"{rows_text(early)} of {name} {verb(early, 'are')} older than the latest row of train",
+                early,
+            )
+        )
+    return tuple(out)

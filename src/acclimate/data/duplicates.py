@@ -1,0 +1,67 @@
+"""Which rows are the same text, exactly or after folding. One pass over the rows: no pair is ever compared."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from acclimate.data.rows import Input, IntArray
+
+_FORMULA = re.compile(r"[()\[\]=#@+\\/\d]")
+
+
+@functools.cache
+def _punctuation() -> dict[int, str]:
+    """Every punctuation mark to a space. Symbols (emoji, currency, mathematics) carry meaning and stay."""
+    return {c: " " for c in range(min(sys.maxunicode, 0x1FFFF)) if unicodedata.category(chr(c)).startswith("P")}
+
+
+def fold(text: str) -> str:
+    """A text without differences of case, width, white space and punctuation; text of punctuation only keeps it.
+
+    >>> fold("  Crust is  NOT good!"), fold("crust is not good."), fold(":-)")
+    ('crust is not good', 'crust is not good', ':-)')
+    """
+    plain = (
+        text.casefold()
+        if text.isascii()
+        else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    )
+    bare = " ".join(plain.translate(_punctuation()).split())
+    return bare or " ".join(plain.split())
+
+
+def keys(inputs: Sequence[Input]) -> list[str]:
+    """One key an input; equal keys mean duplicates. Formulas (SMILES, code) are only trimmed: there, punctuation is
+    the content."""
+    exact = _are_formulas(inputs)
+    if exact:
+        return ["\x1f".join(p.strip() for p in _parts(one)) for one in inputs]
+    return ["\x1f".join(fold(p) for p in _parts(one)) for one in inputs]
+
+
+def _parts(one: Input) -> tuple[str, ...]:
+    return (one,) if isinstance(one, str) else one
+
+
+def _are_formulas(inputs: Sequence[Input]) -> bool:
+    sample = [one for one in inputs[:2_000] if isinstance(one, str)]
+    if len(sample) < len(inputs[:2_000]) or not sample:
+        return False
+    bare = [s for s in sample if s.isascii() and " " not in s.strip()]
+    return len(bare) > 0.9 * len(sample) and sum(bool(_FORMULA.search(s)) for s in bare) > 0.5 * len(bare)
+
+
+def clusters(inputs: Sequence[Input], folded: Sequence[str] | None = None) -> IntArray:
+    """Cluster numbers, by first appearance: rows with one number are (near) duplicates.  # (n,)
+
+    >>> clusters(["Good.", "bad", "good"]).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in (folded or keys(inputs))], dtype=np.int64)

@@ -1,0 +1,298 @@
+"""What the gate looks for in rows that passed: duplicates, labels that contradict or nearly coincide, leaks, odd
+columns."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from acclimate.data import duplicates
+from acclimate.data.labels import as_text, is_blank, number
+from acclimate.data.rows import Data, Input, IntArray, Label
+from acclimate.errors import UserError
+
+SHOWN = 20  # lines that a finding names
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What a tokeniser says of the kept inputs: tokens of each, the limit of the model, and what happens beyond it."""
+
+    tokens: IntArray  # (n,)
+    limit: int
+    truncation: str  # "head", "head-tail", "chunk" or "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the gate noticed. `lines` are the first of the rows concerned."""
+
+    kind: str
+    severity: str  # "error", "warning" or "info"
+    message: str
+    count: int
+    lines: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """As plain JSON values."""
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "message": self.message,
+            "count": self.count,
+            "lines": list(self.lines),
+        }
+
+
+def finding(kind: str, severity: str, message: str, count: int, lines: Iterable[int] = ()) -> Finding:
+    """A finding with its lines sorted and cut to the first twenty."""
+    return Finding(kind, severity, message, count, tuple(sorted(lines)[:SHOWN]))
+
+
+def rows_text(count: int) -> str:
+    """A count with its noun: 1 row, 1,234 rows."""
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def verb(count: int, word: str) -> str:
+    """A verb for that many rows: one row repeats, two repeat."""
+    irregular = {"have": "has", "are": "is"}
+    return irregular.get(word, word + "s") if count == 1 else word
+
+
+def lines_text(lines: Sequence[int], most: int = 5) -> str:
+    """The first few line numbers in words."""
+    shown = ", ".join(str(n) for n in sorted(lines)[:most])
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{', ...' if len(lines) > most else ''}"
+
+
+def repeated(inputs: Sequence[Input], cluster: IntArray, lines: Sequence[int]) -> list[Finding]:
+    """Exact repeats, and those that only folding shows."""
+    first_exact: set[Input] = set()
+    first_cluster: set[int] = set()
+    exact, near = [], []
+    for one, c, line in zip(inputs, cluster.tolist(), lines, strict=True):
+        if one in first_exact:
+            exact.append(line)
+        elif c in first_cluster:
+            near.append(line)
+        first_exact.add(one)
+        first_cluster.add(c)
+    out = []
+    if exact:
+        text = (
+            f"{rows_text(len(exact))} {verb(len(exact), 'repeat')} an earlier input exactly; duplicates "
+            "never straddle a split"
+        )
+        out.append(finding("duplicate", "warning", text, len(exact), exact))
+    if near:
+        text = (
+            f"{rows_text(len(near))} {verb(len(near), 'repeat')} an earlier input but for case, spaces or "
+            "punctuation; kept on the same side of a split"
+        )
+        out.append(finding("near_duplicate", "warning", text, len(near), near))
+    return out
+
+
+def conflicting(cluster: IntArray, labels: Sequence[Label], lines: Sequence[int], task: str) -> list[Finding]:
+    """Equal inputs with different labels (numbers: further apart than one standard deviation)."""
+    where: dict[int, list[int]] = defaultdict(list)
+    for i, c in enumerate(cluster.tolist()):
+        where[c].append(i)
+    spread = float(np.std([float(str(v)) for v in labels])) if task == "regress" else 0.0
+    bad: list[int] = []
+    groups = 0
+    for rows in where.values():
+        if len(rows) < 2:
+            continue
+        if task == "regress":
+            values = [float(str(labels[i])) for i in rows]
+            differ = max(values) - min(values) > spread
+        else:
+            differ = len({labels[i] for i in rows}) > 1
+        if differ:
+            groups += 1
+            bad += [lines[i] for i in rows]
+    if not bad:
+        return []
+    what = "more than one standard deviation apart" if task == "regress" else "different"
+    text = (
+        f"{groups:,} input{'s' if groups > 1 else ''} ({rows_text(len(bad))}) "
+        f"{'have' if groups > 1 else 'has'} copies whose labels are {what}"
+    )
+    return [finding("conflicting_label", "warning", f"{text}; decide which is right", len(bad), bad)]
+
+
+def fold_label(label: object) -> str:
+    """A class name without differences of case, spaces, underscores and punctuation."""
+    return " ".join(duplicates.fold(as_text(label)).replace("_", " ").split())
+
+
+def near_labels(labels: Sequence[Label], lines: Sequence[int], *, private: bool) -> list[Finding]:
+    """Classes whose names differ by case, white space or punctuation only."""
+    counts: Counter[str] = Counter()
+    where: dict[str, list[int]] = defaultdict(list)
+    for label, line in zip(labels, lines, strict=True):
+        for name in label if isinstance(label, tuple) else (label,):
+            if isinstance(name, str):
+                counts[name] += 1
+                where[name].append(line)
+    same: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        same[fold_label(name)].append(name)
+    out = []
+    for names in same.values():
+        if len(names) < 2:
+            continue
+        names.sort(key=lambda n: -counts[n])
+        rare = [line for n in names[1:] for line in where[n]]
+        if private:
+            text = (
+                f"{len(names)} classes differ only by case, spaces or punctuation ({rows_text(len(rare))} in the rarer)"
+            )
+        else:
+            listed = " and ".join(f"{n!r} ({rows_text(counts[n])})" for n in names)
+            text = f"the classes {listed} differ only by case, spaces or punctuation"
+        out.append(
+            finding(
+                "label_typo",
+                "warning",
+                f"{text}; they count as different classes: make them equal if they are one",
+                len(rare),
+                rare,
+            )
+        )
+    return out
+
+
+def class_sizes(labels: Sequence[Label], lines: Sequence[int], task: str, *, of_train: bool) -> list[Finding]:
+    """One class only, classes of one row, and a class with more than 80 % of the rows."""
+    flat = [
+        (name, line)
+        for label, line in zip(labels, lines, strict=True)
+        for name in (label if isinstance(label, tuple) else (label,))
+    ]
+    counts = Counter(name for name, _ in flat)
+    out = []
+    if len(counts) < 2 and of_train:
+        out.append(
+            finding(
+                "one_class",
+                "error",
+                "every row has the same label, so there is nothing to learn; add rows of another class",
+                len(labels),
+            )
+        )
+    tiny = {name for name, n in counts.items() if n < 2}
+    if tiny and of_train:
+        text = (
+            f"{len(tiny)} class{'es have' if len(tiny) > 1 else ' has'} a single row: it can be learned "
+            "from but not tested; add rows or merge classes"
+        )
+        out.append(finding("tiny_class", "warning", text, len(tiny), [line for name, line in flat if name in tiny]))
+    if task in ("classify", "ordinal") and len(counts) > 1:
+        name, most = counts.most_common(1)[0]
+        if most > 0.8 * len(labels):
+            text = (
+                f"class {as_text(name)!r} has {most / len(labels):.0%} of the rows, so accuracy says "
+                "little: look at balanced accuracy or macro-F1"
+            )
+            out.append(finding("imbalance", "warning", text, most))
+    return out
+
+
+def odd_columns(columns: dict[str, list[object]], kept: Sequence[int]) -> list[Finding]:
+    """Columns with one value, and columns that number or name the rows."""
+    out = []
+    for name, cells in columns.items():
+        values = [as_text(cells[i]) for i in kept if not is_blank(cells[i])]
+        distinct = len(set(values))
+        if distinct <= 1 and len(kept) > 1:
+            what = "is empty" if distinct == 0 else "has the same value in every row"
+            out.append(finding("constant", "info", f"column {name!r} {what}; it is not used", len(kept)))
+        elif len(values) == len(kept) >= 10 and distinct == len(values) and is_id(values):
+            out.append(
+                finding(
+                    "id_like",
+                    "info",
+                    f"column {name!r} identifies the rows; it is not used (name it with --id-column to keep it)",
+                    distinct,
+                )
+            )
+    return out
+
+
+def is_id(values: Sequence[str]) -> bool:
+    """All different (the caller checks), short, without spaces; whole numbers or codes, never measured amounts."""
+    sample = values[:2_000]
+    if any(len(v) > 64 or " " in v.strip() for v in sample):
+        return False
+    whole = all(re.fullmatch(r"\d+", v) for v in sample)
+    return whole or not any(number(v) is not None for v in sample)
+
+
+def unseen(data: Data, classes: tuple[Label, ...], *, private: bool) -> list[Finding]:
+    """Classes that the model has never met, and classes of the model that this source lacks."""
+    assert data.labels is not None
+    known = set(classes)
+    rows = [set(label) if isinstance(label, tuple) else {label} for label in data.labels]
+    new = sorted({as_text(c) for row in rows for c in row - known})
+    lines = [n for row, n in zip(rows, data.lines, strict=True) if row - known]
+    out = []
+    if new:
+        what = f"{len(new)} class{'es' if len(new) > 1 else ''}" if private else ", ".join(repr(c) for c in new[:10])
+        text = (
+            f"{rows_text(len(lines))} {verb(len(lines), 'have')} a label that was never seen in training "
+            f"({what}); they count as wrong"
+        )
+        out.append(finding("unseen_class", "warning", text, len(lines), lines))
+    absent = sorted(as_text(c) for c in known - {c for row in rows for c in row})
+    if absent:
+        text = f"{len(absent)} of the model's classes have no row here: {', '.join(repr(c) for c in absent[:10])}"
+        out.append(finding("absent_class", "info", text, len(absent)))
+    return out
+
+
+def too_long(data: Data, lengths: Lengths, facts: dict[str, object]) -> list[Finding]:
+    """Texts beyond the model's limit: how many, how many of their tokens are not read, and what can be done."""
+    tokens = np.asarray(lengths.tokens)
+    if tokens.shape != (len(data),):
+        raise ValueError(f"measure gave {tokens.shape} lengths for {len(data)} inputs")
+    over = tokens > lengths.limit
+    lost = int((tokens[over] - lengths.limit).sum())
+    lines = [n for n, o in zip(data.lines, over.tolist(), strict=True) if o]
+    facts["tokens"] = {
+        "limit": lengths.limit,
+        "median": float(np.median(tokens)),
+        "max": int(tokens.max()),
+        "total": int(tokens.sum()),
+        "over": len(lines),
+        "lost": 0 if lengths.truncation == "chunk" else lost,
+        "truncation": lengths.truncation,
+    }
+    if not lines:
+        return []
+    much = (
+        f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
+        f"{lengths.limit} tokens"
+    )
+    if lengths.truncation == "fail":
+        raise UserError(
+            f"{data.source}: {much} ({lines_text(lines)}); shorten them, raise --max-length, or choose "
+            "--truncation head, head-tail or chunk"
+        )
+    if lengths.truncation == "chunk":
+        return [
+            finding("truncated", "info", f"{much}; they are read in windows, so nothing is lost", len(lines), lines)
+        ]
+    where = "their middle" if lengths.truncation == "head-tail" else "their end"
+    other = "--truncation head-tail or chunk" if lengths.truncation == "head" else "--truncation chunk"
+    text = (
+        f"{much}; {lost:,} tokens ({lost / int(tokens.sum()):.0%} of all) from {where} are not read: try "
+        f"{other}, or a model that reads more"
+    )
+    return [finding("truncated", "warning", text, len(lines), lines)]

@@ -1,0 +1,83 @@
+"""The nouns of data: a `Table` as it was read, `Columns` that give its parts a role, `Data` ready to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Input: TypeAlias = str | tuple[str, str]  # one text, or two read together
+Label: TypeAlias = str | int | float | bool | tuple[str, ...]  # a tuple holds the classes of a multi-label row
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every row of a source, in order, also those that could not be parsed (their `problems` entry says why)."""
+
+    columns: dict[str, list[object]]  # name -> n cells; from text files every cell is str, or None where nothing was written
+    lines: tuple[int, ...]  # (n,) 1-based line in the file where the row starts; for frames and lists the row number from 1
+    problems: tuple[str | None, ...]  # (n,) None where the row was parsed; its cells are None where it was not
+    source: str  # the path as the user gave it, or "<frame>", "<list>", ...
+    typed: bool  # False where cells are raw text (CSV, TSV), True where they carry types (Parquet, JSONL, frames)
+    facts: dict[str, object] = field(default_factory=dict)  # format, encoding, delimiter, ..., and "notes": list of sentences
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column plays which part. A column named here, or in `drop`, is never guessed to be something else."""
+
+    label: str | None = None
+    text: tuple[str, ...] = ()  # one or two
+    group: str | None = None  # patient, customer, student: never on both sides of a split
+    time: str | None = None  # train on the past, test on the future
+    id: str | None = None
+    subgroup: tuple[str, ...] = ()  # reported on, never a feature
+    weight: str | None = None
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows that passed the gate. Every sequence has one entry a row, in the order of the source."""
+
+    inputs: tuple[Input, ...]
+    labels: tuple[Label, ...] | None = None  # in the user's own type
+    weights: FloatArray | None = None
+    groups: tuple[str, ...] | None = None
+    times: FloatArray | None = None  # comparable: seconds for dates, else the number itself
+    ids: tuple[object, ...] | None = None
+    subgroups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    clusters: IntArray | None = None  # rows with one number are duplicates of each other and stay together
+    lines: tuple[int, ...] = ()
+    source: str = "<memory>"
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, rows: Sequence[int] | IntArray) -> Data:
+        """The rows with these positions, in this order."""
+        at = [int(i) for i in rows]
+
+        def pick(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
+            return None if values is None else tuple(values[i] for i in at)
+
+        return replace(
+            self,
+            inputs=pick(self.inputs),
+            labels=pick(self.labels),
+            weights=None if self.weights is None else self.weights[at],
+            groups=pick(self.groups),
+            times=None if self.times is None else self.times[at],
+            ids=pick(self.ids),
+            subgroups={name: pick(values) for name, values in self.subgroups.items()},
+            clusters=None if self.clusters is None else self.clusters[at],
+            lines=pick(self.lines) if self.lines else (),
+        )

@@ -1,0 +1,111 @@
+"""Features of inputs through a frozen backbone: computed once, kept on disk, found again by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from acclimate.backbones.base import Backbone, Batch, budgeted
+from acclimate.run import Run
+
+TOKENS_A_BATCH = 2048  # keeps the activations of small encoders near the processor's cache
+ROWS_A_BATCH = 64
+
+Features = NDArray[np.float32]
+
+
+def to_device(batch: Batch, device: str) -> Batch:
+    """Every tensor of a batch on `device`."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+def extract(backbone: Backbone, inputs: Sequence[Any], run: Run) -> Features:
+    """Features (n, d), fp32, of every input in order; the backbone is put into eval mode and left on `run.device`."""
+    rows = backbone.encode(inputs)
+    out = np.empty((len(rows), backbone.width), np.float32)
+    backbone.eval().to(run.device)
+    batches = budgeted([row.cost for row in rows], TOKENS_A_BATCH, ROWS_A_BATCH)
+    with torch.inference_mode(), run.progress.steps("features", len(rows)) as advance:
+        for at in batches:
+            batch = to_device(backbone.collate([rows[i] for i in at]), run.device)
+            out[at] = backbone(batch).float().cpu().numpy()
+            advance(len(at))
+    return out
+
+
+class Store:
+    """Features of one frozen backbone, by content: every distinct input is computed once, in memory and on disk.
+
+    On disk a store is a folder named by the fingerprint of weights and preprocessing; each extraction adds one pair of
+    files, keys and values, so that two processes never write to the same file and a half-written pair is ignored.
+    """
+
+    def __init__(self, backbone: Backbone, run: Run) -> None:
+        self.backbone = backbone
+        self.run = run
+        self._rows: dict[bytes, tuple[int, int]] = {}  # key -> (which array, which row)
+        self._arrays: list[Features] = []
+        self.folder: Path | None = None
+        if run.cache is not None:
+            self.folder = run.cache / backbone.fingerprint()
+            self._open(self.folder)
+
+    def _open(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chmod(folder, 0o700)  # features of private texts are private
+        for keys_file in sorted(folder.glob("*.keys.npy")):
+            values_file = keys_file.with_name(keys_file.name.replace(".keys.", ".values."))
+            try:
+                keys = np.load(keys_file)
+                values = np.load(values_file, mmap_mode="r")
+            except (OSError, ValueError, EOFError):
+                continue  # written by a process that was killed, or being written now
+            if len(keys) == len(values) and values.shape[1:] == (self.backbone.width,):
+                self._add([bytes(k) for k in keys], values)
+
+    def _add(self, keys: Sequence[bytes], values: Features) -> None:
+        self._arrays.append(values)
+        for row, key in enumerate(keys):
+            self._rows[key] = (len(self._arrays) - 1, row)
+
+    def get(self, inputs: Sequence[Any]) -> Features:
+        """Features (n, d) in the order of `inputs`; only what is not known yet is computed."""
+        keys = [key_of(x) for x in inputs]
+        fresh = {k: i for i, k in enumerate(keys) if k not in self._rows}
+        if fresh:
+            values = extract(self.backbone, [inputs[i] for i in fresh.values()], self.run)
+            self._add(list(fresh), values)
+            if self.folder is not None:
+                _write(self.folder, list(fresh), values)
+        out = np.empty((len(keys), self.backbone.width), np.float32)
+        for i, key in enumerate(keys):
+            array, row = self._rows[key]
+            out[i] = self._arrays[array][row]
+        return out
+
+
+def key_of(value: Any) -> bytes:
+    """A 16-byte hash of one raw input."""
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, bytes) else value.hex()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _write(folder: Path, keys: list[bytes], values: Features) -> None:
+    name = uuid.uuid4().hex
+    packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16)
+    # Values first: a pair counts as there once its keys are.
+    for kind, array in (("values", values), ("keys", packed)):
+        temporary = folder / f".{name}.{kind}.tmp"
+        with open(temporary, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            np.save(file, array)
+        os.replace(temporary, folder / f"{name}.{kind}.npy")

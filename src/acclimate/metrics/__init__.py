@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: metrics, their intervals, calibration and decisions."""

@@ -1,0 +1,293 @@
+"""Every metric of a task with its interval: for all rows, for each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from acclimate.metrics import classification, multilabel, regression
+from acclimate.metrics.base import Metric
+from acclimate.metrics.calibration import calibration_floor
+from acclimate.metrics.estimate import Estimate, at_the_edge, from_draws, too_few, with_interval
+from acclimate.metrics.intervals import (
+    WORK,
+    FloatArray,
+    IntArray,
+    Interval,
+    mean_of_proportions,
+    on_scale,
+    proportion,
+    resample,
+    units_of,
+)
+from acclimate.metrics.ranks import area_influence
+
+MANY_CLASSES = 100  # above this one-against-rest areas are given without an interval
+
+_STEPS = {
+    name: replace(regression.METRICS[name], needs="labels", scale=scale)
+    for name, scale in (("mae", "positive"), ("spearman", "signed"))
+}
+METRICS: dict[str, dict[str, Metric]] = {
+    "classify": classification.METRICS,
+    "ordinal": {"quadratic_kappa": classification.METRICS["quadratic_kappa"], **classification.METRICS, **_STEPS},
+    "multilabel": multilabel.METRICS,
+    "regress": regression.METRICS,
+}
+IN_STEPS = ("quadratic_kappa", "mae", "spearman")  # these need a code for every row of truth
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was asked of n rows and what came back, as arrays."""
+
+    task: str
+    truth: NDArray[Any]  # (n,) codes, -1 unseen; (n, K) 0/1 for multi-label; (n,) numbers for regression
+    outputs: FloatArray  # (n, K) probabilities; (n,) numbers for regression
+    predicted: NDArray[Any]  # like truth
+    weights: FloatArray | None = None
+    clusters: IntArray | None = None
+    positive: int = 1  # the class of two that average precision is about
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def k(self) -> int:
+        """How many classes; 0 for regression."""
+        return int(self.outputs.shape[1]) if self.outputs.ndim == 2 else 0
+
+    def take(self, rows: NDArray[Any]) -> Answers:
+        """The rows picked by a mask or by position."""
+        return replace(
+            self,
+            truth=self.truth[rows],
+            outputs=self.outputs[rows],
+            predicted=self.predicted[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            clusters=None if self.clusters is None else self.clusters[rows],
+        )
+
+    def given(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Truth and answers as this metric takes them."""
+        truth = self.truth
+        if self.task == "ordinal" and name in IN_STEPS:
+            farthest = np.where(2 * self.predicted >= self.k - 1, 0, self.k - 1)
+            truth = np.where(truth < 0, farthest, truth)
+        if METRICS[self.task][name].needs == "proba":
+            if name == "average_precision" and self.k == 2 and self.positive == 0:
+                return np.where(truth >= 0, 1 - truth, truth), self.outputs[:, ::-1]
+            return truth, self.outputs
+        return truth, self.predicted
+
+    def support(self) -> IntArray:
+        """Rows of each class in truth (of each label that occurs, for multi-label); no unseen class."""
+        if self.task == "multilabel":
+            return np.asarray(self.truth.astype(np.int64).sum(axis=0))
+        return np.bincount(self.truth[self.truth >= 0].astype(np.int64), minlength=self.k)
+
+
+def value_of(answers: Answers, name: str) -> float:
+    """One metric without its interval; NaN where undefined. Cheap enough to choose settings by."""
+    return METRICS[answers.task][name](*answers.given(name), answers.weights)
+
+
+def estimates(answers: Answers, names: list[str], *, seed: int = 0, resamples: int = 1000) -> dict[str, Estimate]:
+    """The metrics with these names, each by the interval that suits it."""
+    n = len(answers)
+    if n == 0:
+        return {name: Estimate(None, n=0, note="no rows") for name in names}
+    found: dict[str, Estimate] = {}
+    drawn: list[str] = []
+    for name in names:
+        if name in ("accuracy", "subset_accuracy", "empty_rate"):
+            found[name] = _share(answers, name)
+        elif name == "balanced_accuracy" and answers.clusters is None:
+            found[name] = _mean_recall(answers)
+        elif name == "roc_auc":
+            found[name] = _mean_area(answers)
+        elif name in ("average_precision", "mean_average_precision") and answers.k > MANY_CLASSES:
+            note = f"no interval above {MANY_CLASSES} classes"
+            found[name] = with_interval(value_of(answers, name), None, n, note=note)
+        else:
+            drawn.append(name)
+    found.update(_by_resampling(answers, drawn, seed, resamples))
+    return {name: found[name] for name in names}
+
+
+def per_class(
+    answers: Answers, classes: tuple[str, ...], *, seed: int = 0, resamples: int = 1000
+) -> dict[str, dict[str, Estimate]]:
+    """Precision, recall, F1, support and one-against-rest areas of each class."""
+    n, many = len(answers), answers.task == "multilabel"
+    if n == 0:
+        return {}
+    truth, predicted, support = answers.truth, answers.predicted, answers.support()
+    by_class = multilabel.f1_by_class if many else classification.f1_by_class
+    f1 = resample(
+        [by_class(truth, predicted)],
+        n,
+        weights=answers.weights,
+        clusters=answers.clusters,
+        resamples=resamples if n * resamples <= WORK else 0,
+        seed=seed,
+    )[0]
+    clustered = answers.clusters is not None
+    table: dict[str, dict[str, Estimate]] = {}
+    for c, name in enumerate(classes):
+        true = (truth[:, c] == 1) if many else truth == c
+        called = (predicted[:, c] == 1) if many else predicted == c
+        hits = (true & called).astype(np.float64)
+        row = {
+            "precision": share(answers, hits, called, "never predicted"),
+            "recall": share(answers, hits, true, "not in truth"),
+        }
+        if c < len(f1.value) and (true.any() or called.any()):
+            row["f1"] = from_draws(f1, c, n, scale="unit", smallest=int(support[c]), clustered=clustered)
+        else:
+            row["f1"] = Estimate(None, n=n, note="neither in truth nor predicted")
+        row["support"] = Estimate(float(support[c]), n=n)
+        if len(classes) <= MANY_CLASSES:
+            row["roc_auc"] = _area(answers, [c])
+        table[name] = row
+    return table
+
+
+def _share(answers: Answers, name: str) -> Estimate:
+    """A metric that is a share of rows."""
+    if name == "empty_rate":
+        hits = answers.predicted.sum(axis=1) == 0
+    elif name == "subset_accuracy":
+        hits = (answers.truth == answers.predicted).all(axis=1)
+    else:
+        hits = answers.truth == answers.predicted
+    return share(answers, hits.astype(np.float64), np.ones(len(answers), dtype=bool), "no rows")
+
+
+def share(answers: Answers, hits: FloatArray, of: NDArray[np.bool_], empty: str) -> Estimate:
+    """Hits among the rows picked by `of`, with Wilson's interval; n is the rows picked."""
+    w = np.ones(len(hits)) if answers.weights is None else answers.weights
+    total = float(w[of].sum())
+    if not total > 0:
+        return Estimate(None, n=int(of.sum()), note=empty)
+    interval = proportion(
+        hits[of],
+        weights=None if answers.weights is None else w[of],
+        clusters=None if answers.clusters is None else answers.clusters[of],
+    )
+    value = min(1.0, float((w * hits)[of].sum()) / total)
+    note = "" if interval else "n too small for an interval (a single cluster)"
+    return with_interval(value, interval, int(of.sum()), note=note, clustered=answers.clusters is not None)
+
+
+def _smallest(answers: Answers, name: str) -> int:
+    """The rows that decide whether there are enough: of the rarest class where the metric averages over classes."""
+    if not METRICS[answers.task][name].per_class:
+        return len(answers)
+    support = answers.support()
+    if answers.task == "multilabel":
+        support = np.minimum(support, len(answers))
+    present = support[support > 0]
+    return int(present.min()) if len(present) else 0
+
+
+def _mean_recall(answers: Answers) -> Estimate:
+    """Balanced accuracy from the Wilson interval of each class's recall."""
+    value, n = value_of(answers, "balanced_accuracy"), len(answers)
+    few = too_few(_smallest(answers, "balanced_accuracy"))
+    if few:
+        return with_interval(value, None, n, note=few)
+    parts: list[tuple[float, Interval]] = []
+    for c in np.unique(answers.truth):
+        part = share(answers, (answers.predicted == c).astype(np.float64), answers.truth == c, "")
+        if part.value is not None and part.low is not None and part.high is not None:
+            parts.append((part.value, Interval(part.low, part.high, "")))
+    return with_interval(value, mean_of_proportions(parts), n)
+
+
+def _mean_area(answers: Answers) -> Estimate:
+    """The area of class 1 of two, else the mean over the classes in truth."""
+    if answers.k == 2:
+        return _area(answers, [1])
+    present = [int(c) for c in np.flatnonzero(answers.support())]
+    if len(present) > MANY_CLASSES:
+        note = f"no interval above {MANY_CLASSES} classes"
+        return with_interval(value_of(answers, "roc_auc"), None, len(answers), note=note)
+    return _area(answers, present)
+
+
+def _area(answers: Answers, columns: list[int]) -> Estimate:
+    """The mean one-against-rest area of some classes: DeLong's variance, on the logit scale."""
+    n = len(answers)
+    w = np.ones(n) if answers.weights is None else answers.weights
+    values, pulls, least = [], np.zeros(n), n
+    for c in columns:
+        is_class = (answers.truth[:, c] == 1) if answers.task == "multilabel" else answers.truth == c
+        value, pull = area_influence(is_class, answers.outputs[:, c], w)
+        if np.isfinite(value):
+            values.append(value)
+            pulls += pull
+            least = min(least, int(is_class.sum()), int(n - is_class.sum()))
+    if not values:
+        return Estimate(None, n=n, note="undefined: truth has one class only")
+    value = float(np.mean(values))
+    unit = units_of(n, answers.clusters)
+    units = int(unit.max()) + 1
+    few = too_few(least, None if answers.clusters is None else units)
+    if few:
+        return with_interval(value, None, n, note=few)
+    sums = np.bincount(unit, pulls / len(values))
+    error = float(np.sqrt((sums**2).sum() * units / (units - 1)))
+    span = on_scale(value, error, float(stdtrit(units - 1, 0.975)), "unit")
+    interval = Interval(*span, "DeLong on the logit scale") if span else at_the_edge(value, "unit", least)
+    return with_interval(value, interval, n, clustered=answers.clusters is not None)
+
+
+def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int) -> dict[str, Estimate]:
+    """BCa intervals, all from the same resamples; metrics that rank every class's rows get the jackknife sooner."""
+    n, found = len(answers), {}
+    costly = [name for name in names if "average_precision" in name]
+    for group, cost in ((costly, max(1, answers.k)), ([name for name in names if name not in costly], 1)):
+        if not group:
+            continue
+        metrics = [METRICS[answers.task][name] for name in group]
+        draws = resample(
+            [metric.at(*answers.given(name)) for metric, name in zip(metrics, group, strict=True)],
+            n,
+            weights=answers.weights,
+            clusters=answers.clusters,
+            resamples=resamples if n * cost * resamples <= WORK else 0,
+            seed=seed,
+        )
+        for name, metric, draw in zip(group, metrics, draws, strict=True):
+            found[name] = from_draws(
+                draw,
+                0,
+                n,
+                scale=metric.scale,
+                smallest=_smallest(answers, name),
+                clustered=answers.clusters is not None,
+                note=_note(answers, name),
+            )
+    return found
+
+
+def _note(answers: Answers, name: str) -> str:
+    """What a reader of this number should know."""
+    if name == "calibration_error":
+        floor = calibration_floor(answers.truth, answers.outputs)
+        return f"biased upwards: perfect calibration would show about {floor:.3f} at this n"
+    if answers.task in ("classify", "ordinal"):
+        unseen = int((answers.truth < 0).sum())
+        if name == "log_loss" and unseen:
+            return f"{unseen} rows of unseen classes left out"
+        if name == "mcc" and len(np.unique(answers.truth)) < 2:
+            return "truth has one class only"
+    return ""
+
+
+__all__ = ["METRICS", "Answers", "estimates", "per_class", "share", "value_of"]

@@ -1,0 +1,179 @@
+"""A fitted model: backbone, head and decoder, with everything needed to judge a new row; saved without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acclimate.backbones.base import Backbone
+from acclimate.errors import UserError
+from acclimate.features import Store, extract
+from acclimate.run import Run
+from acclimate.tasks import TASKS
+from acclimate.tasks.base import Floats, Task
+from acclimate.tasks.decoder import Decoder
+from acclimate.tasks.heads import HEADS, Head
+from acclimate.words import WordFeatures
+
+FORMAT = 1
+_FILE = "acclimate.json"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What was learned. `logits -> outputs -> decide -> answers` are the steps from a raw input to an answer."""
+
+    task: Task
+    decoder: Decoder
+    head: Head
+    backbone: Backbone | None = None
+    words: WordFeatures | None = None
+    strategy: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    trained: tuple[str, ...] = ()  # names of the parameters that moved, the head's included
+    history: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    adapter: dict[str, Tensor] | None = None  # low-rank weights before merging, for those who want them alone
+    adapter_config: dict[str, Any] | None = None
+
+    def logits(self, inputs: Sequence[Any], run: Run | None = None, store: Store | None = None) -> Floats:
+        """Logits (n, k), float64. `store` gives cached features where the backbone is frozen."""
+        run = run or Run()
+        if self.backbone is None:
+            features: Any = np.zeros((len(inputs), 0), np.float32)
+        elif store is not None and store.backbone is self.backbone:
+            features = store.get(inputs)
+        else:
+            features = extract(self.backbone, inputs, run)
+        words = self.words.tensor(inputs) if self.words is not None else None
+        self.head.eval().to("cpu")
+        with torch.inference_mode():
+            return np.asarray(self.head(torch.from_numpy(features), words).double().numpy())
+
+    def outputs(self, inputs: Sequence[Any], run: Run | None = None, store: Store | None = None) -> Floats:
+        """Probabilities (n, k), or values (n,)."""
+        return self.task.outputs(self.logits(inputs, run, store), self.decoder)
+
+    def with_decoder(self, decoder: Decoder) -> Predictor:
+        """The same weights read by another decoder."""
+        return replace(self, decoder=decoder)
+
+    # -- the saved bundle ------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the bundle into a new folder: safetensors and JSON alone. It appears whole or not at all."""
+        target = Path(folder)
+        if target.exists():
+            raise UserError(f"{target} exists already; give a new folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary.mkdir()
+        try:
+            self._write(temporary)
+            os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def _write(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({k: v.contiguous() for k, v in self.head.state_dict().items()}, folder / "head.safetensors")
+        if self.backbone is not None:
+            (folder / "backbone").mkdir()
+            self.backbone.save(folder / "backbone")
+        if self.words is not None:
+            words = {"analyzer": self.words.analyzer, "ngrams": self.words.ngrams, "vocabulary": self.words.vocabulary}
+            (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+            save_file({"idf": torch.from_numpy(self.words.idf)}, folder / "words.safetensors")
+        if self.adapter is not None:
+            (folder / "adapter").mkdir()
+            save_file(self.adapter, folder / "adapter" / "adapter_model.safetensors")
+            text = json.dumps(self.adapter_config, indent=1)
+            (folder / "adapter" / "adapter_config.json").write_text(text, encoding="utf-8")
+        (folder / _FILE).write_text(json.dumps(self._about(), indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def _about(self) -> dict[str, Any]:
+        base = self.backbone
+        return {
+            "format": FORMAT,
+            "task": self.task.name,
+            "decoder": self.decoder.to_json(),
+            "head": {"kind": self.head.kind, "shape": self.head.shape},
+            "strategy": self.strategy,
+            "settings": self.settings,
+            "trained": self.trained,
+            "base_model": None if base is None else {"name": base.origin.name, "licence": base.origin.licence,
+                                                     "source": base.origin.source},
+            "modality": None if base is None else base.modality,
+            "preprocessing": None if base is None else base.settings(),
+            "holds_training_data": holds(self),
+        }
+
+
+def holds(predictor: Predictor) -> str:
+    """What of the training data a bundle carries, in words; empty if nothing but fitted weights."""
+    if predictor.head.kind == "knn":
+        return "the features of every training row"
+    if predictor.words is not None:
+        return "words of the training texts"
+    return ""
+
+
+def load(folder: str | Path) -> Predictor:
+    """Read a bundle. Needs no network, and runs on the CPU whatever it was trained on."""
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    about = read_about(folder)
+    head = HEADS[about["head"]["kind"]](**about["head"]["shape"])
+    try:
+        head.load_state_dict(load_file(folder / "head.safetensors"))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{folder}: head.safetensors does not fit acclimate.json: {error}") from error
+    words = None
+    if (folder / "words.json").is_file():
+        values = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+        idf = load_file(folder / "words.safetensors")["idf"].numpy()
+        words = WordFeatures(values["analyzer"], tuple(values["ngrams"]), tuple(values["vocabulary"]), idf)
+    return Predictor(
+        TASKS[about["task"]],
+        Decoder.from_json(about["decoder"]),
+        head.eval(),
+        _load_backbone(folder / "backbone"),
+        words,
+        about["strategy"],
+        about["settings"],
+        tuple(about["trained"]),
+    )
+
+
+def _load_backbone(folder: Path) -> Backbone | None:
+    if not folder.is_dir():
+        return None
+    from acclimate.backbones import load as load_backbone
+
+    return load_backbone(str(folder))
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The bundle's JSON, with one clear error where the folder is no bundle."""
+    try:
+        about: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder} is not a model saved by acclimate: it holds no {_FILE}") from error
+    except ValueError as error:
+        raise UserError(f"{folder / _FILE} is damaged: {error}; copy the bundle again or fit anew") from error
+    if about.get("format") != FORMAT:
+        raise UserError(f"{folder} has bundle format {about.get('format')!r}; this version reads {FORMAT}: update acclimate")
+    return about

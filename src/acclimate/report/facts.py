@@ -1,0 +1,222 @@
+"""What the data is, how training went, and what the run was made of."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from acclimate.report import figures
+from acclimate.report.data import Json, ReportData
+from acclimate.report.document import Block, Cell, Figure, Finding, Findings, Heading, Items, Step, Table, Text
+from acclimate.report.results import lower_better
+from acclimate.report.words import clean, count, finite, lines, number, one_line, percent, plural, readable
+
+SEVERITIES = ("error", "warning", "info")
+FOLD = 12  # longer tables are folded
+
+
+def audits(data: ReportData) -> list[Block]:
+    """The gate: every row accounted for, the findings, the classes."""
+    blocks: list[Block] = []
+    for audit in data.audits:
+        if len(data.audits) > 1:
+            blocks.append(Heading(f"{readable(audit.get('role') or 'data')}: {one_line(audit.get('source'), 80)}"))
+        blocks += _audit(audit, named=len(data.audits) == 1)
+    return blocks
+
+
+def _audit(audit: Json, named: bool) -> list[Block]:
+    read, kept = int(audit.get("read") or 0), int(audit.get("kept") or 0)
+    dropped: dict[str, Any] = audit.get("dropped") or {}
+    sizes = {reason: int(found) if isinstance(found, int) else len(found) for reason, found in dropped.items()}
+    lost = sum(sizes.values())
+    where = f"{one_line(audit.get('source'), 80)}: " if named and audit.get("source") else ""
+    blocks: list[Block] = [Text(f"{where}{count(read)} rows read = {count(kept)} kept + {count(lost)} dropped.")]
+    if read != kept + lost:
+        blocks.append(
+            Text(f"These counts do not add up: {plural(abs(read - kept - lost), 'row')} unaccounted for.", "warning")
+        )
+    if lost:
+        rows = tuple(
+            (Cell(readable(reason)), Cell(count(sizes[reason]), order=float(sizes[reason])), Cell(percent(sizes[reason] / read if read else None)),
+             Cell(lines(found) if not isinstance(found, int) else "", "muted"))
+            for reason, found in dropped.items() if sizes[reason]
+        )  # fmt: skip
+        blocks.append(
+            Table(("dropped because", "rows", "of all", "where"), rows, "Rows that were left out, by reason.")
+        )
+    # The gate also reports what it dropped; that stands in the table above already.
+    found = sorted(
+        (f for f in audit.get("findings") or [] if f.get("kind") not in sizes), key=lambda f: _rank(f.get("severity"))
+    )
+    if found:
+        listed = tuple(Finding(_severity(f), clean(f.get("message")), _where(f)) for f in found)
+        blocks.append(Findings(listed))
+    blocks += _labels(audit.get("labels") or {})
+    return blocks + _reading(audit.get("facts") or {})
+
+
+def _rank(severity: Any) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def _severity(finding: Json) -> str:
+    return str(finding.get("severity")) if finding.get("severity") in SEVERITIES else "info"
+
+
+def _where(finding: Json) -> str:
+    found = finding.get("lines") or []
+    if "line" in str(finding.get("message")) and any(str(n) in str(finding.get("message")) for n in found[:1]):
+        return ""  # the message names them
+    total = finite(finding.get("count"))
+    return lines(found, int(total) if total is not None else None)
+
+
+def _labels(labels: Json) -> list[Block]:
+    sizes = {str(name): float(n) for name, n in labels.items() if finite(n) is not None}
+    if not sizes:
+        return []
+    total, most = sum(sizes.values()), max(sizes.values())
+    order = sorted(sizes, key=lambda name: -sizes[name])
+    rows = tuple(
+        (Cell(one_line(n, 60)), Cell(count(sizes[n]), order=sizes[n]), Cell(percent(sizes[n] / total if total else None), order=sizes[n]),
+         Cell("", share=sizes[n] / most if most else 0.0))
+        for n in order
+    )  # fmt: skip
+    largest, smallest = order[0], order[-1]
+    caption = (
+        f"{plural(len(sizes), 'class', 'classes')}; the largest, {one_line(largest, 40)}, has {percent(sizes[largest] / total if total else None)} "
+        f"of the labels, the smallest, {one_line(smallest, 40)}, {plural(int(sizes[smallest]), 'row')}."
+    )
+    fold = f"All {count(len(rows))} classes" if len(rows) > FOLD else ""
+    return [Table(("class", "rows", "share", ""), rows, caption, fold)]
+
+
+def _reading(facts: Json) -> list[Block]:
+    notes = facts.get("notes") or []
+    rows = _pairs({k: v for k, v in facts.items() if k != "notes"})
+    blocks: list[Block] = [Items(tuple(clean(n) for n in notes))] if notes else []
+    if rows:
+        blocks.append(Table(("fact", "value"), rows, "How the source was read.", "How the source was read"))
+    return blocks
+
+
+def _pairs(values: Json, path: str = "") -> tuple[tuple[Cell, ...], ...]:
+    """Nested settings as rows of name and value."""
+    rows: list[tuple[Cell, ...]] = []
+    for key, value in values.items():
+        name = f"{path}{readable(key)}"
+        if isinstance(value, dict):
+            rows += _pairs(value, f"{name} · ")
+        else:
+            rows.append((Cell(one_line(name, 80)), Cell(one_line(_value(value), 300))))
+    return tuple(rows)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value) if abs(value) >= 10000 else str(value)
+    if isinstance(value, float):
+        return number(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(v) for v in value[:40]) + (
+            f" and {count(len(value) - 40)} more" if len(value) > 40 else ""
+        )
+    return clean(value)
+
+
+def training(data: ReportData) -> list[Block]:
+    """Curves of the losses and of the metric on validation rows."""
+    steps = {key: figures.series(data.history, key) for key in ("train_loss", "valid_loss", "valid_metric")}
+    if not any(xs for xs, _ in steps.values()):
+        return []
+    alt = "Curves over training steps: " + ", ".join(readable(k) for k, (xs, _) in steps.items() if xs)
+    draw = partial(figures.curves, data.history, "training", alt, metric=readable(data.metric))
+    return [Figure("training", draw, _caption_training(steps, data.metric), alt)]
+
+
+def _caption_training(steps: dict[str, tuple[list[float], list[float]]], metric: str) -> str:
+    said = []
+    xs, ys = steps["train_loss"]
+    if ys:
+        said.append(f"The training loss went from {number(ys[0])} to {number(ys[-1])}.")
+    xs, ys = steps["valid_loss"]
+    if ys:
+        at = min(range(len(ys)), key=lambda i: ys[i])
+        if at == len(ys) - 1:
+            said.append(
+                f"The validation loss was still at its lowest ({number(ys[at])}) at the last step: longer training may help."
+            )
+        else:
+            said.append(
+                f"The validation loss was lowest at step {count(xs[at])} ({number(ys[at])}) and rose to {number(ys[-1])} by step {count(xs[-1])}."
+            )
+    xs, ys = steps["valid_metric"]
+    if ys:
+        at = (min if lower_better(metric) else max)(range(len(ys)), key=lambda i: ys[i])
+        said.append(
+            f"{readable(metric)[:1].upper()}{readable(metric)[1:]} on validation rows was best at step {count(xs[at])} ({number(ys[at])})."
+        )
+    return " ".join(said)
+
+
+def thresholds(data: ReportData) -> list[Block]:
+    """How probabilities become decisions."""
+    rows = _pairs(data.thresholds)
+    if not rows:
+        return []
+    fold = f"All {count(len(rows))} thresholds" if len(rows) > 2 * FOLD else ""
+    return [
+        Table(
+            ("decision", "value"),
+            rows,
+            "How a probability becomes a decision; none of it saw the rows that give the number.",
+            fold,
+        )
+    ]
+
+
+def steps(data: ReportData) -> list[Block]:
+    """What to do next, each with a command to copy where there is one."""
+    return [
+        Step(clean(s.get("text") or ""), clean(s.get("command") or ""))
+        for s in data.next_steps
+        if s.get("text") or s.get("command")
+    ]
+
+
+def intervals(data: ReportData) -> list[Block]:
+    """What the intervals cover and what they do not."""
+    if not data.scores:
+        return []
+    covers = data.scores.get("covers")
+    methods = sorted({str(e["method"]) for e in (data.scores.get("metrics") or {}).values() if e.get("method")})
+    texts = [
+        f"The intervals are at 95 % and speak of {clean(covers)}." if covers else "",
+        "Of many such intervals, about 95 in 100 hold the true value."
+        + (f" Ways of computing it here: {'; '.join(methods)}." if methods else ""),
+        "They cannot speak of labels that are wrong, nor of data that differ from the rows tested here (another hospital, "
+        "another year, another product).",
+        "“Not decidable” means that the interval of the paired difference holds 0: on these rows, neither is shown better.",
+    ]
+    return [Text(t) for t in texts if t]
+
+
+def provenance(data: ReportData) -> list[Block]:
+    """Model, licence, settings, versions."""
+    base = {
+        "base model": data.model_name or None,
+        "licence of the base model": data.licence or None,
+        "strategy": data.strategy,
+        "task": data.task,
+    }
+    blocks: list[Block] = [Table(("", ""), _pairs({k: v for k, v in base.items() if v}), "What the run was made of.")]
+    for title, values in (("Settings", data.settings), ("Versions", data.versions)):
+        rows = _pairs(values)
+        if rows:
+            blocks.append(Table(("name", "value"), rows, f"{title}.", f"{title} ({count(len(rows))})"))
+    return blocks

@@ -1,0 +1,82 @@
+"""What `fit` prints at its end: the verdict, the scores beside the baselines, where the report is, what to type next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from acclimate.report.data import Json, ReportData
+from acclimate.report.results import TONES, difference, main_estimate, own_name
+from acclimate.report.words import clean, count, estimate, lines, one_line, plural, readable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "muted": "dim", "error": "red", "warning": "yellow"}
+FINDINGS = 3
+
+
+def summary(data: ReportData, report: str | None = None) -> RenderableType:
+    """The few lines to show in a terminal; `report` is the path of the HTML file. Text from the data is never markup."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(), Text(clean(data.verdict), style="bold"), Text(), _scores(data)]
+    found = [
+        (str(f.get("severity")), f)
+        for a in data.audits
+        for f in a.get("findings") or []
+        if f.get("severity") in ("error", "warning")
+    ]
+    found.sort(key=lambda pair: pair[0] != "error")
+    dropped = sum(len(v) for a in data.audits for v in (a.get("dropped") or {}).values())
+    read = sum(int(a.get("read") or 0) for a in data.audits)
+    if data.audits:
+        parts += [Text(), Text(f"{plural(read, 'row')} read = {count(read - dropped)} kept + {count(dropped)} dropped")]
+    for severity, finding in found[:FINDINGS]:
+        where = lines(finding.get("lines") or [], shown=4)
+        parts.append(
+            Text.assemble(
+                (f"{severity}  ", COLOURS[severity]),
+                one_line(finding.get("message"), 200),
+                (f"  {where}" if where else "", "dim"),
+            )
+        )
+    if len(found) > FINDINGS:
+        parts.append(Text(f"and {plural(len(found) - FINDINGS, 'more finding')} in the report", style="dim"))
+    parts.append(Text())
+    if report:
+        parts.append(Text.assemble(("report  ", "dim"), clean(report)))
+    step = next((s for s in data.next_steps if s.get("command")), None)
+    if step is not None:
+        parts.append(
+            Text.assemble(
+                ("next    ", "dim"),
+                (clean(step["command"]), "cyan"),
+                (f"  {one_line(step.get('text'), 100)}" if step.get("text") else "", "dim"),
+            )
+        )
+    return Group(*parts)
+
+
+def _scores(data: ReportData) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("", f"{readable(data.metric)} [95 %]", "n", "this model minus it", ""):
+        table.add_column(head, justify="left")
+    main = main_estimate(data)
+    rows: list[tuple[str, Json, bool]] = [(own_name(data), main, True)]
+    rows += [(str(b.get("name")), b, False) for b in data.baselines]
+    for name, row, mine in rows:
+        gap = row.get("difference")
+        said = str((gap or {}).get("verdict") or "")
+        table.add_row(
+            Text(one_line(name, 40), style="bold" if mine else ""),
+            Text(estimate(row.get("value"), row.get("low"), row.get("high")), style="bold" if mine else ""),
+            Text(count(row.get("n"))),
+            Text("" if mine else difference(gap)),
+            Text("" if mine else said, style=COLOURS.get(TONES.get(said, ""), "")),
+        )
+    return table

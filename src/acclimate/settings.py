@@ -1,0 +1,65 @@
+"""Text that a user typed, turned into settings: durations, and `key=value` pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+
+from acclimate.errors import UserError
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
+_NAMES = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d"}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+
+
+def parse_duration(value: str | int | float) -> float:
+    """Seconds from a number of seconds or a text such as "10m", "2h", "1h30m", "90" or "1.5 hours".
+
+    >>> parse_duration("1h30m"), parse_duration("90"), parse_duration(45)
+    (5400.0, 90.0, 45.0)
+    """
+    text = str(value).strip().lower()
+    seconds, at = 0.0, 0
+    for part in _PART.finditer(text):
+        unit = _NAMES.get(part[2].removesuffix("s") if len(part[2]) > 1 else part[2], part[2])
+        bare_among_others = unit == "" and part[0] != text  # "1h30" could be minutes or seconds
+        if part.start() != at or unit not in _SECONDS or bare_among_others:
+            break
+        seconds, at = seconds + float(part[1]) * _SECONDS[unit], part.end()
+    if not text or at != len(text) or not math.isfinite(seconds) or seconds <= 0:
+        raise UserError(
+            f"cannot read {value!r} as a length of time; give seconds (90) or numbers with units d, h, m, s (10m, 1h30m)"
+        )
+    return seconds
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
+    """The settings in `key=value` texts. A value is read as JSON where it is JSON, else it stays text.
+
+    >>> parse_settings(["rank=8", "pooling=cls", "betas=[0.9, 0.98]", "bias=true"])
+    {'rank': 8, 'pooling': 'cls', 'betas': [0.9, 0.98], 'bias': True}
+    """
+    settings: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise UserError(f"cannot read the setting {pair!r}; write key=value, for example --set weight_decay=0.01")
+        if key in settings:
+            raise UserError(f"the setting {key!r} is given twice, the second time as {pair!r}; keep one")
+        settings[key] = _json_or_text(text)
+    return settings
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        value: object = json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+    return value
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")  # json accepts NaN and Infinity, which no setting can mean

@@ -1,0 +1,97 @@
+"""What a strategy is given: the problem (what is to be answered, from what) and the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from acclimate.backbones.base import Backbone
+from acclimate.data.rows import Data
+from acclimate.errors import UserError
+from acclimate.features import Store
+from acclimate.model import Predictor
+from acclimate.run import Run
+from acclimate.tasks.base import Floats, Task, row_weights
+from acclimate.tasks.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The task, its classes, and the pretrained backbone. The same for every strategy that is compared."""
+
+    task: Task
+    decoder: Decoder
+    backbone: Backbone | None = None
+    store: Store | None = None  # cached features of that backbone
+    class_weight: object = None  # None, "balanced", or one weight a class
+
+    def network(self) -> tuple[Backbone, Store]:
+        """The backbone and its feature store, or a clear error where the run has none."""
+        if self.backbone is None or self.store is None:
+            raise UserError("this strategy needs a pretrained model; give one with --model")
+        return self.backbone, self.store
+
+    def targets(self, data: Data) -> Floats:
+        """Training labels as numbers."""
+        assert data.labels is not None
+        return self.task.targets(data.labels, self.decoder)
+
+    def weights(self, data: Data, targets: Floats) -> Floats:
+        """Row weights of mean one."""
+        return row_weights(targets, self.task.width(self.decoder), self.class_weight, data.weights)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows to learn from, and rows to choose by. The rows that give the number are not here: no strategy sees them."""
+
+    train: Data
+    valid: Data | None = None
+
+
+class Strategy(Protocol):
+    """A frozen dataclass of settings. `needs_backbone` and `frozen` tell the planner what a fit costs."""
+
+    @property
+    def needs_backbone(self) -> bool:
+        """False for what learns from the words alone."""
+
+    @property
+    def frozen(self) -> bool:
+        """True where the backbone does not move, so that one pass over the data serves every fit."""
+
+    def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
+        """Learn from `splits.train`, choosing settings by its own folds or by `splits.valid`."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Baseline: class shares (the majority class wins), or the mean. z_k = log((n_k + ½)/(n + K/2)).
+
+    Use when: never alone. Every number is shown beside it.
+    """
+
+    needs_backbone: bool = field(default=False, init=False, repr=False)
+    frozen: bool = field(default=True, init=False, repr=False)
+
+    def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
+        """Count."""
+        import numpy as np
+        import torch
+
+        from acclimate.tasks.heads import ConstantHead
+
+        targets = problem.targets(splits.train)
+        weights = problem.weights(splits.train, targets) if problem.class_weight is None else np.ones(len(targets))
+        width = problem.task.width(problem.decoder)
+        if problem.task.name == "regress":
+            logits = np.array([np.average(targets, weights=weights)])
+        elif problem.task.name == "multilabel":
+            share = (weights @ targets + 0.5) / (weights.sum() + 1)
+            logits = np.log(share) - np.log1p(-share)
+        else:
+            counts = np.bincount(targets.astype(int), weights=weights, minlength=width)
+            logits = np.log((counts + 0.5) / (counts.sum() + width / 2))
+        head = ConstantHead(width)
+        head.logits.copy_(torch.from_numpy(logits))
+        return Predictor(problem.task, problem.decoder, head, strategy="majority")
