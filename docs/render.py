@@ -1,7 +1,7 @@
 """Writes the parts of docs/ that repeat what the code says: commands, strategies, metrics, models, data sets.
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `python docs/render.py` brings all of them up to date,
-`python docs/render.py --check` only tells which are not. tests/test_docs.py does the same check.
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `python docs/render.py` brings all of them up to
+date, `python docs/render.py --check` only tells which are not. tests/test_docs.py does the same check.
 """
 
 from __future__ import annotations
@@ -111,6 +111,15 @@ def metrics() -> str:
     return "\n".join(rows)
 
 
+def reasons() -> str:
+    """A table of the reasons for which the gate drops a row."""
+    from acclimate.data.account import REASONS
+
+    return "\n".join(
+        ["| reason | what it is |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in REASONS.items())]
+    )
+
+
 def models() -> str:
     """The catalogue of pretrained models."""
     from acclimate.catalogue.models import MODELS
@@ -142,6 +151,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "strategies": strategies,
     "metrics": metrics,
+    "reasons": reasons,
     "models": models,
     "datasets": datasets,
 }

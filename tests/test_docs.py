@@ -1,4 +1,4 @@
-"""The documentation says what is true: generated parts are up to date, everything is mentioned, code parses, links lead somewhere."""
+"""The documentation is true: generated parts are up to date, everything is mentioned, code parses, links resolve."""
 
 from __future__ import annotations
 
@@ -82,6 +82,18 @@ def test_every_metric_model_and_data_set_is_mentioned() -> None:
     numbers, models = TEXT[ROOT / "docs" / "numbers.md"], TEXT[ROOT / "docs" / "models.md"]
     assert [name for known in METRICS.values() for name in known if f"`{name}`" not in numbers] == []
     assert [name for name in [*MODELS, *DATASETS] if f"| `{name}` |" not in models] == []
+
+
+def test_every_finding_of_the_gate_is_explained() -> None:
+    """Kinds are the constant first arguments of `finding(...)` in the data layer."""
+    page, kinds = TEXT[ROOT / "docs" / "data.md"], set()
+    for path in (ROOT / "src" / "acclimate" / "data").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "finding"
+            if called and isinstance(node.args[0], ast.Constant):
+                kinds.add(node.args[0].value)
+    assert len(kinds) >= 15
+    assert sorted(kind for kind in kinds if f"`{kind}`" not in page) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -12,10 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from acclimate.errors import UserError, unknown
 from acclimate.metrics.calibration import reliability
-from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, with_interval
-from acclimate.metrics.intervals import WORK, paired, units_of
+from acclimate.metrics.differences import paired, paired_shares
+from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, too_few, with_interval
+from acclimate.metrics.intervals import WORK, units_of
 from acclimate.metrics.subgroups import by_subgroup, gaps
-from acclimate.metrics.tables import MANY_CLASSES, METRICS, Answers, estimates, per_class, value_of
+from acclimate.metrics.tables import (
+    MANY_CLASSES,
+    METRICS,
+    SHARES,
+    Answers,
+    estimates,
+    per_class,
+    right,
+    smallest,
+    value_of,
+)
 
 __all__ = [
     "Difference",
@@ -276,11 +287,10 @@ def difference(
     weights: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     seed: int = 0,
-    resamples: int = 1000,
 ) -> Difference:
     """Whether model a is better than model b; each is given as (outputs, predicted) on the same rows.
 
-    The interval of a - b comes from resamples of rows (or clusters) that both models share, so that rows hard for both cancel.
+    Accuracy: Tango's score interval; else the paired jackknife of rows (or clusters), so that rows hard for both models cancel.
     Where it covers 0, or there are too few rows for one, the verdict is "not decidable".
     """
     name = metric_name(metric, task)
@@ -289,20 +299,27 @@ def difference(
     if n == 0:
         return Difference(name, None, None, None, 0, "not decidable", note="no rows")
     kind = METRICS[task][name]
-    gap, interval = paired(
-        kind.at(*one.given(name)),
-        kind.at(*two.given(name)),
-        n,
-        weights=one.weights,
-        clusters=one.clusters,
-        seed=seed,
-        resamples=resamples,
+    note = (
+        ""
+        if name in SHARES
+        else too_few(smallest(one, name), None if clusters is None else len(np.unique(one.clusters)))
     )
-    found = with_interval(gap, interval, n, clustered=clusters is not None)
+    if name in SHARES:
+        gap, interval = paired_shares(right(one), right(two), weights=one.weights, clusters=one.clusters)
+    else:
+        at = [kind.at(*answers.given(name)) for answers in (one, two)]
+        gap, interval = paired(at[0], at[1], n, weights=one.weights, clusters=one.clusters, seed=seed)
+    if note:
+        interval = None
+    elif interval is None:
+        note = "the two cannot be told apart on these rows"
+    found = with_interval(gap, interval, n, note=note, clustered=clusters is not None)
     verdict = "not decidable"
     if found.low is not None and found.high is not None and (found.low > 0 or found.high < 0):
         verdict = "better" if (found.low > 0) == kind.greater_is_better else "worse"
-    return Difference(name, found.value, found.low, found.high, n, verdict, found.method, found.note)
+    return Difference(
+        name, found.value, found.low, found.high, n, verdict, found.method, found.note, found.covers or COVERS
+    )
 
 
 def _answers(
@@ -318,12 +335,19 @@ def _answers(
     if task not in METRICS:
         raise unknown("task", task, METRICS)
     kind: type = np.float64 if task == "regress" else np.int64
-    t, p, o = np.asarray(truth, dtype=kind), np.asarray(predicted, dtype=kind), np.asarray(outputs, dtype=np.float64)
+    t: NDArray[Any] = np.asarray(truth, dtype=kind)
+    p: NDArray[Any] = np.asarray(predicted, dtype=kind)
+    o = np.asarray(outputs, dtype=np.float64)
     w = None if weights is None else np.asarray(weights, dtype=np.float64)
     c = None if clusters is None else units_of(len(t), np.asarray(clusters))
     shape = (len(t),) if task == "regress" else (len(t), o.shape[-1] if o.ndim == 2 else 0)
     answer_shape = shape if task == "multilabel" else (len(t),)
-    if o.shape != shape or p.shape != answer_shape or t.shape != answer_shape or (w is not None and w.shape != (len(t),)):
+    if (
+        o.shape != shape
+        or p.shape != answer_shape
+        or t.shape != answer_shape
+        or (w is not None and w.shape != (len(t),))
+    ):
         raise ValueError(f"{task}: truth {t.shape}, outputs {o.shape} and predicted {p.shape} do not fit each other")
     _finite(o, "outputs")
     if task == "regress":
@@ -342,7 +366,9 @@ def _finite(values: NDArray[Any], what: str) -> None:
     """A NaN must not pass for a score."""
     bad = int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum()) if len(values) else 0
     if bad:
-        raise UserError(f"{bad} of {len(values)} rows have {what} that are not finite numbers: the model or the data diverged")
+        raise UserError(
+            f"{bad} of {len(values)} rows have {what} that are not finite numbers: the model or the data diverged"
+        )
 
 
 def _confusion(answers: Answers) -> list[list[int]] | None:
@@ -376,13 +402,19 @@ def _notes(answers: Answers, classes: tuple[str, ...], unseen: Sequence[object])
         absent = [name for name, rows in zip(classes, answers.support(), strict=True) if not rows]
         if absent and n:
             shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-            notes.append(f"not in these rows: {shown}; averages over classes leave out what occurs in no row and no prediction")
+            notes.append(
+                f"not in these rows: {shown}; averages over classes leave out what occurs in no row and no prediction"
+            )
         if n and len(np.unique(answers.truth)) == 1:
             notes.append("these rows hold one class only; ranking and correlation cannot be measured on them")
     if answers.clusters is not None and n:
-        notes.append(f"intervals treat the {int(answers.clusters.max()) + 1} clusters of rows, not the {n} rows, as independent")
+        notes.append(
+            f"intervals treat the {int(answers.clusters.max()) + 1} clusters of rows, not the {n} rows, as independent"
+        )
     if answers.weights is not None:
         notes.append("rows are weighted; n counts rows, confusion and support too")
     if n * 1000 > WORK:
-        notes.append(f"{n} rows are many: where a formula is lacking, intervals come from the jackknife of 200 blocks of rows")
+        notes.append(
+            f"{n} rows are many: where a formula is lacking, intervals come from the jackknife of 200 blocks of rows"
+        )
     return tuple(notes)

@@ -113,8 +113,9 @@ class Predictor:
             "strategy": self.strategy,
             "settings": self.settings,
             "trained": self.trained,
-            "base_model": None if base is None else {"name": base.origin.name, "licence": base.origin.licence,
-                                                     "source": base.origin.source},
+            "base_model": None
+            if base is None
+            else {"name": base.origin.name, "licence": base.origin.licence, "source": base.origin.source},
             "modality": None if base is None else base.modality,
             "preprocessing": None if base is None else base.settings(),
             "holds_training_data": holds(self),
@@ -175,5 +176,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{folder / _FILE} is damaged: {error}; copy the bundle again or fit anew") from error
     if about.get("format") != FORMAT:
-        raise UserError(f"{folder} has bundle format {about.get('format')!r}; this version reads {FORMAT}: update acclimate")
+        raise UserError(
+            f"{folder} has bundle format {about.get('format')!r}; this version reads {FORMAT}: update acclimate"
+        )
     return about

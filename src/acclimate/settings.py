@@ -30,7 +30,7 @@ def parse_duration(value: str | int | float) -> float:
         seconds, at = seconds + float(part[1]) * _SECONDS[unit], part.end()
     if not text or at != len(text) or not math.isfinite(seconds) or seconds <= 0:
         raise UserError(
-            f"cannot read {value!r} as a length of time; give seconds (90) or numbers with units d, h, m, s (10m, 1h30m)"
+            f"cannot read {value!r} as a length of time; give seconds (90) or numbers with d, h, m, s (10m, 1h30m)"
         )
     return seconds
 

@@ -20,7 +20,10 @@ SCORES = Scores(
     metric="macro_f1",
     n=80,
     estimates={"accuracy": Estimate(0.8, 0.7, 0.88, 80), "macro_f1": Estimate(0.75, 0.65, 0.84, 80)},
-    per_class={"pos": {"recall": Estimate(0.9, 0.8, 0.95, 40)}, "neg": {"recall": Estimate(None, n=3, note="too few")}},
+    per_class={
+        "pos": {"recall": Estimate(0.9, 0.8, 0.95, 40), "support": Estimate(40.0, n=40)},
+        "neg": {"recall": Estimate(None, n=3, note="too few")},
+    },
     per_subgroup={"sex": {"f": {"macro_f1": Estimate(0.7, 0.5, 0.85, 30)}}},
     notes=("one class of TEST was never seen",),
     covers="which rows were drawn",

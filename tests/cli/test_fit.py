@@ -29,6 +29,7 @@ DEFAULTS = {
     "max_length": None,
     "pooling": None,
     "class_weight": None,
+    "class_order": None,
     "label_delimiter": None,
     "learning_rate": None,
     "num_train_epochs": None,
@@ -55,12 +56,16 @@ def test_the_api_takes_what_the_command_line_gives() -> None:
     """Same names, same defaults; `settings` is empty here and None there."""
     import inspect
 
-    import acclimate
+    from acclimate import api
 
-    parameters = dict(inspect.signature(acclimate.fit).parameters)
-    parameters.pop("train_data")
-    taken = {name: parameter.default for name, parameter in parameters.items() if name in DEFAULTS}
+    parameters = inspect.signature(api.fit).parameters.values()
+    taken = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
     assert {**taken, "settings": {}} == DEFAULTS
+
+
+def test_a_class_order_with_commas_in_it_is_json(cli, api) -> None:
+    cli("fit", "train.csv", "--class-order", '["low, or none", 2]')
+    assert api.calls[0][2]["class_order"] == ("low, or none", "2")
 
 
 def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
@@ -86,6 +91,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--max-length": "64",
         "--pooling": "cls",
         "--class-weight": "balanced",
+        "--class-order": "low, medium,high",
         "--label-delimiter": ";",
         "--learning-rate": "1e-4",
         "--num-train-epochs": "2",
@@ -128,6 +134,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "max_length": 64,
         "pooling": "cls",
         "class_weight": "balanced",
+        "class_order": ("low", "medium", "high"),
         "label_delimiter": ";",
         "learning_rate": 1e-4,
         "num_train_epochs": 2,
@@ -196,6 +203,7 @@ def test_class_weights_are_a_word_or_json(cli, api, text: str, weights: object) 
         (["fit", "a.csv", "--time-limit", "soon"], "cannot read 'soon' as a length of time"),
         (["fit", "a.csv", "--set", "rank"], "cannot read the setting 'rank'; write key=value"),
         (["fit", "a.csv", "--class-weight", "{spam: 3}"], "cannot read the class weights '{spam: 3}' as JSON"),
+        (["fit", "a.csv", "--class-order", "[low"], "cannot read the class order '[low' as JSON"),
         (["fit", "a.csv", "--cost", "nowhere.json"], "there is no cost file 'nowhere.json'"),
     ],
 )

@@ -20,7 +20,7 @@ def test_evaluate_prints_the_deciding_metric_first_and_all_that_belongs_to_it(cl
         "  majority               0.500 [0.400, 0.600]   +0.300 [+0.200, +0.400] better",
         "",
         "by class",
-        "  pos                    recall 0.900 [0.800, 0.950]",
+        "  pos                    recall 0.900 [0.800, 0.950], n = 40",
         "  neg                    recall –",
         "",
         "by sex",
@@ -28,7 +28,7 @@ def test_evaluate_prints_the_deciding_metric_first_and_all_that_belongs_to_it(cl
         "",
         "Intervals are at 95 %; they cover which rows were drawn.",
         "one class of TEST was never seen",
-        "test.csv has been used 2 times to judge this run: the more often, the rosier.",
+        "test.csv has been used 2 times to judge this run; choosing after a look flatters it.",
     ]
     assert api.calls == [("load", ("RUN",), {}), ("evaluation", ("test.csv",), {"metric": None})]
 
@@ -45,7 +45,7 @@ def test_evaluate_prints_one_json_object(cli, api) -> None:
 def test_compare_takes_two_runs_or_more(cli, api) -> None:
     assert cli("compare", "A", "B", "C", "--data", "t.csv").stdout == "the table\n"
     assert json.loads(cli("compare", "A", "B", "--test-data", "t.csv", "--json").stdout) == {"compare": "…"}
-    assert api.calls[0] == ("compare", (["A", "B", "C"], "t.csv"), {})
+    assert api.calls[0] == ("compare", (["A", "B", "C"], "t.csv"), {"metric": None})
     alone = cli("compare", "A", "--data", "t.csv")
     assert (alone.exit_code, alone.stderr) == (2, "error: one run is given, 'A'; name at least two to compare\n")
 

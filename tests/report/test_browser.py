@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from acclimate.report import ReportData, render_html
 
+Make = Callable[..., ReportData]
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
@@ -24,13 +25,22 @@ pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="none of chromium, chromium-browser and google-chrome is on PATH"
 )
 
-# Puts the pipes at 3 and 4, where the browser looks for them (first out of the way, since they may be 4 and 3), and becomes it.
+# Puts the pipes at 3 and 4, where the browser looks (they may be 4 and 3, so they move away first), and becomes it.
 LAUNCH = """
 import fcntl, os, sys
 read, write = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
 os.dup2(read, 3), os.dup2(write, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+FLAGS = (
+    "--headless",
+    "--disable-gpu",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-extensions",
+    "--remote-debugging-pipe",
+)
 
 
 class Browser:
@@ -40,11 +50,14 @@ class Browser:
         assert BROWSER is not None
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
+        launch = [sys.executable, "-c", LAUNCH, str(to_browser), str(from_browser), BROWSER, *FLAGS]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, str(to_browser), str(from_browser), BROWSER, "--headless", "--disable-gpu", "--no-sandbox",
-             "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions", f"--user-data-dir={folder}", "--remote-debugging-pipe", "about:blank"],
-            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*launch, f"--user-data-dir={folder}", "about:blank"],
+            pass_fds=(to_browser, from_browser),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(to_browser)
         os.close(from_browser)
         self._number, self._buffer = 0, b""
@@ -140,8 +153,33 @@ def save(data: ReportData, folder: Path) -> Path:
     return page
 
 
-SIZES = "[...document.querySelectorAll('svg.plot')].map(s => { const b = s.getBoundingClientRect(), d = s.getBBox(); return [b.width, b.height, d.width, d.height]; })"
+SIZES = """[...document.querySelectorAll('svg.plot')].map(figure => {
+  const box = figure.getBoundingClientRect(), drawn = figure.getBBox();
+  return [box.width, box.height, drawn.width, drawn.height];
+})"""
+# Texts of figures that reach beyond their figure, by more than the rounding of fonts.
+OUTSIDE = """[...document.querySelectorAll('svg.plot text')].filter(text => {
+  const box = text.ownerSVGElement.getBoundingClientRect(), t = text.getBoundingClientRect();
+  return t.left < box.left - 3 || t.right > box.right + 3 || t.top < box.top - 3 || t.bottom > box.bottom + 3;
+}).map(text => text.textContent)"""
+COLLIDING = """[...document.querySelectorAll('svg.plot')].flatMap(figure => {
+  const boxes = [...figure.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
+    p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 6 && q.top < p.bottom - 6
+  ).map(([b]) => a + ' on ' + b));
+})"""
 OVERFLOW = "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
+
+
+NASTY = ["<script>alert(1)</script>", "</svg><img src=x onerror=alert(2)>", "x" * 10_000, "\u202eevil", "a\x00b"]
+NAMES = [
+    "积极的评价",
+    "消极的评价而且名字非常非常长",
+    "中立",
+    "إيجابي جدا",
+    "mixed feelings and more",
+    "中立（另一种）",
+]
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (1000, False), (1400, True)])
@@ -154,3 +192,63 @@ def test_page_is_drawn_without_complaint(
     assert len(sizes) == 6
     assert all(side > 50 for size in sizes for side in size)
     assert browser.value(OVERFLOW) <= 0
+    assert browser.value(OUTSIDE) == []
+    assert browser.value(COLLIDING) == []
+
+
+def test_labels_of_any_script_fit(browser: Browser, make_classes: Make, tmp_path: Path) -> None:
+    for width in (360, 1000):
+        browser.open(save(make_classes(NAMES), tmp_path), width)
+        assert browser.complaints() == []
+        assert browser.value(OVERFLOW) <= 0
+        assert browser.value(OUTSIDE) == []
+        assert browser.value(COLLIDING) == []
+
+
+def test_hostile_text_runs_nothing_and_fits(browser: Browser, make_classes: Make, tmp_path: Path) -> None:
+    rows = [{"input": n, "truth": n, "predicted": n, "confidence": 0.9, "line": 1} for n in NASTY]
+    steps = [{"text": n, "command": n} for n in NASTY]
+    data = make_classes(NASTY, mistakes=rows, next_steps=steps, decisions=NASTY, verdict=NASTY[2], title=NASTY[0])
+    browser.open(save(data, tmp_path), 360)
+    assert browser.complaints() == []  # a dialogue of alert() would also have kept the page from loading
+    assert browser.value(OVERFLOW) <= 0
+    assert browser.value("document.querySelectorAll('script').length") == 1
+
+
+def test_many_classes_on_a_phone(browser: Browser, make_classes: Make, tmp_path: Path) -> None:
+    browser.open(save(make_classes([f"intent_number_{i}" for i in range(150)]), tmp_path), 360)
+    assert browser.complaints() == []
+    browser.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert browser.value(OVERFLOW) <= 0
+
+
+def test_folds_open_in_print_and_close_again(browser: Browser, example: ReportData, tmp_path: Path) -> None:
+    browser.open(save(example, tmp_path), 1000)
+    folds = "[...document.querySelectorAll('details')].map(d => d.open)"
+    assert set(browser.value(folds)) == {False}
+    browser.value("dispatchEvent(new Event('beforeprint'))")
+    assert set(browser.value(folds)) == {True}
+    browser.value("dispatchEvent(new Event('afterprint'))")
+    assert set(browser.value(folds)) == {False}
+
+
+def test_tables_sort(browser: Browser, make_classes: Make, tmp_path: Path) -> None:
+    browser.open(save(make_classes(list("abcdef")), tmp_path), 1000)
+    table = "document.querySelector('#classes table[data-sort]')"
+    browser.value(f"{table}.querySelectorAll('th button')[3].click()")  # recall
+    first = f"[...{table}.tBodies[0].rows].map(r => r.children[0].textContent).join('')"
+    assert browser.value(first) == "fedcba"
+    browser.value(f"{table}.querySelectorAll('th button')[3].click()")
+    assert browser.value(first) == "abcdef"
+    assert browser.value(f"{table}.querySelectorAll('th')[3].ariaSort") == "ascending"
+
+
+def test_page_is_whole_without_script(browser: Browser, example: ReportData, tmp_path: Path) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(save(example, tmp_path), 360)
+        assert browser.complaints() == []
+        assert len(browser.value(SIZES)) == 6
+        assert browser.value("document.querySelectorAll('button').length") == 0
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -14,7 +14,7 @@ from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats
 
@@ -36,15 +36,25 @@ class Race:
 
 
 def seconds_a_fit(tune: Tune, problem: Problem, data: Data, run: Run) -> float:
-    """Predicted seconds of one fit on all rows, from a few real steps on rows of typical length."""
-    rng = np.random.default_rng(0)
-    few = data.take(np.sort(rng.permutation(len(data))[: 4 * tune.batch_size]))
+    """Predicted seconds of one fit on all rows, from a few real steps on rows of typical length.
+
+    Four batches less one batch: what a fit costs once (copying weights, first use of a kernel) is not taken for speed.
+    """
+    order = np.random.default_rng(0).permutation(len(data))
     trial = replace(tune, num_train_epochs=1, start="zero")
-    quiet = replace(run, progress=type(run.progress)(quiet=True))
-    trial.fit(problem, Splits(few), quiet)  # the first steps pay for allocation and kernels
-    start = time.monotonic()
-    trial.fit(problem, Splits(few), quiet)
-    return (time.monotonic() - start) / len(few) * len(data) * tune.epochs(len(data))
+    quiet = replace(run, progress=type(run.progress)(quiet=True), deadline=None)
+
+    def seconds(batches: int) -> tuple[float, int]:
+        few = data.take(np.sort(order[: batches * tune.batch_size]))
+        start = time.monotonic()
+        trial.fit(problem, Splits(few), quiet)
+        return time.monotonic() - start, len(few)
+
+    seconds(1)
+    once, rows_once = seconds(1)
+    more, rows_more = seconds(5)
+    a_row = max(more - once, 1e-3) / max(1, rows_more - rows_once)
+    return once + a_row * len(data) * tune.epochs(len(data))
 
 
 def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> Any:
@@ -61,7 +71,9 @@ def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> An
     return difference(problem.task.name, metric, truth, view(a), view(b), weights=weights, clusters=clusters, seed=0)
 
 
-def race(problem: Problem, data: Data, pairs: Pairs, metric: str, run: Run, overrides: Mapping[str, Any] | None = None) -> Race:
+def race(
+    problem: Problem, data: Data, pairs: Pairs, metric: str, run: Run, overrides: Mapping[str, Any] | None = None
+) -> Race:
     """Judge baselines, frozen candidates, and within the time left `lp_ft`; choose.
 
     Rule: the frozen candidate with the best out-of-fold value, unless tuning the backbone is better by an interval that
@@ -95,7 +107,9 @@ def race(problem: Problem, data: Data, pairs: Pairs, metric: str, run: Run, over
             chosen = tuned.name
             decisions.append(f"{tuned.name} was chosen: better than {best.name} by {gap_text(gap)}.")
         else:
-            decisions.append(f"{tuned.name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain.")
+            decisions.append(
+                f"{tuned.name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain."
+            )
     return Race(tuple(trials), chosen, tuple(decisions))
 
 
@@ -108,7 +122,9 @@ def gap_text(gap: Any) -> str:
 
 def _best(problem: Problem, data: Data, metric: str, trials: list[Trial]) -> Trial:
     if not trials:
-        raise UserError("none of the strategies could be run on this data; see the reasons above or name one by --strategy")
+        raise UserError(
+            "none of the strategies could be run on this data; see the reasons above or name one by --strategy"
+        )
     sign = 1 if greater_is_better(problem.task.name, metric) else -1
     return max(trials, key=lambda trial: sign * value_of(problem, data, metric, trial))
 
@@ -135,7 +151,9 @@ def _moving(
     affordable = int((0.8 * run.left() - one) / max(1e-6, one * share)) if np.isfinite(run.left()) else len(pairs)
     folds = min(len(pairs), affordable, 5)
     if folds < 1:
-        return None, [f"{MOVING} was not run: one fit takes about {one:.0f} s here, and {max(0.0, run.left()):.0f} s of the time "
-                      "limit are left; raise --time-limit to have it judged."]
+        return None, [
+            f"{MOVING} was not run: one fit takes about {one:.0f} s here, and {max(0.0, run.left()):.0f} s of the time "
+            "limit are left; raise --time-limit to have it judged."
+        ]
     said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]
     return crossfit(MOVING, tune, problem, data, pairs[:folds], run), said

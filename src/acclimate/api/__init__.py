@@ -103,7 +103,9 @@ def fit(
             train=train_data,
             model=model,
             strategy=strategy,
-            columns=_columns(label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop),
+            columns=_columns(
+                label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop
+            ),
             gate=Gate(on_bad, label_delimiter, private),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
             folder=runs.new_folder(output_dir, stem, overwrite),
@@ -176,7 +178,7 @@ class Comparison:
         for row in self.rows:
             interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
             line = f"  {row['name']}: {row['value']:.3f}{interval}"
-            gap = row["difference"]
+            gap: dict[str, Any] | None = row["difference"]
             if gap is not None:
                 bounds = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
                 line += f"   {gap['value']:+.3f}{bounds}: {gap['verdict']}"
@@ -194,11 +196,13 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
     first = models[0][1]
     tasks = {m.predictor.task.name for _, m in models}
     if len(tasks) > 1:
-        raise UserError(f"these runs answer different kinds of question ({', '.join(sorted(tasks))}) and cannot be compared")
+        raise UserError(
+            f"these runs answer different kinds of question ({', '.join(sorted(tasks))}) and cannot be compared"
+        )
     _same_classes(models)
     rows, _ = first.labelled(data)
     base = None
-    out = []
+    out: list[dict[str, Any]] = []
     for name, model in models:
         judged = finish.judged_on(model.predictor, rows, Run(device=pick_device()))
         chosen = metric or (first.scores.metric if first.scores is not None else None)
@@ -206,8 +210,16 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
         metric = scores.metric
         gap = None if base is None else finish.gap_between(judged, base, model.predictor.task, metric, 0).to_json()
         base = base or judged
-        out.append({"name": name, "value": scores.value, "low": scores.low, "high": scores.high, "n": scores.n,
-                    "difference": gap})
+        out.append(
+            {
+                "name": name,
+                "value": scores.value,
+                "low": scores.low,
+                "high": scores.high,
+                "n": scores.n,
+                "difference": gap,
+            }
+        )
     assert metric is not None
     return Comparison(metric, tuple(out))
 
@@ -216,8 +228,10 @@ def _same_classes(models: Sequence[tuple[str, Model]]) -> None:
     first_name, first = models[0]
     for name, model in models[1:]:
         if model.classes_ != first.classes_:
-            raise UserError(f"{first_name} knows the classes {list(first.classes_)} and {name} {list(model.classes_)}; "
-                            "only models of the same classes can be compared")
+            raise UserError(
+                f"{first_name} knows the classes {list(first.classes_)} and {name} {list(model.classes_)}; "
+                "only models of the same classes can be compared"
+            )
 
 
 @dataclass(frozen=True)
@@ -272,6 +286,13 @@ def inspect(
     table = read(data)
     found = guess(table, columns, None if task is None else task_name(task), label_delimiter)
     measure = None if model is None else measure_with(load_backbone(model, max_length=max_length))
-    _, report = audit(table, found.columns, found.task, on_bad=on_bad, label_delimiter=label_delimiter, measure=measure,
-                      private=private)
+    _, report = audit(
+        table,
+        found.columns,
+        found.task,
+        on_bad=on_bad,
+        label_delimiter=label_delimiter,
+        measure=measure,
+        private=private,
+    )
     return Inspection(report, tuple(found.reasons))

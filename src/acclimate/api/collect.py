@@ -32,9 +32,7 @@ def estimate_text(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def verdict(
-    scores: Scores, strategy: str, model_name: str, baselines: Sequence[dict[str, Any]], task: str
-) -> str:
+def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[dict[str, Any]], task: str) -> str:
     """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first."""
     main = scores.estimates[scores.metric]
     metric = scores.metric.replace("_", " ")
@@ -53,7 +51,9 @@ def verdict(
         )
     other = f"{rival['name']} ({rival['value']:.3f})"
     if rival["difference"]["verdict"] == "better":
-        return f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
+        return (
+            f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
+        )
     return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no pretrained model."
 
 
@@ -64,8 +64,14 @@ def baseline_rows(
     rows = []
     for key, scores, gap in entries:
         estimate = scores.estimates[metric]
-        rows.append({"key": key, "name": baseline_name(key, task), **_numbers(estimate),
-                     "difference": None if gap is None else gap.to_json()})
+        rows.append(
+            {
+                "key": key,
+                "name": baseline_name(key, task),
+                **_numbers(estimate),
+                "difference": None if gap is None else gap.to_json(),
+            }
+        )
     return rows
 
 
@@ -73,7 +79,7 @@ def _numbers(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def projection(features: Floats, labels: Sequence[Any], seed: int) -> dict[str, Any] | None:
+def projection(features: Any, labels: Sequence[Any], seed: int) -> dict[str, Any] | None:
     """The two directions of greatest variance of the features (PCA), at most 800 rows, coloured by class."""
     if len(features) < 3:
         return None
@@ -83,10 +89,16 @@ def projection(features: Floats, labels: Sequence[Any], seed: int) -> dict[str, 
     if len(scale) < 2:
         return None
     points = left[:, :2] * scale[:2]
-    points = points * np.where(points[np.abs(points).argmax(0), [0, 1]] < 0, -1, 1)  # a sign that does not depend on LAPACK
+    points = points * np.where(
+        points[np.abs(points).argmax(0), [0, 1]] < 0, -1, 1
+    )  # a sign that does not depend on LAPACK
     share = float((scale[:2] ** 2).sum() / (scale**2).sum())
-    return {"x": points[:, 0].round(4).tolist(), "y": points[:, 1].round(4).tolist(), "label": [str(labels[i]) for i in at],
-            "method": f"PCA, {share:.0%} of the variance"}
+    return {
+        "x": points[:, 0].round(4).tolist(),
+        "y": points[:, 1].round(4).tolist(),
+        "label": [str(labels[i]) for i in at],
+        "method": f"PCA, {share:.0%} of the variance",
+    }
 
 
 def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
@@ -99,7 +111,11 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         confidence: Any = np.full(len(size), np.nan)
     else:
         confidence = task.confidence(judged.outputs, judged.decisions)
-        wrong = (judged.decisions != judged.truth) if task.name != "multilabel" else (judged.decisions != judged.truth).any(1)
+        wrong = (
+            (judged.decisions != judged.truth)
+            if task.name != "multilabel"
+            else (judged.decisions != judged.truth).any(1)
+        )
         at = np.flatnonzero(wrong)
         order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
     rows = []
@@ -119,29 +135,58 @@ def _label(value: Any) -> str:
     return ", ".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)
 
 
-def next_steps(run_dir: str, judged: Judged, predictor: Predictor, scores: Scores, rows: Sequence[dict[str, Any]],
-               train_rows: int, finding_kinds: set[str]) -> list[dict[str, str]]:
+def next_steps(
+    run_dir: str,
+    judged: Judged,
+    predictor: Predictor,
+    scores: Scores,
+    rows: Sequence[dict[str, Any]],
+    train_rows: int,
+    finding_kinds: set[str],
+) -> list[dict[str, str]]:
     """What to do now, most useful first."""
     steps = [{"text": "Predict new rows.", "command": f"acclimate predict {run_dir} NEW.csv -o predictions.csv"}]
     lost = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "worse"]
     level = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "not decidable"]
     if lost and lost[-1]["key"] == "tfidf":
-        steps.append({"text": "The words alone do better here: fit without a pretrained model, which is also smaller and faster.",
-                      "command": "acclimate fit TRAIN.csv --strategy tfidf"})
+        steps.append(
+            {
+                "text": "The words alone do better here: fit without a pretrained model, which is also smaller and faster.",
+                "command": "acclimate fit TRAIN.csv --strategy tfidf",
+            }
+        )
     elif level:
-        steps.append({"text": f"Label more rows: {scores.n} test rows cannot tell this model from {level[-1]['name']}.",
-                      "command": ""})
+        steps.append(
+            {
+                "text": f"Label more rows: {scores.n} test rows cannot tell this model from {level[-1]['name']}.",
+                "command": "",
+            }
+        )
     if "truncated" in finding_kinds:
-        steps.append({"text": "Some texts were cut off: read them whole, in windows.",
-                      "command": "acclimate fit TRAIN.csv --truncation chunk"})
+        steps.append(
+            {
+                "text": "Some texts were cut off: read them whole, in windows.",
+                "command": "acclimate fit TRAIN.csv --truncation chunk",
+            }
+        )
     if "conflicting_label" in finding_kinds or "label_typo" in finding_kinds:
-        steps.append({"text": "Correct the labels that contradict each other or differ by spelling alone (see the data section).",
-                      "command": ""})
+        steps.append(
+            {
+                "text": "Correct the labels that contradict each other or differ by spelling alone (see the data section).",
+                "command": "",
+            }
+        )
     if unseen(judged.data, predictor.decoder):
-        steps.append({"text": "The test rows hold classes that training never saw: add labelled rows of them.", "command": ""})
+        steps.append(
+            {"text": "The test rows hold classes that training never saw: add labelled rows of them.", "command": ""}
+        )
     if predictor.strategy in ("linear_probe", "hybrid", "knn", "centroid") and train_rows >= 100:
-        steps.append({"text": "See whether tuning the backbone pays with more time.",
-                      "command": "acclimate fit TRAIN.csv --strategy lp_ft"})
+        steps.append(
+            {
+                "text": "See whether tuning the backbone pays with more time.",
+                "command": "acclimate fit TRAIN.csv --strategy lp_ft",
+            }
+        )
     if holds(predictor):
         steps.append({"text": f"Mind when sharing: the saved model holds {holds(predictor)}.", "command": ""})
     return steps

@@ -41,9 +41,13 @@ class Choice:
         if decoder.task == "regress" and (asked or self.positive is not None):
             raise UserError(f"{(asked or ['positive'])[0]} speaks of classes, and the task is regression")
         binary = decoder.task == "classify" and len(decoder.classes) == 2
-        if not binary and any(getattr(self, n) is not None for n in ("threshold", "specificity", "alert_budget", "prevalence")):
-            raise UserError("a threshold (given or chosen) needs a task of two classes; "
-                            f"this one is {decoder.task} with {len(decoder.classes)}")
+        if not binary and any(
+            getattr(self, n) is not None for n in ("threshold", "specificity", "alert_budget", "prevalence")
+        ):
+            raise UserError(
+                "a threshold (given or chosen) needs a task of two classes; "
+                f"this one is {decoder.task} with {len(decoder.classes)}"
+            )
         if self.positive is None:
             return replace(self, positive=positive_class(decoder)) if binary else self
         by_text = {str(c): c for c in decoder.classes}
@@ -54,7 +58,21 @@ class Choice:
 
 def positive_class(decoder: Decoder) -> Any:
     """The class that a threshold speaks of when none is named: one called yes, true, 1, positive ...; else the last."""
-    usual = {"1", "yes", "true", "positive", "pos", "spam", "fraud", "bad", "default", "ill", "disease", "toxic", "event"}
+    usual = {
+        "1",
+        "yes",
+        "true",
+        "positive",
+        "pos",
+        "spam",
+        "fraud",
+        "bad",
+        "default",
+        "ill",
+        "disease",
+        "toxic",
+        "event",
+    }
     for c in decoder.classes:
         if str(c).strip().lower() in usual:
             return c

@@ -87,8 +87,16 @@ def fit(request: Request) -> Model:
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
     wanted = request.strategy == "auto" or strategy is None or strategy[1].needs_backbone
     backbone = _backbone(request) if wanted else None
-    prepared = prepare(request.train, request.columns, request.task, backbone, request.gate, valid_source=request.valid,
-                       test_source=request.test, seed=request.run.seed)
+    prepared = prepare(
+        request.train,
+        request.columns,
+        request.task,
+        backbone,
+        request.gate,
+        valid_source=request.valid,
+        test_source=request.test,
+        seed=request.run.seed,
+    )
     for reason in prepared.reasons:
         say(reason)
     for report in prepared.audits:
@@ -106,8 +114,10 @@ def _backbone(request: Request) -> Backbone:
     request.run.progress.say(f"loading {request.model}")
     backbone = load_backbone(request.model, **request.reading)
     if backbone.modality != "text":
-        raise UserError(f"{request.model!r} reads {backbone.modality}, and the inputs here are text; "
-                        "`acclimate models list` shows the text models")
+        raise UserError(
+            f"{request.model!r} reads {backbone.modality}, and the inputs here are text; "
+            "`acclimate models list` shows the text models"
+        )
     return backbone.requires_grad_(False).eval()
 
 
@@ -134,7 +144,9 @@ def _class_weight(value: object, names: tuple[str, ...]) -> object:
     if value is None or value == "balanced":
         return value
     if not isinstance(value, Mapping):
-        raise UserError(f"class_weight {value!r} is not understood; give 'balanced' or one weight a class, {{'spam': 3}}")
+        raise UserError(
+            f"class_weight {value!r} is not understood; give 'balanced' or one weight a class, {{'spam': 3}}"
+        )
     from acclimate.errors import unknown
 
     for name in value:
@@ -154,10 +166,16 @@ def _metric(request: Request, prepared: Prepared, problem: Problem) -> str:
 
 
 def _choose_and_fit(
-    request: Request, prepared: Prepared, problem: Problem, strategy: tuple[str, Strategy] | None, choice: Choice, metric: str
+    request: Request,
+    prepared: Prepared,
+    problem: Problem,
+    strategy: tuple[str, Strategy] | None,
+    choice: Choice,
+    metric: str,
 ) -> Fitted:
     run = request.run
     data, pairs = _rows_to_choose_by(prepared, run.seed)
+    trial: Trial | None
     if strategy is None:
         contest = race(problem, data, pairs, metric, run, request.settings)
         name, chosen, trial = contest.chosen, contest.trial(contest.chosen).strategy, contest.trial(contest.chosen)
@@ -176,8 +194,15 @@ def _choose_and_fit(
         assert trial is not None
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
     baselines = _baselines(prepared, problem, contest, data, pairs, run, judged)
-    return Fitted(fitted, judged, baselines, _candidates(contest, problem, data, metric, run.seed), contest.decisions,
-                  thresholds, how)
+    return Fitted(
+        fitted,
+        judged,
+        baselines,
+        _candidates(contest, problem, data, metric, run.seed),
+        contest.decisions,
+        thresholds,
+        how,
+    )
 
 
 def _rows_to_choose_by(prepared: Prepared, seed: int) -> tuple[Data, Pairs]:
@@ -216,7 +241,10 @@ def _last_fit(
         fitted = strategy.fit(problem, Splits(prepared.train, prepared.valid), run)
         at = trial.judged
         return fitted, trial.logits[at], data.take(at), "temperature and thresholds come from out-of-fold predictions"
-    splits, how = Splits(prepared.train, prepared.valid), "the epoch, temperature and thresholds come from the validation rows"
+    splits, how = (
+        Splits(prepared.train, prepared.valid),
+        "the epoch, temperature and thresholds come from the validation rows",
+    )
     if prepared.valid is None:
         learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=run.seed + 1)
         splits = Splits(prepared.train.take(learn), prepared.train.take(choose))
@@ -239,11 +267,16 @@ def _baselines(
             fitted = replace(strategy.fit(problem, Splits(prepared.train, prepared.valid), run), strategy=name)
             trial = ran.get(name) or crossfit(name, strategy, problem, data, pairs, run)
             at = trial.judged
-            fitted, _ = finished(problem, fitted, trial.logits[at], data.take(at), Choice(positive=problem.decoder.positive))
+            fitted, _ = finished(
+                problem, fitted, trial.logits[at], data.take(at), Choice(positive=problem.decoder.positive)
+            )
             if prepared.test is not None:
                 found[name] = (fitted, judged_on(fitted, prepared.test, run, problem))
             else:
-                found[name] = (fitted, judged_out_of_fold(problem, trial, data, pairs, Choice(positive=problem.decoder.positive)))
+                found[name] = (
+                    fitted,
+                    judged_out_of_fold(problem, trial, data, pairs, Choice(positive=problem.decoder.positive)),
+                )
         except UserError:
             continue  # texts without a single word have no TF-IDF
     return found
@@ -258,8 +291,18 @@ def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: 
         truth = problem.task.truth(part.labels or (), problem.decoder)
         judged = Judged(part, truth, outputs, problem.task.decide(outputs, problem.decoder))
         e = scores_of(judged, problem.task, problem.decoder, metric, seed).estimates[metric]
-        rows.append({"name": trial.name, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "seconds": trial.seconds,
-                     "chosen": trial.name == contest.chosen, "note": trial.note})
+        rows.append(
+            {
+                "name": trial.name,
+                "value": e.value,
+                "low": e.low,
+                "high": e.high,
+                "n": e.n,
+                "seconds": trial.seconds,
+                "chosen": trial.name == contest.chosen,
+                "note": trial.note,
+            }
+        )
     return rows
 
 
@@ -277,8 +320,14 @@ def _write(
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
     with runs.writing(request.folder) as folder:
         _write_files(folder, request, prepared, fitted, scores, rows, data)
-        model = Model(fitted.predictor, prepared.columns, run_dir=request.folder, scores=scores, report_data=data,
-                      baselines={name: p for name, (p, _) in fitted.baselines.items()})
+        model = Model(
+            fitted.predictor,
+            prepared.columns,
+            run_dir=request.folder,
+            scores=scores,
+            report_data=data,
+            baselines={name: p for name, (p, _) in fitted.baselines.items()},
+        )
         model.save(folder / "model")
         model.report(folder / "report.html")
         model.report(folder / "report.md")
@@ -293,9 +342,14 @@ def _write_files(
     runs.write_json(folder / "audit.json", [a.to_json() for a in prepared.audits])
     runs.write_json(folder / "metrics.json", {**scores.to_json(), "baseline": rows})
     runs.write_json(folder / "report.json", data.to_json())
-    runs.write_text(folder / "history.jsonl", "".join(json.dumps(runs.plain(h)) + "\n" for h in fitted.predictor.history))
-    hashes = {role: hash_of(source) for role, source in (("train", request.train), ("valid", request.valid),
-              ("test", request.test)) if isinstance(source, (str, Path))}
+    runs.write_text(
+        folder / "history.jsonl", "".join(json.dumps(runs.plain(h)) + "\n" for h in fitted.predictor.history)
+    )
+    hashes = {
+        role: hash_of(source)
+        for role, source in (("train", request.train), ("valid", request.valid), ("test", request.test))
+        if isinstance(source, (str, Path))
+    }
     hashes = {"rows": hash_of(prepared.train), **hashes}
     runs.write_json(folder / "run.json", {
         "asked": dict(request.asked), "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
@@ -336,17 +390,29 @@ def _report(
         scores=scores.to_json(),
         baselines=rows,
         candidates=fitted.candidates,
-        decisions=[*prepared.reasons, *fitted.decisions, *predictor.notes, *([fitted.how_chosen] if fitted.how_chosen else [])],
+        decisions=[
+            *prepared.reasons,
+            *fitted.decisions,
+            *predictor.notes,
+            *([fitted.how_chosen] if fitted.how_chosen else []),
+        ],
         history=[dict(h) for h in predictor.history],
         projection=points,
         mistakes=None if private else collect.mistakes(judged, predictor),
-        splits={role: len(d) for role, d in (("train", prepared.train), ("valid", prepared.valid), ("test", prepared.test))
-                if d is not None},
+        splits={
+            role: len(d)
+            for role, d in (("train", prepared.train), ("valid", prepared.valid), ("test", prepared.test))
+            if d is not None
+        },
         how_tested=prepared.how + "." + few,
         next_steps=collect.next_steps(str(request.folder), judged, predictor, scores, rows, len(prepared.train), kinds),
-        calibration={"bins": scores.reliability, "temperature": predictor.decoder.temperature} if scores.reliability else None,
+        calibration={"bins": scores.reliability, "temperature": predictor.decoder.temperature}
+        if scores.reliability
+        else None,
         thresholds=fitted.thresholds,
-        scatter={"truth": judged.truth.tolist(), "predicted": judged.outputs.tolist()} if prepared.task == "regress" else None,
+        scatter={"truth": judged.truth.tolist(), "predicted": judged.outputs.tolist()}
+        if prepared.task == "regress"
+        else None,
         private=private,
         versions=runs.versions(),
     )

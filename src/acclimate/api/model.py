@@ -70,7 +70,8 @@ class Model:
         if self.predictor.task.name == "regress":
             raise UserError("predict_proba speaks of classes, and this model predicts numbers; use predict")
         texts, _ = self._texts(inputs)
-        return self._answers(texts)[1]
+        probabilities: NDArray[np.float64] = self._answers(texts)[1]
+        return probabilities
 
     def predict_table(
         self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
@@ -100,7 +101,7 @@ class Model:
 
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
-        if isinstance(inputs, str) and not Path(inputs).suffix.lower() in _FILES:
+        if isinstance(inputs, str) and Path(inputs).suffix.lower() not in _FILES:
             inputs = [inputs]
         if isinstance(inputs, (str, Path)) or hasattr(inputs, "columns") or hasattr(inputs, "column_names"):
             table = read(inputs)
@@ -139,7 +140,10 @@ class Model:
         if self.predictor.task.name == "regress":
             return {"low": [_number(v - bound) for v in outputs], "high": [_number(v + bound) for v in outputs]}
         names = decoder.column_names()
-        sets = [None if np.isnan(row).any() else "|".join(names[k] for k in np.flatnonzero(1 - row <= bound)) for row in outputs]
+        sets = [
+            None if np.isnan(row).any() else "|".join(names[k] for k in np.flatnonzero(1 - row <= bound))
+            for row in outputs
+        ]
         return {"prediction_set": list(sets)}
 
     # -- judging ---------------------------------------------------------------------------------------------------
@@ -157,7 +161,9 @@ class Model:
         for name, baseline in self.baselines.items():
             theirs = finish.judged_on(baseline, rows, self._run())
             gap = finish.gap_between(mine, theirs, self.predictor.task, scores.metric, 0)
-            estimate = finish.scores_of(theirs, baseline.task, baseline.decoder, scores.metric, 0).estimates[scores.metric]
+            estimate = finish.scores_of(theirs, baseline.task, baseline.decoder, scores.metric, 0).estimates[
+                scores.metric
+            ]
             beside[name] = {**estimate.to_json(), "difference": gap.to_json()}
         extra: dict[str, Any] = {"baseline": beside, "audit": report.to_json()}
         if self.run_dir is not None and isinstance(data, (str, Path)):
@@ -177,7 +183,9 @@ class Model:
         classes = decoder.classes if decoder.task != "regress" else None
         rows, report = audit(table, columns, decoder.task, label_delimiter=decoder.delimiter, classes=classes)
         if not len(rows):
-            raise UserError(f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)")
+            raise UserError(
+                f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
+            )
         return rows, dataclasses.replace(report, role="test")
 
     def _scores(self, predictor: Predictor, rows: Data, metric: str | None) -> Scores:
@@ -223,12 +231,15 @@ def load(path: str | Path) -> Model:
     """A model from a RUN folder or a saved bundle. Needs no network."""
     folder = Path(path)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {str(path)!r}; give a RUN folder of `acclimate fit`, or one written by model.save")
+        raise UserError(
+            f"there is no folder {str(path)!r}; give a RUN folder of `acclimate fit`, or one written by model.save"
+        )
     in_run = (folder / "model").is_dir()
     bundle = folder / "model" if in_run else folder
     predictor = load_predictor(bundle)
     values = runs.read_json(bundle / "columns.json")
-    columns = Columns(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    columns = Columns(**parts)
     if not in_run:
         return Model(predictor, columns)
     baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
@@ -267,8 +278,10 @@ def _one_input(value: Any, parts: int, position: int) -> Input | None:
         if parts != 2:
             raise UserError(f"input {position + 1} is a pair, and this model reads one text")
         return (value[0], value[1]) if value[0].strip() or value[1].strip() else None
-    raise UserError(f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
-                    + (" in pairs" if parts == 2 else ""))
+    raise UserError(
+        f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
+        + (" in pairs" if parts == 2 else "")
+    )
 
 
 def _cell(value: Any, delimiter: str | None) -> Any:

@@ -54,7 +54,9 @@ def measure_with(backbone: Backbone | None) -> Any:
         return None
 
     def measure(inputs: Sequence[Input]) -> Lengths:
-        rows = backbone.encode(list(inputs)) if backbone.settings()["truncation"] != "fail" else _uncut(backbone, inputs)
+        rows = (
+            backbone.encode(list(inputs)) if backbone.settings()["truncation"] != "fail" else _uncut(backbone, inputs)
+        )
         total = np.array([row.total for row in rows], dtype=np.int64)
         return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
 
@@ -80,7 +82,9 @@ def prepare(
     table = read(train_source)
     guessed = guess(table, columns, task, gate.label_delimiter)
     if guessed.columns.label is None:
-        raise UserError(f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})")
+        raise UserError(
+            f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
+        )
     measure = measure_with(backbone)
     data, report = _audit(table, guessed.columns, guessed.task, gate, measure, "train", None)
     classes = _classes(data, guessed.task)
@@ -93,7 +97,9 @@ def prepare(
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
     train, test, how = _split(data, guessed.task, others.get("test"), seed)
-    return Prepared(guessed.columns, guessed.task, tuple(guessed.reasons), train, test, others.get("valid"), tuple(audits), how)
+    return Prepared(
+        guessed.columns, guessed.task, tuple(guessed.reasons), train, test, others.get("valid"), tuple(audits), how
+    )
 
 
 def _audit(
@@ -111,7 +117,9 @@ def _audit(
     )
     if not len(data):
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())
-        raise UserError(f"{table.source}: no row passed the gate ({report.read} read; {reasons or 'the file is empty'})")
+        raise UserError(
+            f"{table.source}: no row passed the gate ({report.read} read; {reasons or 'the file is empty'})"
+        )
     return data, replace(report, role=role)
 
 
@@ -120,22 +128,30 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
         return None
     if task == "multilabel":
         return tuple(sorted({c for row in data.labels for c in row}))  # type: ignore[union-attr]
-    return tuple(sorted(set(data.labels)))  # type: ignore[type-var]
+    return tuple(sorted(set(data.labels)))
 
 
 def _split(data: Data, task: str, test: Data | None, seed: int) -> tuple[Data, Data | None, str]:
     if test is not None:
         return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
     if len(data) < FEW:
-        return data, None, (
-            f"measured on repeated out-of-fold predictions, since {len(data)} rows are too few to hold any out "
-            f"(fewer than {FEW}); the strategy was chosen on the same rows, so the number leans a little to the good side"
+        return (
+            data,
+            None,
+            (
+                f"measured on repeated out-of-fold predictions, since {len(data)} rows are too few to hold any out "
+                f"(fewer than {FEW}); the strategy was chosen on the same rows, so the number leans a little to the good side"
+            ),
         )
     train_at, test_at = holdout(data, task, share=0.2, seed=seed)
     by = "the latest 20 %" if data.times is not None else "20 %, stratified"
     apart = " (no group on both sides)" if data.groups is not None else ""
-    return data.take(train_at), data.take(test_at), (
-        f"measured on {len(test_at):,} rows held out at the start ({by}{apart}, duplicates kept together) and used once"
+    return (
+        data.take(train_at),
+        data.take(test_at),
+        (
+            f"measured on {len(test_at):,} rows held out at the start ({by}{apart}, duplicates kept together) and used once"
+        ),
     )
 
 

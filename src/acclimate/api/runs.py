@@ -35,7 +35,9 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Pat
     if not overwrite:
         raise UserError(f"{folder} exists already; name another --output-dir, or replace it with --overwrite")
     if not folder.is_dir() or not (folder / _MARK).is_file():
-        raise UserError(f"{folder} was not written by acclimate (it holds no {_MARK}), so --overwrite leaves it alone; name another")
+        raise UserError(
+            f"{folder} was not written by acclimate (it holds no {_MARK}), so --overwrite leaves it alone; name another"
+        )
     return folder
 
 

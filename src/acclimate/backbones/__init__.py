@@ -39,8 +39,10 @@ def load(
     elif "/" not in name and not name.startswith((".", "~")):
         from acclimate.errors import unknown
 
-        raise UserError(f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
-                        "as hf:org/name, timm:name or the path of a folder.")
+        raise UserError(
+            f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
+            "as hf:org/name, timm:name or the path of a folder."
+        )
     if path.startswith("timm:") or is_timm(path):
         from acclimate.backbones.image import load_image
 

@@ -271,9 +271,11 @@ def _check_weights(model: nn.Module, info: Any, settings: TextSettings, name: st
 def _stored(folder: Path) -> dict[str, Any]:
     """Settings beside the weights: ours, the catalogue's, or those of a sentence-transformers folder."""
     found: dict[str, Any] = {}
-    for name, keys in (("sentence_bert_config.json", {"max_seq_length": "max_length"}),
-                       ("acclimate_source.json", {"prefix": "prefix", "pooling": "pooling", "max_length": "max_length"}),
-                       (_SETTINGS, {k: k for k in ("pooling", "max_length", "truncation", "prefix")})):
+    for name, keys in (
+        ("sentence_bert_config.json", {"max_seq_length": "max_length"}),
+        ("acclimate_source.json", {"prefix": "prefix", "pooling": "pooling", "max_length": "max_length"}),
+        (_SETTINGS, {k: k for k in ("pooling", "max_length", "truncation", "prefix")}),
+    ):
         file = folder / name
         if file.is_file():
             values = json.loads(file.read_text(encoding="utf-8"))
@@ -323,6 +325,8 @@ def _position_limit(config: Any, tokenizer: Any) -> int:
 
 
 def _is_causal(config: Any) -> bool:
-    return any("CausalLM" in a or "LMHead" in a for a in (getattr(config, "architectures", None) or [])) and not getattr(
-        config, "is_encoder_decoder", False
-    ) and getattr(config, "model_type", "") not in {"bert", "roberta"}
+    return (
+        any("CausalLM" in a or "LMHead" in a for a in (getattr(config, "architectures", None) or []))
+        and not getattr(config, "is_encoder_decoder", False)
+        and getattr(config, "model_type", "") not in {"bert", "roberta"}
+    )

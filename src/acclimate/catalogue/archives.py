@@ -21,17 +21,20 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._zip = zipfile.ZipFile(path) if path.suffix in (".whl", ".zip") else None
-        self._tar = None if self._zip else tarfile.open(path)
+        self._tar = None if self._zip else tarfile.open(path)  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for handle in (self._zip, self._tar):
             if handle is not None:
                 handle.close()
 
     def names(self) -> list[str]:
+        """The paths of all files in it."""
         if self._zip:
             return [item.filename for item in self._zip.infolist() if not item.is_dir()]
         assert self._tar is not None
@@ -45,10 +48,12 @@ class Archive:
         return found[0]
 
     def has(self, end: str) -> bool:
+        """Is there a member whose path is `end` or ends in "/" + `end`?"""
         return any(name == end or name.endswith("/" + end) for name in self.names())
 
     @contextmanager
     def open(self, end: str) -> Iterator[IO[bytes]]:
+        """One member as a stream."""
         name = self.find(end)
         handle = self._zip.open(name) if self._zip else self._tar.extractfile(name)  # type: ignore[union-attr]
         assert handle is not None
@@ -56,6 +61,7 @@ class Archive:
             yield handle
 
     def read(self, end: str) -> bytes:
+        """One member, whole."""
         with self.open(end) as handle:
             return handle.read()
 

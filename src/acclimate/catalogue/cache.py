@@ -31,14 +31,17 @@ def root(cache: str | Path | None = None) -> Path:
 
 
 def models(cache: str | Path | None = None) -> Path:
+    """Where converted models lie."""
     return root(cache) / "models"
 
 
 def datasets(cache: str | Path | None = None) -> Path:
+    """Where unpacked data sets lie."""
     return root(cache) / "datasets"
 
 
 def features(cache: str | Path | None = None) -> Path:
+    """Where extracted features lie."""
     return root(cache) / "features"
 
 
@@ -55,14 +58,15 @@ def writing(place: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise UserError(
-                f"cannot write to the cache folder {place} ({error.strerror}); choose another with ACCLIMATE_CACHE=FOLDER"
+                f"cannot write to the cache folder {place} ({error.strerror}); "
+                "choose another with ACCLIMATE_CACHE=FOLDER"
             ) from error
         raise
 
 
 @contextmanager
 def locked(folder: Path, say: Say = quiet) -> Iterator[None]:
-    """Holds the lock of `folder` against other processes. The system lets go of it when its holder dies, however it dies."""
+    """Holds the lock of `folder` against other processes. When its holder dies, the system lets go of it."""
     import filelock
 
     path = folder.parent / f".{folder.name}.lock"

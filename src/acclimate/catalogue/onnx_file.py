@@ -1,7 +1,7 @@
-"""Reads the weights and the wiring of an ONNX file without the onnx package: the few fields of its protobuf that matter.
+"""Reads the weights and the wiring of an ONNX file without the onnx package: the few protobuf fields that matter.
 
-Protobuf's wire format: each field is a key `(number << 3) | kind` and a value; kind 0 is a varint, 1 eight bytes, 2 a length
-and that many bytes (texts, messages, packed numbers), 5 four bytes. Field numbers are those of onnx.proto.
+Protobuf's wire format: each field is a key `(number << 3) | kind` and a value; kind 0 is a varint, 1 eight bytes, 2 a
+length and that many bytes (texts, messages, packed numbers), 5 four bytes. Field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Node:
 
 @dataclass
 class Graph:
+    """Weights by name, operations in order."""
+
     weights: dict[str, Array] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
 
@@ -68,7 +70,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         else:
             raise ValueError(f"protobuf wire kind {kind} at byte {at}: the file is damaged or not protobuf")
         if at + length > len(data):
-            raise ValueError(f"a protobuf field of {length} bytes at byte {at} goes beyond its message: the file is cut off")
+            raise ValueError(f"a protobuf field of {length} bytes at byte {at} is cut off")
         yield key >> 3, data[at : at + length]
         at += length
 
@@ -149,11 +151,13 @@ def _packed(data: memoryview) -> list[int]:
 def named_weights(graph: Graph) -> dict[str, Array]:
     """The weights under the names they had in PyTorch.
 
-    Exporting turns a linear layer x W' + b into MatMul and Add, and W', transposed, loses its name while b keeps it: the
-    weight's name is read off the bias that is added to the product.
+    Exporting turns a linear layer x W' + b into MatMul and Add, and W', transposed, loses its name while b keeps it:
+    the weight's name is read off the bias that is added to the product.
     """
     products = {
-        node.outputs[0]: node.inputs[1] for node in graph.nodes if node.kind == "MatMul" and node.inputs[1] in graph.weights
+        node.outputs[0]: node.inputs[1]
+        for node in graph.nodes
+        if node.kind == "MatMul" and node.inputs[1] in graph.weights
     }
     found = {name: array for name, array in graph.weights.items() if not name.startswith("onnx::")}
     for node in graph.nodes:

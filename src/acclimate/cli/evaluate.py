@@ -34,4 +34,6 @@ def evaluate(
 
     typer.echo(scores_text(scores, beside["baseline"]))
     if beside.get("uses", 1) > 1:
-        typer.echo(f"{source} has been used {beside['uses']} times to judge this run: the more often, the rosier.")
+        typer.echo(
+            f"{source} has been used {beside['uses']} times to judge this run; choosing after a look flatters it."
+        )

@@ -46,7 +46,8 @@ def fit(
         str | None, typer.Option(metavar="NAME", help="What to choose by; `acclimate methods` lists them.")
     ] = None,
     time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. No limit when absent.")
+        str | None,
+        typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. None when absent; auto stops at 10m."),
     ] = None,
     output_dir: Annotated[
         str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
@@ -66,6 +67,9 @@ def fit(
     ] = None,
     class_weight: Annotated[
         str | None, typer.Option(metavar="WEIGHTS", help='balanced, or JSON: \'{"spam": 3, "ham": 1}\'.')
+    ] = None,
+    class_order: Annotated[
+        str | None, typer.Option(metavar="CLASSES", help="For --task ordinal, lowest first: low,medium,high, or JSON.")
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -104,6 +108,7 @@ def fit(
     settings = parse_settings(setting or ())
     costs = None if cost is None else _json_file(cost)
     weights = _class_weight(class_weight)
+    order = None if class_order is None else _class_order(class_order)
 
     from acclimate import api
 
@@ -132,6 +137,7 @@ def fit(
         max_length=max_length,
         pooling=pooling,
         class_weight=weights,
+        class_order=order,
         label_delimiter=label_delimiter,
         learning_rate=learning_rate,
         num_train_epochs=num_train_epochs,
@@ -151,6 +157,7 @@ def fit(
 
     from acclimate.report import summary
 
+    assert fitted.report_data is not None  # what is fitted here has a run, and a run has a report
     Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"))
 
 
@@ -181,3 +188,13 @@ def _class_weight(text: str | None) -> str | dict[str, float] | None:
         return {str(name): float(weight) for name, weight in value.items()}
     except (ValueError, TypeError) as error:
         raise UserError(f"cannot read the class weights {text!r} as JSON ({error}); write '{{\"spam\": 3}}'") from None
+
+
+def _class_order(text: str) -> tuple[str, ...]:
+    """Classes between commas, or in a JSON list where their names hold commas."""
+    if not text.lstrip().startswith("["):
+        return tuple(name.strip() for name in text.split(","))
+    try:
+        return tuple(str(name) for name in json.loads(text))
+    except ValueError as error:
+        raise UserError(f"cannot read the class order {text!r} as JSON ({error}); write low,medium,high") from None

@@ -1,6 +1,7 @@
 """The commands together, and what becomes of an error.
 
-Exit codes: 0 done; 1 the machine failed (disk full, no permission, a bug); 2 something the user can put right; 130 Ctrl-C.
+Exit codes: 0 done; 1 the machine failed (disk full, no permission, a bug); 2 something the user can put right;
+130 Ctrl-C.
 """
 
 from __future__ import annotations

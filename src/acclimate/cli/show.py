@@ -10,7 +10,7 @@ from acclimate.report.words import estimate
 
 
 def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every metric with its interval and n, the deciding one first; then the baselines, the classes, and what to know."""
+    """Every metric with its interval and n, the deciding one first; then baselines, classes, and what to know."""
     ordered = dict(sorted(scores.estimates.items(), key=lambda item: item[0] != scores.metric))
     lines = [f"{name:<24} {value}" for name, value in ordered.items()]
     if beside:
@@ -19,8 +19,12 @@ def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
     if scores.per_class:
         lines += ["", "by class"]
         for name, row in scores.per_class.items():
-            values = ", ".join(f"{metric} {estimate(e.value, e.low, e.high)}" for metric, e in row.items())
-            lines.append(f"  {name:<22} {values}")
+            values = [
+                f"{metric} {estimate(e.value, e.low, e.high)}" for metric, e in row.items() if metric != "support"
+            ]
+            if "support" in row:
+                values.append(f"n = {row['support'].value or 0:g}")
+            lines.append(f"  {name:<22} {', '.join(values)}")
     for column, groups in scores.per_subgroup.items():
         lines += ["", f"by {column}"]
         lines += [f"  {name:<22} {row[scores.metric]}" for name, row in groups.items() if scores.metric in row]

@@ -207,8 +207,7 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
     out = findings.odd_columns(free, kept)
     if data.labels is None:
         return out
-    ids = {f.message.split("'")[1] for f in out if f.kind == "id_like"}
-    candidates = {n: c for n, c in free.items() if n not in ids and not index_like(c)}
+    candidates = {n: c for n, c in free.items() if not index_like(c)}
     return leaks.leaking_columns(candidates, kept, data.labels, task) + out
 
 

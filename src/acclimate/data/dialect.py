@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from acclimate.data.header import KNOWN
+
 DELIMITERS = (",", ";", "\t", "|")
 _LONE_RETURN = re.compile(r"\r(?!\r*\n)")
 _SAMPLE_LINES = 2_000
@@ -52,16 +54,21 @@ class Dialect:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a usual record looks like: how many fields, and which columns hold few values (labels, ratings), with
-    those values."""
+    """What a usual record looks like: how many fields, which columns hold few values (labels, ratings), with those
+    values, and which hold numbers."""
 
     width: int
     codes: dict[int, set[str]]
+    numbers: frozenset[int]
 
     def is_row(self, line: str, delimiter: str | None) -> bool:
         """Whether one physical line, taken as it stands, reads like a whole record."""
         cells = line.rstrip("\r\n").split(delimiter)
-        return len(cells) == self.width and all(cells[j] in seen for j, seen in self.codes.items())
+        return (
+            len(cells) == self.width
+            and all(cells[j] in seen for j, seen in self.codes.items())
+            and all(_is_number(cells[j]) for j in self.numbers)
+        )
 
     def swallowed(self, record: Record, lines: list[str], delimiter: str | None) -> bool:
         """Whether a record over several lines is several records: an opening quote ate the line ends between them."""
@@ -72,7 +79,7 @@ class _Shape:
             return True
         open_end = end == len(lines) and len(fields) != self.width
         whole = sum(self.is_row(line, delimiter) for line in lines[start:end])
-        return bool(self.codes or open_end) and whole >= 0.8 * (end - start)
+        return bool(self.codes or self.numbers or open_end) and whole >= 0.8 * (end - start)
 
 
 @dataclass(frozen=True)
@@ -167,17 +174,17 @@ def find_delimiter(lines: list[str], suffix: str) -> str:
 
 
 def _regularity(sample: list[str], dialect: Dialect) -> tuple[bool, int, float]:
-    """(the first record has the usual width and reads like names, usual width, share of lines in records of that
-    width)."""
+    """(the first record has the usual width and reads like names, usual width, share of lines in such records)."""
     spans = [(end - start, fields) for start, end, fields in dialect.rows(sample) if fields]
-    if len(spans) < 2:  # one line: where it could be split says nothing
-        return False, 0, 0.0
+    if len(spans) < 2:  # of one line only familiar names can tell where to split it
+        cells = [cell.strip().casefold() for _, fields in spans for cell in fields]
+        return (True, len(cells), 1.0) if len(cells) > 1 and KNOWN & set(cells) else (False, 0, 0.0)
     widths: Counter[int] = Counter()
     for height, fields in spans:
         widths[len(fields)] += 1 if height < 50 else 0
     first = spans[0][1]
-    names = len(first) > 1 and all(len(f) <= 100 and len(f.split()) <= 10 for f in first)
-    named = names and len(set(first)) == len(first)
+    brief = len(first) > 1 and all(len(f) <= 100 and len(f.split()) <= 10 for f in first)
+    named = brief and len(set(first)) == len(first)
     mode = len(first) if named and widths[len(first)] >= 0.3 * len(spans) else max(widths, key=lambda w: (widths[w], w))
     inside = sum(height for height, fields in spans if len(fields) == mode and height < 50)
     total = sum(height for height, _ in spans)
@@ -226,24 +233,24 @@ def _score(lines: list[str], dialect: Dialect) -> tuple[float, bool, bool]:
     share = good / sum(end - start for start, end, _ in found)
     if not dialect.quotes:
         wrapped, loose = _quote_census([fields for _, _, fields in found])
-        return share, loose >= wrapped, loose >= wrapped
+        # where most fields with a quote are wrapped in two, quoting is in use, however the widths come out
+        return (share if wrapped <= 3 * loose else share / 2), loose >= wrapped, loose >= wrapped
     return share, _try_strict(lines, dialect) is not None, True
 
 
 def _quote_census(rows: list[list[str]]) -> tuple[int, int]:
-    """How many raw cells are wrapped in quotes, and how many have a quote on one side only or inside."""
+    """How many raw fields open and close a quote, if need be some delimiters later, and how many have stray quotes."""
     wrapped = loose = 0
     for row in rows:
-        for cell in row:
-            if '"' not in cell:
+        closing = [i for i, cell in enumerate(row) if cell.rstrip().endswith('"')]
+        inside = -1
+        for i, cell in enumerate(row):
+            if '"' not in cell or i <= inside:
                 continue
             bare = cell.strip()
-            if (
-                len(bare) > 1
-                and bare[0] == bare[-1] == '"'
-                and '"' not in bare[1:-1].replace('""', "").replace('\\"', "")
-            ):
-                wrapped += 1
+            ends = [j for j in closing if j > i or (j == i and len(bare) > 1)]
+            if bare.startswith('"') and ends:
+                wrapped, inside = wrapped + 1, ends[0]
             else:
                 loose += 1
     return wrapped, loose
@@ -251,7 +258,18 @@ def _quote_census(rows: list[list[str]]) -> tuple[int, int]:
 
 def _shape(records: list[Record]) -> _Shape:
     width = Counter(len(fields) for _, _, fields in records if fields).most_common(1)[0][0]
-    return _Shape(width, _code_columns([f for start, end, f in records if len(f) == width and end - start == 1], width))
+    rows = [f for start, end, f in records if len(f) == width and end - start == 1]
+    body = rows[1:]  # the first may be a header
+    numbers = frozenset(j for j in range(width) if body and all(_is_number(row[j]) for row in body))
+    return _Shape(width, _code_columns(rows, width), numbers)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _code_columns(rows: list[list[str]], width: int) -> dict[int, set[str]]:

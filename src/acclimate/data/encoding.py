@@ -140,7 +140,7 @@ def _guess(raw: bytes) -> Decoded:
         )
         return _finish(text, "utf-8", guessed=True, extra=(note,))
     sample = _telling_lines(raw)
-    names = [name for name in (_western(sample), *_statistical(sample), "cp1252", "latin-1") if name]
+    names = [name for name in (_western(sample), _japanese(sample), *_statistical(sample), "cp1252", "latin-1") if name]
     name = next(n for n in names if _is(raw, n))  # latin-1 accepts anything
     note = (
         f"not UTF-8; read as {name}, which is a guess: give --encoding if characters look wrong, or save "
@@ -181,10 +181,20 @@ def _western(sample: bytes) -> str | None:
     runs = re.findall(rb"[\x80-\xff]+", sample)
     marked = sum(len(run) for run in runs)
     letters = len(re.findall(rb"[A-Za-z]", sample))
-    if marked > 0.25 * letters or marked > 1.3 * len(runs):
+    if marked > 0.4 * letters or marked > 1.3 * len(runs):
         return None
     text = sample.decode("cp1252", errors="replace")
     return "cp1252" if all(c <= "\x7f" or c in _WESTERN for c in text) else None
+
+
+def _japanese(sample: bytes) -> str | None:
+    """The Japanese encoding under which a fifth of the characters are hiragana: no other language has them."""
+    for name in ("cp932", "euc_jp"):
+        if _is(sample, name):
+            beyond = [c for c in sample.decode(name) if c > "\x7f"]
+            if sum("\u3041" <= c <= "\u3096" for c in beyond) > 0.2 * len(beyond):
+                return name
+    return None
 
 
 def _statistical(sample: bytes) -> list[str]:

@@ -9,8 +9,9 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from acclimate.data import frames, header
 from acclimate.data.dialect import cut
@@ -98,7 +99,11 @@ def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None
 def _bytes(path: Path, name: str) -> bytes:
     if name.split("://")[0] in ("http", "https", "s3", "gs", "hf", "ftp"):
         raise UserError(f"{name} is an address; download the file first and give its path")
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError):  # a text that was meant as data: too long for a name, or with a NUL
+        raise UserError(f"{name[:60]!r}... is no file name; give a path, or a list of texts") from None
+    if is_folder:
         inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _DATA)
         what = (
             f"give one of its files: {', '.join(inside[:8])}"
@@ -106,7 +111,7 @@ def _bytes(path: Path, name: str) -> bytes:
             else "it holds no CSV, TSV, JSONL or Parquet file"
         )
         raise UserError(f"{name} is a folder; {what}")
-    if not path.exists():
+    if not exists:
         raise UserError(f"there is no file {name}{_neighbours(path)}")
     try:
         raw = path.read_bytes()
@@ -158,45 +163,46 @@ def _json(decoded: Decoded, suffix: str, name: str, facts: dict[str, object]) ->
     """JSON lines, a JSON list of objects or an object of columns; None where the text is no JSON after all."""
     by_name = suffix in (".json", ".jsonl", ".ndjson")
     lines = decoded.text.split("\n")
-    first = next(line for line in lines if line.strip())
-    head = _parsed(first)
-    if isinstance(head, dict) and (
-        by_name or sum(1 for line in lines if line.strip()) == 1 or _json_share(lines) > 0.5
-    ):
-        if not all(isinstance(v, list) for v in head.values()) or suffix in (".jsonl", ".ndjson"):
+    share = _json_share(lines)
+    if share > 0.5 or (share > 0 and suffix in (".jsonl", ".ndjson")):
+        head = next(row for row in map(_parsed, lines) if isinstance(row, dict))
+        single = sum(1 for line in lines if line.strip()) == 1
+        if not (single and (_records(head) or (suffix == ".json" and _is_columns(head)))):
             return _json_lines(decoded, lines, name, facts)
     try:
         whole = json.loads(decoded.text, parse_constant=_no_number)
     except ValueError as error:
-        if by_name:
-            raise UserError(
-                f"{name} is not valid JSON: {error}; give one object a line (JSONL) or a list of objects"
-            ) from None
-        return None
-    except RecursionError:
-        raise UserError(f"{name} is nested too deeply to be a table; give one object a line (JSONL)") from None
-    if isinstance(whole, dict):
-        lists = [k for k, v in whole.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
-        whole = whole[lists[0]] if len(lists) == 1 else whole
-    if isinstance(whole, dict) and whole and all(isinstance(v, list) for v in whole.values()):
-        table = frames.from_columns(whole)
-        return Table(
-            table.columns,
-            table.lines,
-            table.problems,
-            name,
-            True,
-            facts | {"format": "json", "notes": list(decoded.notes)},
-        )
-    if not isinstance(whole, list) or not whole:
         if not by_name:
             return None
-        raise UserError(
-            f"{name} holds no table; give one object a line (JSONL), a list of objects or an object of lists"
-        )
-    table = frames.from_rows(whole, name, "json")
+        remedy = "give one object a line (JSONL) or a list of objects"
+        raise UserError(f"{name} is not valid JSON: {error}; {remedy}") from None
+    except RecursionError:
+        raise UserError(f"{name} is nested too deeply to be a table; give one object a line (JSONL)") from None
+    whole = _records(whole) or whole
+    if _is_columns(whole):
+        table = replace(frames.from_columns(whole), source=name)
+        table.facts["format"] = "json"
+    elif isinstance(whole, list) and whole:
+        table = frames.from_rows(whole, name, "json")
+    elif by_name:
+        remedy = "give one object a line (JSONL), a list of objects or an object of lists"
+        raise UserError(f"{name} holds no table; {remedy}")
+    else:
+        return None
     table.facts.update(facts, notes=list(decoded.notes))
     return table
+
+
+def _records(value: object) -> list[object] | None:
+    """The one list of objects inside an object: {"version": 1, "data": [{...}, {...}]}."""
+    if not isinstance(value, dict):
+        return None
+    found = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_columns(value: object) -> TypeGuard[dict[str, list[object]]]:
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, list) for v in value.values())
 
 
 def _no_number(_: str) -> None:
@@ -211,7 +217,7 @@ def _parsed(line: str) -> object:
 
 
 def _json_share(lines: list[str]) -> float:
-    head = [line for line in lines[:50] if line.strip()]
+    head = [line for line in lines if line.strip()][:50]
     return sum(isinstance(_parsed(line), dict) for line in head) / len(head)
 
 
@@ -256,6 +262,11 @@ def _delimited(decoded: Decoded, suffix: str, name: str, delimiter: str | None, 
     if not body:
         raise UserError(f"{name} has a header ({', '.join(names)[:80]}) but no rows; give a file with at least one")
     columns, problems = _cells(names, body, notes)
+    if all(problems):
+        raise UserError(
+            f"{name}: the header has {len(names)} names but the rows have {_mode(body)} fields; correct the header, or "
+            "quote cells that hold the delimiter"
+        )
     facts |= {"format": "delimited", "header": named, **records.facts, "notes": notes}
     return Table(columns, tuple(lines[first:]), tuple(problems), name, False, facts)
 

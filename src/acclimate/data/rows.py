@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,19 @@ Input: TypeAlias = str | tuple[str, str]  # one text, or two read together
 Label: TypeAlias = str | int | float | bool | tuple[str, ...]  # a tuple holds the classes of a multi-label row
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Table:
     """Every row of a source, in order, also those that could not be parsed (their `problems` entry says why)."""
 
-    columns: dict[str, list[object]]  # name -> n cells; from text files every cell is str, or None where nothing was written
-    lines: tuple[int, ...]  # (n,) 1-based line in the file where the row starts; for frames and lists the row number from 1
+    columns: dict[str, list[object]]  # name -> n cells; from text files str, or None where nothing was written
+    lines: tuple[int, ...]  # (n,) 1-based line where the row starts; for frames and lists the row number from 1
     problems: tuple[str | None, ...]  # (n,) None where the row was parsed; its cells are None where it was not
     source: str  # the path as the user gave it, or "<frame>", "<list>", ...
     typed: bool  # False where cells are raw text (CSV, TSV), True where they carry types (Parquet, JSONL, frames)
-    facts: dict[str, object] = field(default_factory=dict)  # format, encoding, delimiter, ..., and "notes": list of sentences
+    facts: dict[str, object] = field(default_factory=dict)  # format, encoding, delimiter, ...; "notes": sentences
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -66,17 +67,17 @@ class Data:
         """The rows with these positions, in this order."""
         at = [int(i) for i in rows]
 
-        def pick(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-            return None if values is None else tuple(values[i] for i in at)
+        def pick(values: tuple[_T, ...]) -> tuple[_T, ...]:
+            return tuple(values[i] for i in at)
 
         return replace(
             self,
             inputs=pick(self.inputs),
-            labels=pick(self.labels),
+            labels=None if self.labels is None else pick(self.labels),
             weights=None if self.weights is None else self.weights[at],
-            groups=pick(self.groups),
+            groups=None if self.groups is None else pick(self.groups),
             times=None if self.times is None else self.times[at],
-            ids=pick(self.ids),
+            ids=None if self.ids is None else pick(self.ids),
             subgroups={name: pick(values) for name, values in self.subgroups.items()},
             clusters=None if self.clusters is None else self.clusters[at],
             lines=pick(self.lines) if self.lines else (),

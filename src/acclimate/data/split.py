@@ -233,10 +233,14 @@ def _assign(data: Data, task: str, unit: IntArray, weights: FloatArray, seed: in
 def _place_big(
     big: list[int], full: FloatArray, want: FloatArray, have: FloatArray, fold: IntArray, *, multilabel: bool
 ) -> None:
-    """Greedy: the rarest class (multi-label) or the largest unit first, each to the fold that it brings nearest to
-    its target."""
-    scale = 1.0 / np.maximum(full.sum(axis=0), 1.0)
+    """Greedy: the rarest class (multi-label) or the largest unit first, each to the fold where it is missed most.
+
+    Missed is measured as the increase of the chi-square distance sum((have - want)^2 / want), so that folds of unequal
+    size fill in proportion.
+    """
+    scale = 1.0 / np.maximum(want, 1e-9)
     if multilabel:
+        scale[:, -1] *= np.sqrt(full.shape[1])  # else many classes outvote the number of rows
         totals = np.where(full[:, :-1] > 0, full[:, :-1].sum(axis=0), np.inf)
         rank = totals.min(axis=1, initial=np.inf)
         big = sorted(big, key=lambda u: (rank[u], -full[u, -1]))
@@ -244,8 +248,7 @@ def _place_big(
         big = sorted(big, key=lambda u: -full[u, -1])
     for u in big:
         row = full[u]
-        # the increase of sum(((have - want) / total)^2) when the unit joins the fold
-        gain = (((2 * (have - want) + row) * row) * scale**2).sum(axis=1)
+        gain = ((2 * (have - want) + row) * row * scale).sum(axis=1)
         best = np.flatnonzero(gain <= gain.min() + 1e-12)
         at = int(best[np.argmax((want - have)[best, -1])])
         fold[u] = at

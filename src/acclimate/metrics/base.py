@@ -22,7 +22,10 @@ class Metric:
     at: Callable[[NDArray[Any], NDArray[Any]], Weighted]
     needs: str  # "labels": class codes (or 0/1 columns); "proba": (n, K) probabilities; "values": numbers
     greater_is_better: bool
-    scale: str = "unit"  # where it lives: "unit" [0, 1], "signed" [-1, 1], "positive" [0, ∞), "below one" (-∞, 1], "real"
+    scale: str = (
+        "unit"  # where it lives: "unit" [0, 1], "signed" [-1, 1], "positive" [0, ∞), "below one" (-∞, 1], "real"
+    )
+    rows: Callable[[NDArray[Any], NDArray[Any]], FloatArray] | None = None  # where it is a mean: the loss of each row
     per_class: bool = False  # an average over classes, so that the smallest class decides whether there are rows enough
 
     def __call__(self, truth: NDArray[Any], given: NDArray[Any], weights: FloatArray | None = None) -> float:
@@ -35,9 +38,13 @@ class Metric:
 
 
 def mean_of(rows: FloatArray) -> Weighted:
-    """The weighted mean of one number a row."""
+    """The weighted mean of one number a row; rows that hold NaN are left out."""
     rows = np.asarray(rows, dtype=np.float64)
-    return lambda w: divide(w @ rows, w.sum(axis=1))
+    counted = np.isfinite(rows)
+    if counted.all():
+        return lambda w: divide(w @ rows, w.sum(axis=1))
+    filled, mask = np.where(counted, rows, 0.0), counted.astype(np.float64)
+    return lambda w: divide(w @ filled, w @ mask)
 
 
 def divide(top: FloatArray, bottom: FloatArray, empty: float = float("nan")) -> FloatArray:

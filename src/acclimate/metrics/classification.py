@@ -145,6 +145,13 @@ def quadratic_kappa(truth: IntArray, predicted: IntArray) -> Weighted:
     return at
 
 
+def log_losses(truth: IntArray, proba: FloatArray) -> FloatArray:
+    """-log p(true class) of each row, in nats, p kept above 1e-15; NaN for rows of unseen classes."""
+    truth, proba = np.asarray(truth), np.asarray(proba, dtype=np.float64)
+    own = proba[np.arange(len(truth)), np.maximum(truth, 0)]
+    return np.where(truth >= 0, -np.log(np.clip(own, 1e-15, 1.0)), np.nan)
+
+
 def log_loss(truth: IntArray, proba: FloatArray) -> Weighted:
     """Mean of -log p(true class), in nats; p is kept above 1e-15. Rows of unseen classes are left out.
 
@@ -153,11 +160,15 @@ def log_loss(truth: IntArray, proba: FloatArray) -> Weighted:
     >>> METRICS["log_loss"](np.array([0, 1]), np.array([[0.5, 0.5], [0.5, 0.5]]))
     0.6931471805599453
     """
+    return mean_of(log_losses(truth, proba))
+
+
+def squared_distances(truth: IntArray, proba: FloatArray) -> FloatArray:
+    """Σ_k (p_k - [y = k])² of each row, halved for two classes; an unseen class is far from all."""
     truth, proba = np.asarray(truth), np.asarray(proba, dtype=np.float64)
-    seen = truth >= 0
-    given = proba[np.arange(len(truth)), np.where(seen, truth, 0)]
-    losses = np.where(seen, -np.log(np.clip(given, 1e-15, 1.0)), 0.0)
-    return lambda w: divide(w @ losses, w @ seen.astype(np.float64))
+    own = np.where(truth >= 0, proba[np.arange(len(truth)), np.maximum(truth, 0)], 0.0)
+    squares = (proba**2).sum(axis=1) - 2 * own + 1
+    return np.asarray(np.maximum(squares, 0.0) / (2 if proba.shape[1] == 2 else 1))
 
 
 def brier(truth: IntArray, proba: FloatArray) -> Weighted:
@@ -169,11 +180,7 @@ def brier(truth: IntArray, proba: FloatArray) -> Weighted:
     >>> METRICS["brier"](np.array([1, 0]), np.array([[0.2, 0.8], [1.0, 0.0]])).__round__(6)
     0.02
     """
-    truth, proba = np.asarray(truth), np.asarray(proba, dtype=np.float64)
-    k = proba.shape[1]
-    own = np.where(truth >= 0, proba[np.arange(len(truth)), np.maximum(truth, 0)], 0.0)
-    squares = (proba**2).sum(axis=1) - 2 * own + 1
-    return mean_of(squares / 2 if k == 2 else squares)
+    return mean_of(squared_distances(truth, proba))
 
 
 def roc_auc(truth: IntArray, proba: FloatArray) -> Weighted:
@@ -214,7 +221,7 @@ METRICS: dict[str, Metric] = {
     "quadratic_kappa": Metric(quadratic_kappa, "labels", True, "signed"),
     "roc_auc": Metric(roc_auc, "proba", True, per_class=True),
     "average_precision": Metric(average_precision_score, "proba", True, per_class=True),
-    "log_loss": Metric(log_loss, "proba", False, "positive"),
-    "brier": Metric(brier, "proba", False, "positive"),
+    "log_loss": Metric(log_loss, "proba", False, "positive", log_losses),
+    "brier": Metric(brier, "proba", False, "positive", squared_distances),
     "calibration_error": Metric(calibration_error, "proba", False),
 }

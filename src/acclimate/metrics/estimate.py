@@ -37,16 +37,16 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.n})"
 
 
-def with_interval(value: float, interval: Interval | None, n: int, *, note: str = "", clustered: bool = False) -> Estimate:
+def with_interval(
+    value: float, interval: Interval | None, n: int, *, note: str = "", clustered: bool = False
+) -> Estimate:
     """An estimate from a value and its interval; NaN becomes None."""
     if not math.isfinite(value):
         return Estimate(None, n=n, note=note or "undefined on these rows")
     if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return Estimate(value, n=n, note=note or "no interval: every resample gave the same value")
     covers = COVERS_CLUSTERS if clustered else COVERS
-    return Estimate(
-        value, min(interval.low, value), max(interval.high, value), n, note, interval.method, covers
-    )
+    return Estimate(value, min(interval.low, value), max(interval.high, value), n, note, interval.method, covers)
 
 
 def from_draws(

@@ -17,7 +17,9 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
-Weighted: TypeAlias = Callable[[FloatArray], FloatArray]  # (r, n) row weights -> (r,) or (r, m) values, NaN where undefined
+Weighted: TypeAlias = Callable[
+    [FloatArray], FloatArray
+]  # (r, n) row weights -> (r,) or (r, m) values, NaN where undefined
 
 BLOCKS = 200  # the jackknife leaves out this many blocks of rows at most
 CHUNK = 2_000_000  # weights held in memory at once
@@ -113,6 +115,49 @@ def proportion(
         effective = kish if variance <= 0 else min(kish, p * (1 - p) / variance)
     found = wilson(p * effective, effective, level, freedom=None if freedom is None else groups - 1)
     return Interval(found.low, found.high, name)
+
+
+def mean(
+    rows: FloatArray, *, weights: FloatArray | None = None, clusters: IntArray | None = None, level: float = 0.95
+) -> Interval | None:
+    """The interval of Σ w·x / Σ w for skewed x, such as losses: Student's t after Hall's cubic transformation.
+
+    With m the mean, se its linearised error between G units (rows or clusters), g the skewness of the units' totals of w(x - m):
+    low, high = m - se·h⁻¹(±t), h⁻¹(y) = √G (∛(1 + g(y/√G - g/6G)) - 1) / (g/3). Hall (1992), Journal of the Royal Statistical
+    Society B 54. As good as the bootstrap-t and needs no resamples. Use for mean losses and errors; with n = 30 and a loss that a
+    few rows make up, it still falls short by some points. None where the rows hold one value.
+
+    >>> interval = mean(np.array([0.0, 1.0, 2.0, 9.0] * 5))
+    >>> round(interval.low, 2), round(interval.high, 2)
+    (1.54, 5.12)
+    """
+    w = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+    total = float(w.sum())
+    units = units_of(len(rows), clusters)
+    groups = int(units.max(initial=-1)) + 1
+    if groups < 2 or not total > 0 or np.ptp(rows) == 0:
+        return None
+    middle = float(w @ rows) / total
+    apart = np.bincount(units, w * (rows - middle))
+    square = float((apart**2).mean())
+    if not square > 0:
+        return None
+    error = math.sqrt(square * groups * groups / (groups - 1)) / total
+    skew = float((apart**3).mean()) / square**1.5
+    low, high = skewed_limits(middle, error, skew, groups, level)
+    return Interval(low, high, "Student's t, corrected for skewness")
+
+
+def skewed_limits(middle: float, error: float, skew: float, groups: int, level: float = 0.95) -> tuple[float, float]:
+    """Hall's limits, see `mean`."""
+    t, root = _quantile(level, groups - 1), math.sqrt(groups)
+
+    def back(y: float) -> float:
+        if abs(skew) < 1e-6:
+            return y
+        return root * (float(np.cbrt(1 + skew * (y / root - skew / (6 * groups)))) - 1) / (skew / 3)
+
+    return middle - error * back(t), middle - error * back(-t)
 
 
 def mean_of_proportions(parts: Sequence[tuple[float, Interval]]) -> Interval:
@@ -232,25 +277,6 @@ def bca(
         return np.array([statistic(np.repeat(np.arange(n), row.astype(np.int64))) for row in w])
 
     return limits(resample([at], n, clusters=clusters, resamples=resamples, seed=seed)[0], level=level)
-
-
-def paired(
-    a: Weighted,
-    b: Weighted,
-    n: int,
-    *,
-    weights: FloatArray | None = None,
-    clusters: IntArray | None = None,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, Interval | None]:
-    """a - b on the same rows, and its interval from resamples that both share, so that what is hard for both cancels."""
-    draws = resample(
-        [lambda w: a(w) - b(w)], n, weights=weights, clusters=clusters, resamples=resamples, seed=seed
-    )[0]
-    value = float(draws.value[0])
-    return value, limits(draws, level=level)
 
 
 def _quantile(level: float, freedom: float | None) -> float:

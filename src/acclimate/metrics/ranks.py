@@ -116,5 +116,3 @@ def _ties_of_rows(values: FloatArray) -> tuple[IntArray, IntArray, IntArray]:
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(order))))
     return order, first, place
-
-

@@ -9,13 +9,23 @@ from acclimate.metrics.intervals import FloatArray, Weighted
 from acclimate.metrics.ranks import rank_correlation
 
 
+def absolute_errors(truth: FloatArray, predicted: FloatArray) -> FloatArray:
+    """|y - ŷ| of each row."""
+    return np.abs(np.asarray(truth, dtype=np.float64) - np.asarray(predicted, dtype=np.float64))
+
+
+def squared_errors(truth: FloatArray, predicted: FloatArray) -> FloatArray:
+    """(y - ŷ)² of each row."""
+    return absolute_errors(truth, predicted) ** 2
+
+
 def mae(truth: FloatArray, predicted: FloatArray) -> Weighted:
     """Mean absolute error, in the units of the target: Σ w|y - ŷ| / Σ w. Use when an error costs in proportion to its size.
 
     >>> METRICS["mae"](np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     1.0
     """
-    return mean_of(np.abs(_errors(truth, predicted)))
+    return mean_of(absolute_errors(truth, predicted))
 
 
 def rmse(truth: FloatArray, predicted: FloatArray) -> Weighted:
@@ -24,7 +34,7 @@ def rmse(truth: FloatArray, predicted: FloatArray) -> Weighted:
     >>> METRICS["rmse"](np.array([1.0, 2.0]), np.array([1.0, 4.0])).__round__(6)
     1.414214
     """
-    mean = mean_of(_errors(truth, predicted) ** 2)
+    mean = mean_of(squared_errors(truth, predicted))
     return lambda w: np.sqrt(mean(w))
 
 
@@ -37,9 +47,8 @@ def r2(truth: FloatArray, predicted: FloatArray) -> Weighted:
     0.5
     """
     y = np.asarray(truth, dtype=np.float64)
-    errors = _errors(truth, predicted)
     y = y - y.mean()  # near 0, so that the sum of squares less the square of the sum keeps its digits
-    sums = np.stack([errors**2, y**2, y], axis=1)
+    sums = np.stack([squared_errors(truth, predicted), y**2, y], axis=1)
     least = 1e-12 * float((y**2).mean()) if len(y) else 0.0
 
     def at(w: FloatArray) -> FloatArray:
@@ -59,13 +68,9 @@ def spearman(truth: FloatArray, predicted: FloatArray) -> Weighted:
     return rank_correlation(np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64))
 
 
-def _errors(truth: FloatArray, predicted: FloatArray) -> FloatArray:
-    return np.asarray(truth, dtype=np.float64) - np.asarray(predicted, dtype=np.float64)
-
-
 METRICS: dict[str, Metric] = {
-    "rmse": Metric(rmse, "values", False, "positive"),
-    "mae": Metric(mae, "values", False, "positive"),
+    "rmse": Metric(rmse, "values", False, "positive", squared_errors),
+    "mae": Metric(mae, "values", False, "positive", absolute_errors),
     "r2": Metric(r2, "values", True, "below one"),
     "spearman": Metric(spearman, "values", True, "signed"),
 }

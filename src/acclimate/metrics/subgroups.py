@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from acclimate.metrics.base import mean_of
-from acclimate.metrics.estimate import FEWEST, Estimate, from_draws, with_interval
-from acclimate.metrics.intervals import Interval, resample
-from acclimate.metrics.tables import METRICS, Answers, estimates, share
+from acclimate.metrics.estimate import FEWEST, Estimate, with_interval
+from acclimate.metrics.intervals import Interval
+from acclimate.metrics.tables import METRICS, Answers, estimates, mean_estimate, share
 
 TOO_FEW = "too few"
 
@@ -27,7 +26,7 @@ def by_subgroup(
     for name in np.unique(column).tolist():
         rows = answers.take(column == name)
         row = estimates(rows, _metrics(answers.task, chosen), seed=seed, resamples=resamples)
-        row.update(_extra(rows, seed, resamples))
+        row.update(_extra(rows))
         if len(rows) < FEWEST:
             row = {m: Estimate(e.value, e.low, e.high, e.n, TOO_FEW, e.method, e.covers) for m, e in row.items()}
         table[name or "(blank)"] = row
@@ -80,14 +79,11 @@ def _metrics(task: str, chosen: str) -> list[str]:
     return [name for name in dict.fromkeys([chosen, *beside]) if name in METRICS[task]]
 
 
-def _extra(rows: Answers, seed: int, resamples: int) -> dict[str, Estimate]:
+def _extra(rows: Answers) -> dict[str, Estimate]:
     """Two classes: how often the positive one is found, is spared, is called. Regression: which way the errors lean."""
     n = len(rows)
     if rows.task == "regress":
-        lean = mean_of(rows.predicted - rows.truth)
-        draws = resample([lean], n, weights=rows.weights, clusters=rows.clusters, resamples=resamples, seed=seed)[0]
-        clustered = rows.clusters is not None
-        return {"mean_error": from_draws(draws, 0, n, scale="real", smallest=n, clustered=clustered)}
+        return {"mean_error": mean_estimate(rows, rows.predicted - rows.truth, least=-math.inf)}
     if rows.task != "classify" or rows.k != 2:
         return {}
     called = rows.predicted == rows.positive

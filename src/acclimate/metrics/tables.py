@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from acclimate.metrics import classification, multilabel, regression
-from acclimate.metrics.base import Metric
+from acclimate.metrics.base import Metric, mean_of
 from acclimate.metrics.calibration import calibration_floor
 from acclimate.metrics.estimate import Estimate, at_the_edge, from_draws, too_few, with_interval
 from acclimate.metrics.intervals import (
@@ -18,6 +19,7 @@ from acclimate.metrics.intervals import (
     FloatArray,
     IntArray,
     Interval,
+    mean,
     mean_of_proportions,
     on_scale,
     proportion,
@@ -38,6 +40,7 @@ METRICS: dict[str, dict[str, Metric]] = {
     "multilabel": multilabel.METRICS,
     "regress": regression.METRICS,
 }
+SHARES = ("accuracy", "subset_accuracy")  # the share of rows that are right
 IN_STEPS = ("quadratic_kappa", "mae", "spearman")  # these need a code for every row of truth
 
 
@@ -104,10 +107,15 @@ def estimates(answers: Answers, names: list[str], *, seed: int = 0, resamples: i
     found: dict[str, Estimate] = {}
     drawn: list[str] = []
     for name in names:
-        if name in ("accuracy", "subset_accuracy", "empty_rate"):
-            found[name] = _share(answers, name)
+        if name in SHARES:
+            found[name] = share(answers, right(answers), np.ones(n, dtype=bool), "no rows")
+        elif name == "empty_rate":
+            silent = (answers.predicted.sum(axis=1) == 0).astype(np.float64)
+            found[name] = share(answers, silent, np.ones(n, dtype=bool), "no rows")
         elif name == "balanced_accuracy" and answers.clusters is None:
             found[name] = _mean_recall(answers)
+        elif METRICS[answers.task][name].rows is not None:
+            found[name] = _mean_loss(answers, name)
         elif name == "roc_auc":
             found[name] = _mean_area(answers)
         elif name in ("average_precision", "mean_average_precision") and answers.k > MANY_CLASSES:
@@ -157,15 +165,10 @@ def per_class(
     return table
 
 
-def _share(answers: Answers, name: str) -> Estimate:
-    """A metric that is a share of rows."""
-    if name == "empty_rate":
-        hits = answers.predicted.sum(axis=1) == 0
-    elif name == "subset_accuracy":
-        hits = (answers.truth == answers.predicted).all(axis=1)
-    else:
-        hits = answers.truth == answers.predicted
-    return share(answers, hits.astype(np.float64), np.ones(len(answers), dtype=bool), "no rows")
+def right(answers: Answers) -> FloatArray:
+    """1 for each row that is wholly right."""
+    same = answers.truth == answers.predicted
+    return np.asarray(same.all(axis=1) if same.ndim == 2 else same, dtype=np.float64)
 
 
 def share(answers: Answers, hits: FloatArray, of: NDArray[np.bool_], empty: str) -> Estimate:
@@ -184,7 +187,7 @@ def share(answers: Answers, hits: FloatArray, of: NDArray[np.bool_], empty: str)
     return with_interval(value, interval, int(of.sum()), note=note, clustered=answers.clusters is not None)
 
 
-def _smallest(answers: Answers, name: str) -> int:
+def smallest(answers: Answers, name: str) -> int:
     """The rows that decide whether there are enough: of the rarest class where the metric averages over classes."""
     if not METRICS[answers.task][name].per_class:
         return len(answers)
@@ -198,7 +201,7 @@ def _smallest(answers: Answers, name: str) -> int:
 def _mean_recall(answers: Answers) -> Estimate:
     """Balanced accuracy from the Wilson interval of each class's recall."""
     value, n = value_of(answers, "balanced_accuracy"), len(answers)
-    few = too_few(_smallest(answers, "balanced_accuracy"))
+    few = too_few(smallest(answers, "balanced_accuracy"))
     if few:
         return with_interval(value, None, n, note=few)
     parts: list[tuple[float, Interval]] = []
@@ -247,13 +250,43 @@ def _area(answers: Answers, columns: list[int]) -> Estimate:
     return with_interval(value, interval, n, clustered=answers.clusters is not None)
 
 
+def mean_estimate(
+    answers: Answers, rows: FloatArray, *, root: bool = False, least: float = 0.0, note: str = ""
+) -> Estimate:
+    """The mean of one number a row, which is never below `least`, or its root."""
+    counted = np.isfinite(rows)
+    weights = None if answers.weights is None else answers.weights[counted]
+    clusters = None if answers.clusters is None else answers.clusters[counted]
+    rows = rows[counted]
+    value = float(mean_of(rows)(np.ones((1, len(rows))) if weights is None else weights[None, :])[0])
+    interval = mean(rows, weights=weights, clusters=clusters)
+    few = too_few(len(rows), None if clusters is None else len(np.unique(clusters)))
+    if few or interval is None:
+        note = "; ".join(filter(None, [few or "no interval: every row gives the same value", note]))
+        interval = None
+    else:
+        interval = Interval(max(least, interval.low), interval.high, interval.method)
+        if root:
+            interval = Interval(math.sqrt(interval.low), math.sqrt(interval.high), interval.method)
+    value = math.sqrt(value) if root and value >= 0 else value
+    return with_interval(value, interval, len(rows), note=note, clustered=clusters is not None)
+
+
+def _mean_loss(answers: Answers, name: str) -> Estimate:
+    """A metric that is the mean of a loss, or the root of one."""
+    rows = METRICS[answers.task][name].rows
+    assert rows is not None
+    return mean_estimate(answers, rows(*answers.given(name)), root=name == "rmse", note=_note(answers, name))
+
+
 def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int) -> dict[str, Estimate]:
-    """BCa intervals, all from the same resamples; metrics that rank every class's rows get the jackknife sooner."""
+    """BCa intervals, all from the same resamples; metrics that rank every class's rows get the jackknife sooner, R² always."""
     n, found = len(answers), {}
-    costly = [name for name in names if "average_precision" in name]
-    for group, cost in ((costly, max(1, answers.k)), ([name for name in names if name not in costly], 1)):
-        if not group:
-            continue
+    costs = {name: max(1, answers.k) if "average_precision" in name else 1 for name in names}
+    if "r2" in costs:  # on the scale of log(1 - R²) the jackknife holds its level better than BCa does
+        costs["r2"] = WORK
+    for cost in sorted(set(costs.values())):
+        group = [name for name in names if costs[name] == cost]
         metrics = [METRICS[answers.task][name] for name in group]
         draws = resample(
             [metric.at(*answers.given(name)) for metric, name in zip(metrics, group, strict=True)],
@@ -269,7 +302,7 @@ def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int
                 0,
                 n,
                 scale=metric.scale,
-                smallest=_smallest(answers, name),
+                smallest=smallest(answers, name),
                 clustered=answers.clusters is not None,
                 note=_note(answers, name),
             )
@@ -288,6 +321,3 @@ def _note(answers: Answers, name: str) -> str:
         if name == "mcc" and len(np.unique(answers.truth)) < 2:
             return "truth has one class only"
     return ""
-
-
-__all__ = ["METRICS", "Answers", "estimates", "per_class", "share", "value_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from acclimate.report import detail, facts, results
 from acclimate.report.data import ReportData
 from acclimate.report.document import Block, Document, Section
-from acclimate.report.words import clean, one_line, readable
+from acclimate.report.words import one_line, prose, readable
 
 
 def document(data: ReportData) -> Document:
@@ -33,7 +33,7 @@ def document(data: ReportData) -> Document:
     about = [readable(data.task), data.strategy, data.model_name, data.created]
     return Document(
         title=one_line(data.title, 120),
-        verdict=clean(data.verdict),
+        verdict=prose(data.verdict),
         subtitle=" · ".join(one_line(part, 60) for part in about if part),
         headline=results.headline(data),
         sections=sections,

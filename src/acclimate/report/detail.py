@@ -13,7 +13,7 @@ from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Mistake, Mistakes, Table, Text
 from acclimate.report.facts import FOLD
 from acclimate.report.results import estimate_cell, lower_better, too_small
-from acclimate.report.words import clean, count, estimate, finite, number, one_line, percent, plural, readable
+from acclimate.report.words import clean, count, estimate, finite, number, one_line, percent, plural, prose, readable
 
 LEAD = ("f1", "recall", "sensitivity", "accuracy")  # what classes are ranked by, the first that is there
 SHOWN, KEPT = 280, 4000  # characters of an input that are open, and that are kept at all
@@ -179,10 +179,8 @@ def _estimates_table(
 
 
 def _few(found: Json, scale: tuple[float, float] | None) -> Cell:
-    if finite(found.get("value")) is None:
-        return Cell(
-            "too few" if too_small(found) else one_line(found["note"], 40) if found.get("note") else "–", "muted"
-        )
+    if found.get("note") == "too few" or (finite(found.get("value")) is None and too_small(found)):
+        return Cell("too few", "muted")
     return estimate_cell(found, scale)
 
 
@@ -213,40 +211,14 @@ def _gap(groups: dict[str, Json], metric: str, gaps: Json) -> str:
     if len(known) < 2:
         return f"Fewer than two groups have enough rows to be compared.{tail}"
     known.sort(key=lambda pair: float(pair[1]["value"]), reverse=not lower_better(metric))
-    a, b = known[0][1], known[-1][1]
-    found = gaps.get(metric) or {}
-    interval = (finite(found.get("low")), finite(found.get("high")))
-    if interval[0] is None or interval[1] is None:
-        interval = gap_interval(a, b) or (None, None)
-    value = found.get("value") if finite(found.get("value")) is not None else abs(float(a["value"]) - float(b["value"]))
     one, two = (f"{one_line(n, 30)} {number(e['value'])} (n {count(e.get('n'))})" for n, e in (known[0], known[-1]))
-    pair = f"{one} against {two}"
-    if interval[0] is None or interval[1] is None:
-        return f"Widest gap in {readable(metric)}: {pair}.{tail}"
-    decided = "a gap" if interval[0] > 0 or interval[1] < 0 else "not decidable"
-    pairs = plural(len(known) * (len(known) - 1) // 2, "pair")
-    among = f" (the widest of {pairs} is picked, which flatters it)" if len(known) > 2 else ""
-    return f"Widest gap in {readable(metric)}: {pair}; difference {estimate(value, *interval)}: {decided}{among}.{tail}"
-
-
-def gap_interval(a: Json, b: Json) -> tuple[float, float] | None:
-    """Interval of |a - b| for two independent estimates, from their own intervals (MOVER).
-
-    L = d - √((a - l_a)² + (u_b - b)²), U = d + √((u_a - a)² + (b - l_b)²).
-    Zou and Donner (2008), Statistics in Medicine 27.
-
-    >>> a, b = {"value": 0.9, "low": 0.85, "high": 0.94}, {"value": 0.7, "low": 0.6, "high": 0.78}
-    >>> [round(v, 3) for v in gap_interval(a, b)]
-    [0.106, 0.308]
-    """
-    if float(a["value"]) < float(b["value"]):
-        a, b = b, a
-    ends = [finite(e.get(k)) for e in (a, b) for k in ("value", "low", "high")]
-    if any(e is None for e in ends):
-        return None
-    value_a, low_a, high_a, value_b, low_b, high_b = (float(e) for e in ends if e is not None)
-    gap = value_a - value_b
-    return gap - math.hypot(value_a - low_a, high_b - value_b), gap + math.hypot(high_a - value_a, value_b - low_b)
+    first = f"Widest gap in {readable(metric)}: {one} against {two}"
+    found = gaps.get(metric) or {}
+    low = finite(found.get("low"))
+    if low is None:
+        return f"{first}.{tail}"
+    decided = "a gap" if low > 0 else "not decidable"
+    return f"{first}; difference {estimate(found.get('value'), low, found.get('high'))}: {decided}.{tail}"
 
 
 def feature_map(data: ReportData) -> list[Block]:
@@ -266,7 +238,8 @@ def feature_map(data: ReportData) -> list[Block]:
     names, codes = _bands(labels) if data.task == "regress" else _series(labels)
     xs, ys = [float(p[0]) for p in shown], [float(p[1]) for p in shown]
     method = f" ({one_line(found.get('method'), 40)})" if found.get("method") else ""
-    caption = f"Each point is a row's features, pressed into the plane{method}. {_neighbours(xs, ys, codes)}"
+    caption = f"Each point is a row's features, pressed into the plane{method}. "
+    caption += _gradient(xs, ys, labels) if data.task == "regress" else _neighbours(xs, ys, codes)
     if len(shown) < len(points):
         caption += f" {count(len(shown))} of {count(len(points))} rows are drawn."
     alt = f"Map of {count(len(shown))} rows coloured by {'value' if data.task == 'regress' else 'class'}."
@@ -315,6 +288,18 @@ def _neighbours(xs: list[float], ys: list[float], codes: list[int]) -> str:
     return f"{own} The plane shows little of what separates them (it keeps two of many directions)."
 
 
+def _gradient(xs: list[float], ys: list[float], labels: Sequence[Any]) -> str:
+    """How much of the values a straight line through the map explains (R² of least squares on both coordinates)."""
+    import numpy as np
+
+    values = np.array([finite(v) or 0.0 for v in labels])
+    columns = np.column_stack([np.ones(len(xs)), xs, ys])
+    weights = np.linalg.lstsq(columns, values, rcond=None)[0]
+    total = float(((values - values.mean()) ** 2).sum())
+    share = 1 - float(((values - columns @ weights) ** 2).sum()) / total if total > 0 else 0.0
+    return f"One direction in this map explains {percent(max(0.0, share))} of the variance of the values."
+
+
 def scatter(data: ReportData) -> list[Block]:
     """Predicted against true values of a regression."""
     found = data.scatter or {}
@@ -343,7 +328,7 @@ def scatter(data: ReportData) -> list[Block]:
 
 def mistakes(data: ReportData) -> list[Block]:
     """The most confident mistakes, or that they are withheld."""
-    note = [Text(data.mistakes_note)] if data.mistakes_note else []
+    note = [Text(prose(data.mistakes_note))] if data.mistakes_note else []
     if data.private:
         return [
             Text(

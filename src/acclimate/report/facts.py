@@ -8,8 +8,8 @@ from typing import Any
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Finding, Findings, Heading, Items, Step, Table, Text
-from acclimate.report.results import lower_better
-from acclimate.report.words import clean, count, finite, lines, number, one_line, percent, plural, readable
+from acclimate.report.results import lower_better, number_cell
+from acclimate.report.words import clean, count, finite, lines, number, one_line, percent, plural, prose, readable
 
 SEVERITIES = ("error", "warning", "info")
 FOLD = 12  # longer tables are folded
@@ -38,19 +38,25 @@ def _audit(audit: Json, named: bool) -> list[Block]:
         )
     if lost:
         rows = tuple(
-            (Cell(readable(reason)), Cell(count(sizes[reason]), order=float(sizes[reason])), Cell(percent(sizes[reason] / read if read else None)),
-             Cell(lines(found) if not isinstance(found, int) else "", "muted"))
-            for reason, found in dropped.items() if sizes[reason]
-        )  # fmt: skip
+            (
+                Cell(one_line(readable(reason), 60)),
+                number_cell(sizes[reason]),
+                Cell(percent(sizes[reason] / read if read else None)),
+                Cell("" if isinstance(found, int) else lines(found), "muted"),
+            )
+            for reason, found in dropped.items()
+            if sizes[reason]
+        )
         blocks.append(
             Table(("dropped because", "rows", "of all", "where"), rows, "Rows that were left out, by reason.")
         )
     # The gate also reports what it dropped; that stands in the table above already.
     found = sorted(
-        (f for f in audit.get("findings") or [] if f.get("kind") not in sizes), key=lambda f: _rank(f.get("severity"))
+        (f for f in audit.get("findings") or [] if not sizes.get(str(f.get("kind")))),
+        key=lambda f: _rank(f.get("severity")),
     )
     if found:
-        listed = tuple(Finding(_severity(f), clean(f.get("message")), _where(f)) for f in found)
+        listed = tuple(Finding(_severity(f), prose(f.get("message")), _where(f)) for f in found)
         blocks.append(Findings(listed))
     blocks += _labels(audit.get("labels") or {})
     return blocks + _reading(audit.get("facts") or {})
@@ -76,17 +82,22 @@ def _labels(labels: Json) -> list[Block]:
     sizes = {str(name): float(n) for name, n in labels.items() if finite(n) is not None}
     if not sizes:
         return []
-    total, most = sum(sizes.values()), max(sizes.values())
+    total, most = sum(sizes.values()) or 1.0, max(sizes.values()) or 1.0
     order = sorted(sizes, key=lambda name: -sizes[name])
     rows = tuple(
-        (Cell(one_line(n, 60)), Cell(count(sizes[n]), order=sizes[n]), Cell(percent(sizes[n] / total if total else None), order=sizes[n]),
-         Cell("", share=sizes[n] / most if most else 0.0))
-        for n in order
-    )  # fmt: skip
-    largest, smallest = order[0], order[-1]
+        (
+            Cell(one_line(name, 60)),
+            number_cell(sizes[name]),
+            Cell(percent(sizes[name] / total), order=sizes[name]),
+            Cell("", share=sizes[name] / most),
+        )
+        for name in order
+    )
+    first, last = order[0], order[-1]
     caption = (
-        f"{plural(len(sizes), 'class', 'classes')}; the largest, {one_line(largest, 40)}, has {percent(sizes[largest] / total if total else None)} "
-        f"of the labels, the smallest, {one_line(smallest, 40)}, {plural(int(sizes[smallest]), 'row')}."
+        f"{plural(len(sizes), 'class', 'classes')}; the largest, {one_line(first, 40)},"
+        f" has {percent(sizes[first] / total)} of the labels,"
+        f" the smallest, {one_line(last, 40)}, {plural(int(sizes[last]), 'row')}."
     )
     fold = f"All {count(len(rows))} classes" if len(rows) > FOLD else ""
     return [Table(("class", "rows", "share", ""), rows, caption, fold)]
@@ -95,7 +106,7 @@ def _labels(labels: Json) -> list[Block]:
 def _reading(facts: Json) -> list[Block]:
     notes = facts.get("notes") or []
     rows = _pairs({k: v for k, v in facts.items() if k != "notes"})
-    blocks: list[Block] = [Items(tuple(clean(n) for n in notes))] if notes else []
+    blocks: list[Block] = [Items(tuple(map(prose, notes)))] if notes else []
     if rows:
         blocks.append(Table(("fact", "value"), rows, "How the source was read.", "How the source was read"))
     return blocks
@@ -149,17 +160,17 @@ def _caption_training(steps: dict[str, tuple[list[float], list[float]]], metric:
         at = min(range(len(ys)), key=lambda i: ys[i])
         if at == len(ys) - 1:
             said.append(
-                f"The validation loss was still at its lowest ({number(ys[at])}) at the last step: longer training may help."
+                f"The validation loss was lowest ({number(ys[at])}) at the last step: longer training may help."
             )
         else:
-            said.append(
-                f"The validation loss was lowest at step {count(xs[at])} ({number(ys[at])}) and rose to {number(ys[-1])} by step {count(xs[-1])}."
-            )
+            said.append(f"The validation loss was lowest at step {count(xs[at])} ({number(ys[at])})")
+            said.append(f"and rose to {number(ys[-1])} by step {count(xs[-1])}.")
     xs, ys = steps["valid_metric"]
     if ys:
         at = (min if lower_better(metric) else max)(range(len(ys)), key=lambda i: ys[i])
+        name = readable(metric)
         said.append(
-            f"{readable(metric)[:1].upper()}{readable(metric)[1:]} on validation rows was best at step {count(xs[at])} ({number(ys[at])})."
+            f"{name[:1].upper()}{name[1:]} on validation rows was best at step {count(xs[at])} ({number(ys[at])})."
         )
     return " ".join(said)
 
@@ -174,7 +185,7 @@ def thresholds(data: ReportData) -> list[Block]:
         Table(
             ("decision", "value"),
             rows,
-            "How a probability becomes a decision; none of it saw the rows that give the number.",
+            "How a probability becomes a decision.",
             fold,
         )
     ]
@@ -183,7 +194,7 @@ def thresholds(data: ReportData) -> list[Block]:
 def steps(data: ReportData) -> list[Block]:
     """What to do next, each with a command to copy where there is one."""
     return [
-        Step(clean(s.get("text") or ""), clean(s.get("command") or ""))
+        Step(prose(s.get("text") or ""), clean(s.get("command") or ""))
         for s in data.next_steps
         if s.get("text") or s.get("command")
     ]
@@ -196,12 +207,12 @@ def intervals(data: ReportData) -> list[Block]:
     covers = data.scores.get("covers")
     methods = sorted({str(e["method"]) for e in (data.scores.get("metrics") or {}).values() if e.get("method")})
     texts = [
-        f"The intervals are at 95 % and speak of {clean(covers)}." if covers else "",
+        f"The intervals are at 95 % and speak of {prose(covers)}." if covers else "",
         "Of many such intervals, about 95 in 100 hold the true value."
         + (f" Ways of computing it here: {'; '.join(methods)}." if methods else ""),
-        "They cannot speak of labels that are wrong, nor of data that differ from the rows tested here (another hospital, "
-        "another year, another product).",
-        "“Not decidable” means that the interval of the paired difference holds 0: on these rows, neither is shown better.",
+        "They cannot speak of labels that are wrong, nor of data that differ from the rows tested here "
+        "(another hospital, another year, another product).",
+        "“Not decidable” means that the interval of the paired difference holds 0: neither is shown to be better.",
     ]
     return [Text(t) for t in texts if t]
 

@@ -108,7 +108,7 @@ def curves(history: Sequence[dict[str, object]], name: str, alt: str, *, metric:
     panels = [(p, title) for p, title in ((upper, "loss"), (lower, f"{one_line(metric, 30)} on validation rows")) if p]
     everything = [x for xs, _ in lines.values() for x in xs]
     with style():
-        tall, gap, bottom = 150, 24, 40
+        tall, gap, bottom = 145, 32, 40
         canvas = Canvas(len(panels) * (tall + gap) + bottom)
         for i, (drawn, title) in enumerate(panels):
             axes = canvas.axes(52, gap + i * (tall + gap), 78, bottom + (len(panels) - 1 - i) * (tall + gap))
@@ -183,7 +183,13 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], name: str
                            facecolor=HIT if i == j else MISS, alpha=round(shade, 3), linewidth=0)  # fmt: skip
                 size = min(SIZE, wide / (0.62 * max(1, len(count(n)))))
                 canvas.write(
-                    sheet, x + wide / 2, y + tall / 2, count(n), INK if n else RULE, ha="center", fontsize=size
+                    sheet,
+                    x + wide / 2,
+                    y + tall / 2,
+                    count(n) if n else "·",
+                    INK if n else MUTED,
+                    ha="center",
+                    fontsize=size,
                 )
         return canvas.svg(name, alt)
 
@@ -216,8 +222,8 @@ def reliability(bins: Sequence[Bin], name: str, alt: str) -> str:
         for b in bins:
             if b.low is not None and b.high is not None:
                 axes.plot([b.claimed, b.claimed], [b.low, b.high], color=ACCENT, linewidth=1.5, solid_capstyle="round")
-        axes.plot([b.claimed for b in bins], [b.true for b in bins], "o", color=ACCENT, markersize=8, markeredgewidth=1.5,
-                  markeredgecolor=PAPER, clip_on=False)  # fmt: skip
+        dots = axes.plot([b.claimed for b in bins], [b.true for b in bins], "o", color=ACCENT, clip_on=False)
+        dots[0].set(markersize=8, markeredgewidth=1.5, markeredgecolor=PAPER)
         below = canvas.axes(48, 318, 14, 44)
         below.set_xlim(0, 1)
         most = max((b.n for b in bins), default=1)

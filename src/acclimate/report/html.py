@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from acclimate.report.content import document
 from acclimate.report.data import ReportData
 from acclimate.report.svg import marker
+from acclimate.report.words import clean
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,7 +43,13 @@ def _template() -> Template:
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_clean,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("template.html.j2")
+
+
+def _clean(value: object) -> object:
+    """No text reaches the page with a control or direction mark; what is ready-made HTML passes."""
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -33,10 +33,10 @@ def escape(text: str) -> str:
     >>> escape("a|b `c` <script> *d*")
     'a\\\\|b \\\\`c\\\\` &lt;script&gt; \\\\*d\\\\*'
     """
-    line = " ".join(clean(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"[ \t\n]+", " ", clean(text)).strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
     line = re.sub(r"(?i)\b(https?|ftp|mailto|www)([:.])", r"\1\\\2", line)  # a bare address would become a link
-    return re.sub(r"^([-+#=!]|\d+[.)])", lambda f: f[0][:-1] + "\\" + f[0][-1], line)
+    return re.sub(r"^([-+#=!]|\d+[.)](?=\s|$))", lambda f: f[0][:-1] + "\\" + f[0][-1], line)
 
 
 def _block(block: Block) -> str:
@@ -85,6 +85,7 @@ def _code(command: str) -> str:
 
 def _mistake(i: int, row: Mistake) -> str:
     where = f"{row.line}: " if row.line else ""
-    answer = f"true **{escape(row.truth)}**, predicted **{escape(row.predicted)}**{f' at {row.confidence}' if row.confidence else ''}"
+    sure = f" at {row.confidence}" if row.confidence else ""
+    answer = f"true **{escape(row.truth)}**, predicted **{escape(row.predicted)}**{sure}"
     texts = "".join(f"\n   > {escape(shown + rest)}\n" for shown, rest in row.texts)
     return f"{i}. {where}{answer}\n{texts}"

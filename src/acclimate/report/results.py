@@ -8,7 +8,19 @@ from functools import partial
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Heading, Items, Table, Text
-from acclimate.report.words import count, decimals, estimate, finite, number, one_line, plural, readable, seconds, span
+from acclimate.report.words import (
+    count,
+    decimals,
+    estimate,
+    finite,
+    number,
+    one_line,
+    plural,
+    prose,
+    readable,
+    seconds,
+    span,
+)
 
 LOWER_IS_BETTER = frozenset({"rmse", "mae", "log_loss", "brier", "calibration_error", "hamming", "empty_rate"})
 LONGEST = 60  # lines of a plot; above that the table draws its own intervals
@@ -78,15 +90,19 @@ def how(data: ReportData) -> list[Block]:
     """How the number came about: the protocol, the rows of each part, what was noted while scoring."""
     blocks: list[Block] = []
     if data.how_tested:
-        blocks.append(Text(data.how_tested))
+        blocks.append(Text(prose(data.how_tested)))
     if data.splits:
         total = sum(data.splits.values())
         rows = tuple(
-            (Cell(readable(k)), Cell(count(n), order=float(n)), Cell("", share=n / total if total else 0.0))
+            (
+                Cell(one_line(readable(k), 60)),
+                Cell(count(n), order=float(n)),
+                Cell("", share=n / total if total else 0.0),
+            )
             for k, n in data.splits.items()
         )
         blocks.append(Table(("part", "rows", "share"), rows, "Which rows were used for what."))
-    notes = [str(n) for n in data.scores.get("notes") or []]
+    notes = [prose(n) for n in data.scores.get("notes") or []]
     if notes:
         blocks.append(Items(tuple(notes)))
     return blocks
@@ -113,6 +129,8 @@ def baselines(data: ReportData) -> list[Block]:
 
 def own_name(data: ReportData) -> str:
     """What this model is called beside others."""
+    if data.model_name.startswith("no "):  # "no pretrained model"
+        return f"{data.strategy}, {data.model_name}"
     return f"{data.strategy} on {data.model_name}" if data.model_name else data.strategy
 
 
@@ -182,29 +200,27 @@ def estimate_cell(found: Json, scale: tuple[float, float] | None = None) -> Cell
 
 def too_small(found: Json) -> bool:
     """Whether the rows were too few for a number or its interval."""
-    return "too small" in str(found.get("note") or "")
+    note = str(found.get("note") or "")
+    return "too small" in note or "too few" in note
 
 
 def _all_metrics(data: ReportData) -> list[Block]:
     found: Json = data.scores.get("metrics") or {}
     if len(found) < 2:
         return []
+    noted = any(e.get("note") for e in found.values())
     rows = tuple(
         (
             Cell(readable(name), "strong" if name == data.metric else ""),
             estimate_cell(e),
             number_cell(e.get("n")),
             Cell("lower" if lower_better(name) else "higher", "muted"),
+            *([Cell(prose(e["note"], 200) if e.get("note") else "", "muted")] if noted else []),
         )
         for name, e in found.items()
     )
-    return [
-        Table(
-            ("metric", "estimate [95 % interval]", "n", "better is"),
-            rows,
-            "Every metric of this model on the same rows.",
-        )
-    ]
+    head = ("metric", "estimate [95 % interval]", "n", "better is", *(["note"] if noted else []))
+    return [Table(head, rows, "Every metric of this model on the same rows.")]
 
 
 def candidates(data: ReportData) -> list[Block]:
@@ -227,14 +243,14 @@ def candidates(data: ReportData) -> list[Block]:
         head = ("candidate", readable(data.metric), "n", "time", "", *(["note"] if noted else []))
         blocks.append(Table(head, rows, _caption_candidates(data)))
     if data.decisions:
-        blocks += [Heading("What was decided, in order"), Items(tuple(data.decisions), ordered=True)]
+        blocks += [Heading("What was decided, in order"), Items(tuple(map(prose, data.decisions)), ordered=True)]
     return blocks
 
 
 def _caption_candidates(data: ReportData) -> str:
     chosen = next((c for c in data.candidates if c.get("chosen")), None)
     if chosen is None:
-        return "Compared on the rows for choosing, not on those that give the number."
+        return "All compared on the same rows."
     rest = best([c for c in data.candidates if c is not chosen], data.metric)
     first = f"Chosen: {one_line(chosen.get('name'), 40)}."
     if rest is not None and finite(chosen.get("value")) is not None:
@@ -245,8 +261,9 @@ def _caption_candidates(data: ReportData) -> str:
             if overlap
             else "their intervals do not overlap"
         )
-        first += f" The next, {one_line(rest.get('name'), 40)}, is {number(gap, decimals([float(chosen['value'])]))} away; {closeness}."
-    return f"{first} These are the rows for choosing, not those that give the number at the top."
+        away = number(gap, decimals([float(chosen["value"])]))
+        first += f" The next, {one_line(rest.get('name'), 40)}, is {away} away; {closeness}."
+    return f"{first} All were compared on the same rows."
 
 
 def _overlap(a: Json, b: Json) -> bool:

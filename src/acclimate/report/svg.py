@@ -30,6 +30,17 @@ VARIABLES = {
 SERIES = tuple(f"#0000{i}f" for i in range(1, 10))  # colours of classes; the last is for all others
 VARIABLES |= {colour: f"--series-{i}" for i, colour in enumerate(SERIES)}
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "h", ".")  # a class can be told apart without its colour
+SHAPES = {  # the same marks as paths in a square of 12, for legends
+    "o": "M6 2a4 4 0 1 1 0 8 4 4 0 1 1 0-8z",
+    "^": "M6 1.5 10.5 10h-9z",
+    "s": "M2.2 2.2h7.6v7.6H2.2z",
+    "D": "M6 1 11 6 6 11 1 6z",
+    "v": "M6 10.5 10.5 2h-9z",
+    "P": "M4.3 1.5h3.4v2.8h2.8v3.4H7.7v2.8H4.3V7.7H1.5V4.3h2.8z",
+    "X": "m3.4 1 2.6 2.6L8.6 1 11 3.4 8.4 6 11 8.6 8.6 11 6 8.4 3.4 11 1 8.6 3.6 6 1 3.4z",
+    "h": "m6 1 4.4 2.5v5L6 11 1.6 8.5v-5z",
+    ".": "M6 3.5a2.5 2.5 0 1 1 0 5 2.5 2.5 0 1 1 0-5z",
+}
 
 
 @contextmanager
@@ -103,10 +114,8 @@ class Canvas:
         body = re.sub(r'\s+transform="rotate\(-?0 [^)]*\)"', "", body)
         body = re.sub(r"\n\s*", "\n", body)
         body = re.sub(r"@(\d+)@", lambda found: escape(self._texts[int(found[1])]), body)
-        return (
-            f'<svg class="plot {name}" role="img" viewBox="0 0 {WIDTH} {self.height:g}" width="{WIDTH}" height="{self.height:g}" '
-            f'aria-label="{escape(alt)}">{body}</svg>'
-        )
+        size = f'viewBox="0 0 {WIDTH} {self.height:g}" width="{WIDTH}" height="{self.height:g}"'
+        return f'<svg class="plot {name}" role="img" {size} aria-label="{escape(alt)}">{body}</svg>'
 
 
 def _identifiers(body: str, name: str) -> str:
@@ -128,11 +137,5 @@ def escape(text: str) -> str:
 def marker(series: int) -> str:
     """The mark of a class as a small picture for a legend (the words stand beside it)."""
     colour = f"var({VARIABLES[SERIES[series]]})"
-    shapes = {
-        "o": '<circle cx="6" cy="6" r="4"/>', "^": '<path d="M6 1.5 10.5 10h-9z"/>', "s": '<path d="M2.2 2.2h7.6v7.6H2.2z"/>',
-        "D": '<path d="M6 1 11 6 6 11 1 6z"/>', "v": '<path d="M6 10.5 10.5 2h-9z"/>',
-        "P": '<path d="M4.3 1.5h3.4v2.8h2.8v3.4H7.7v2.8H4.3V7.7H1.5V4.3h2.8z"/>',
-        "X": '<path d="m3.4 1 2.6 2.6L8.6 1 11 3.4 8.4 6 11 8.6 8.6 11 6 8.4 3.4 11 1 8.6 3.6 6 1 3.4z"/>',
-        "h": '<path d="m6 1 4.4 2.5v5L6 11 1.6 8.500V3.5z"/>', ".": '<circle cx="6" cy="6" r="2.5"/>',
-    }  # fmt: skip
-    return f'<svg class="mark" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true" style="fill:{colour}">{shapes[MARKERS[series]]}</svg>'
+    shape = f'<path d="{SHAPES[MARKERS[series]]}"/>'
+    return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true" style="fill:{colour}">{shape}</svg>'

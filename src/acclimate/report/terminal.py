@@ -1,4 +1,4 @@
-"""What `fit` prints at its end: the verdict, the scores beside the baselines, where the report is, what to type next."""
+"""What `fit` prints at its end: verdict, scores beside the baselines, where the report is, what to type next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from acclimate.report.data import Json, ReportData
 from acclimate.report.results import TONES, difference, main_estimate, own_name
-from acclimate.report.words import clean, count, estimate, lines, one_line, plural, readable
+from acclimate.report.words import clean, count, estimate, lines, one_line, plural, prose, readable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,11 +17,11 @@ FINDINGS = 3
 
 
 def summary(data: ReportData, report: str | None = None) -> RenderableType:
-    """The few lines to show in a terminal; `report` is the path of the HTML file. Text from the data is never markup."""
+    """The few lines for a terminal; `report` is the path of the HTML file. Text from the data is never markup."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(), Text(clean(data.verdict), style="bold"), Text(), _scores(data)]
+    parts: list[RenderableType] = [Text(), Text(prose(data.verdict), style="bold"), Text(), _scores(data)]
     found = [
         (str(f.get("severity")), f)
         for a in data.audits

@@ -46,7 +46,7 @@ def number(value: object, digits: int | None = None, *, sign: bool = False) -> s
     known = finite(value)
     if known is None:
         return DASH
-    if known != 0 and (abs(known) >= 1e15 or abs(known) < 1e-6):
+    if abs(known) >= 1e15 or (digits is None and 0 < abs(known) < 1e-6):
         return f"{known:{'+' if sign else ''}.2e}".replace("-", MINUS)
     places = decimals([known]) if digits is None else digits
     text = f"{known:{'+' if sign else ''},.{places}f}"
@@ -112,7 +112,7 @@ def seconds(value: object) -> str:
     """A duration in the largest unit that fits.
 
     >>> seconds(0.42), seconds(83), seconds(7300), seconds(None)
-    ('0.4 s', '1 min 23 s', '2 h 2 min', '–')
+    ('0.4 s', '1 min 23 s', '2 h 1 min', '–')
     """
     known = finite(value)
     if known is None:
@@ -167,6 +167,16 @@ def one_line(value: object, width: float = 60) -> str:
     return "".join(kept).rstrip() + "…"
 
 
+def prose(value: object, width: int = 800) -> str:
+    """A sentence or a few, cleaned, on one line, and not without end.
+
+    >>> prose("It was \\nso."), len(prose("x" * 10000))
+    ('It was so.', 800)
+    """
+    text = " ".join(clean(value).split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def breadth(text: str) -> float:
     """Width in average letters: a Chinese character counts 1.8, a combining mark nothing.
 
@@ -213,7 +223,8 @@ def readable(name: object) -> str:
     known = {
         "macro_f1": "macro F1", "weighted_f1": "weighted F1", "micro_f1": "micro F1", "f1": "F1", "rmse": "RMSE",
         "mae": "MAE", "r2": "R²", "roc_auc": "ROC-AUC", "mcc": "Matthews correlation", "ece": "calibration error",
-        "calibration_error": "calibration error", "ppv": "PPV", "npv": "NPV",
+        "calibration_error": "calibration error", "spearman": "Spearman correlation", "brier": "Brier score",
+        "hamming": "Hamming loss", "ppv": "PPV", "npv": "NPV",
     }  # fmt: skip
     text = clean(name)
     return known.get(text, text.replace("_", " "))

@@ -46,7 +46,7 @@ def add(backbone: Backbone, rank: int, alpha: int, dropout: float, which: str) -
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets(backbone, which))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised inside transformers by peft's call
-        backbone.model = get_peft_model(_model(backbone), config)  # type: ignore[arg-type, assignment]
+        backbone.model = get_peft_model(_model(backbone), config)
 
 
 def take(backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -61,4 +61,6 @@ def take(backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         backbone.model = wrapped.merge_and_unload()
-    return weights, {k: v if isinstance(v, (str, int, float, bool, list, dict, type(None))) else str(v) for k, v in plain.items()}
+    return weights, {
+        k: v if isinstance(v, (str, int, float, bool, list, dict, type(None))) else str(v) for k, v in plain.items()
+    }

@@ -93,7 +93,9 @@ class Centroid:
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Average the unit features of every class."""
         if problem.task.name == "regress":
-            raise UserError("strategy 'centroid' averages the rows of a class, and regression has none; use linear_probe or knn")
+            raise UserError(
+                "strategy 'centroid' averages the rows of a class, and regression has none; use linear_probe or knn"
+            )
         backbone, store = problem.network()
         targets = problem.targets(splits.train)
         answers = as_answers(problem, targets)
@@ -114,7 +116,9 @@ class Centroid:
 def _scale(head: CentroidHead, problem: Problem, unit: Tensor, targets: Floats, share: Tensor) -> float:
     """s by leave-one-out: a row is taken out of the means of its own classes before it is judged by them."""
     sums = share.T @ unit  # (k, d)
-    own = torch.stack([(unit * F.normalize(sums[c] - share[:, c : c + 1] * unit, dim=1)).sum(1) for c in range(len(sums))], 1)
+    own = torch.stack(
+        [(unit * F.normalize(sums[c] - share[:, c : c + 1] * unit, dim=1)).sum(1) for c in range(len(sums))], 1
+    )
     whole = targets.dtype.kind in "iu"
     truth = torch.as_tensor(targets, dtype=torch.long if whole else torch.float32)
     scales = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

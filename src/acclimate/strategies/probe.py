@@ -14,6 +14,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
 from acclimate.tasks.heads import Head
+from acclimate.threads import few
 from acclimate.train.solve import Rows, Scaling, minimise, path
 from acclimate.words import WordFeatures, fit_words, sparse
 
@@ -55,14 +56,24 @@ class Probe:
         raw = self._features(problem, train)
         scaling = Scaling.of(raw)
         rows = self._rows(problem, train, scaling, words)
-        strength = self.strength or self._choose(problem, splits, rows, scaling, words, run)
         head = self._head(problem, words)
-        for step in [s for s in STRENGTHS if s < strength][-3:] + [strength]:  # a warm start is quicker than a cold one
-            minimise(head, rows, problem.task.losses, step)
+        with few(4.0 * len(rows) * sum(p.numel() for p in head.parameters()) + 1.0):
+            strength = self.strength or self._choose(problem, splits, rows, scaling, words, run)
+            for step in [s for s in STRENGTHS if s < strength][-3:] + [
+                strength
+            ]:  # a warm start is quicker than a cold one
+                minimise(head, rows, problem.task.losses, step)
         scaling.fold_into(head)
-        name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): "tfidf"}[(self.features, self.words)]
-        settings = {"features": self.features, "words": self.words, "strength": strength, "inner_folds": self.inner_folds,
-                    "max_words": self.max_words}
+        name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): "tfidf"}[
+            (self.features, self.words)
+        ]
+        settings = {
+            "features": self.features,
+            "words": self.words,
+            "strength": strength,
+            "inner_folds": self.inner_folds,
+            "max_words": self.max_words,
+        }
         return Predictor(
             problem.task,
             problem.decoder,

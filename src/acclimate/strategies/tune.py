@@ -1,4 +1,4 @@
-"""Parameter sharing: some or all pretrained weights move. ONE strategy; `full`, `partial`, `lora` ... are settings of it."""
+"""Parameter sharing: pretrained weights move. ONE strategy; `full`, `partial`, `lora` ... are settings of it."""
 
 from __future__ import annotations
 
@@ -64,9 +64,15 @@ class Tune:
 
     def __post_init__(self) -> None:
         if self.moves not in ("all", "lora") and not _top(self.moves):
-            raise UserError(f"moves={self.moves!r} is not understood; give all, lora or top:K with K a whole number from 1")
-        for name, choices in (("start", ("zero", "probe")), ("lr_scheduler_type", _SCHEDULES), ("optimizer", _OPTIMIZERS),
-                              ("lora_targets", lora.TARGETS)):
+            raise UserError(
+                f"moves={self.moves!r} is not understood; give all, lora or top:K with K a whole number from 1"
+            )
+        for name, choices in (
+            ("start", ("zero", "probe")),
+            ("lr_scheduler_type", _SCHEDULES),
+            ("optimizer", _OPTIMIZERS),
+            ("lora_targets", lora.TARGETS),
+        ):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
         for name in ("learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank"):
@@ -98,8 +104,19 @@ class Tune:
         adapter = lora.take(backbone) if self.moves == "lora" else (None, None)
         backbone.requires_grad_(False)
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
-        return Predictor(problem.task, problem.decoder, network.head.cpu(), backbone.cpu().eval(), None, _name(self), settings,
-                         names, tuple(history), (moved,), *adapter)
+        return Predictor(
+            problem.task,
+            problem.decoder,
+            network.head.cpu(),
+            backbone.cpu().eval(),
+            None,
+            _name(self),
+            settings,
+            names,
+            tuple(history),
+            (moved,),
+            *adapter,
+        )
 
     def _first_head(self, problem: Problem, splits: Splits, run: Run) -> Head:
         if self.start == "probe":
@@ -110,8 +127,9 @@ class Tune:
         rows = _Prepared(problem, splits.train, network.backbone, run)
         valid = None if splits.valid is None else _Prepared(problem, splits.valid, network.backbone, run)
         epochs = self.epochs(len(splits.train))
-        schedule = Schedule(epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps,
-                            self.max_grad_norm)
+        schedule = Schedule(
+            epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
+        )
 
         def loss_of(at: list[int]) -> Tensor:
             return (rows.weights[at] * rows.losses(network, at)).mean()
@@ -140,8 +158,10 @@ class Tune:
         groups: list[dict[str, Any]] = []
         for part, rate in ((network.backbone, self.learning_rate), (network.head, head_rate)):
             moving = [p for p in part.parameters() if p.requires_grad]
-            for decay, chosen in ((self.weight_decay, [p for p in moving if p.ndim > 1]),
-                                  (0.0, [p for p in moving if p.ndim <= 1])):
+            for decay, chosen in (
+                (self.weight_decay, [p for p in moving if p.ndim > 1]),
+                (0.0, [p for p in moving if p.ndim <= 1]),
+            ):
                 if chosen:
                     groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
         if self.optimizer == "adam":
@@ -190,7 +210,9 @@ def _release(backbone: Backbone, tune: Tune) -> str:
                 "cannot be tuned alone; use linear_probe, lora or full"
             )
         if k > len(blocks):
-            raise UserError(f"moves='top:{k}': {backbone.origin.name!r} has {len(blocks)} blocks; give 1 to {len(blocks)}")
+            raise UserError(
+                f"moves='top:{k}': {backbone.origin.name!r} has {len(blocks)} blocks; give 1 to {len(blocks)}"
+            )
         for part in blocks[-k:]:
             part.requires_grad_(True)
         for parameter in backbone.stem_and_top()[1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from acclimate.data.rows import Label
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import Head, LinearHead
 
-Floats = NDArray[np.float64]
+Floats: TypeAlias = NDArray[Any]  # float64 values, or int64 codes
 
 
 class Output(NamedTuple):
@@ -85,7 +85,7 @@ class Task(ABC):
 
     def confidence(self, outputs: Floats, decisions: Floats) -> Floats:
         """The probability of the answer given, (n,); NaN where the task has none."""
-        return outputs[np.arange(len(outputs)), decisions.astype(int)]
+        return np.asarray(outputs[np.arange(len(outputs)), decisions.astype(int)])
 
     def truth(self, labels: Sequence[Label], decoder: Decoder) -> Floats:
         """Labels as `evaluate.score` reads them: codes, multi-hot, or values on the user's own scale."""

@@ -33,7 +33,7 @@ class Classify(Task):
     def decoder(self, labels: Sequence[Label], kind: str, order: tuple[Any, ...] | None = None) -> Decoder:
         """Classes sorted by value (numbers by size, text by code point), or in the order given."""
         found = set(labels)
-        classes = tuple(sorted(found)) if order is None else _ordered(order, found)  # type: ignore[type-var]
+        classes = tuple(sorted(found)) if order is None else _ordered(order, found)
         if len(classes) < 2:
             only = repr(classes[0]) if classes else "none"
             raise UserError(f"the label column holds a single class ({only}); at least two are needed to learn from")
@@ -42,7 +42,7 @@ class Classify(Task):
     def targets(self, labels: Sequence[Label], decoder: Decoder) -> Floats:
         """Codes into `classes`; −1 for a class that training never saw."""
         code = {c: i for i, c in enumerate(decoder.classes)}
-        return np.array([code.get(y, -1) for y in labels], dtype=np.int64)  # type: ignore[return-value]
+        return np.array([code.get(y, -1) for y in labels], dtype=np.int64)
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of every row, (n,)."""
@@ -55,11 +55,11 @@ class Classify(Task):
     def decide(self, outputs: Floats, decoder: Decoder) -> Floats:
         """Codes (n,)."""
         if decoder.cost is not None:
-            return np.argmin(outputs @ np.asarray(decoder.cost), axis=1)
+            return np.asarray(np.argmin(outputs @ np.asarray(decoder.cost), axis=1))
         if decoder.threshold is not None and len(decoder.classes) == 2:
             at = decoder.classes.index(decoder.positive)
             return np.where(outputs[:, at] >= decoder.threshold, at, 1 - at)
-        return np.argmax(outputs, axis=1)
+        return np.asarray(np.argmax(outputs, axis=1))
 
     def answers(self, decisions: Floats, decoder: Decoder) -> list[Any]:
         """Class names in the user's own type."""
@@ -87,7 +87,7 @@ class Ordinal(Classify):
         """The median class: it minimises the expected distance in ranks, unlike the mode."""
         if decoder.cost is not None:
             return super().decide(outputs, decoder)
-        return (np.cumsum(outputs, axis=1) < 0.5).sum(1)
+        return np.asarray((np.cumsum(outputs, axis=1) < 0.5).sum(1))
 
 
 def _ordered(order: tuple[Any, ...], found: set[Any]) -> tuple[Any, ...]:

@@ -31,7 +31,7 @@ class Decoder:
     @staticmethod
     def from_json(values: dict[str, Any]) -> Decoder:
         """The inverse of `to_json`."""
-        got = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        got: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         if got.get("cost") is not None:
             got["cost"] = tuple(tuple(row) for row in got["cost"])
         return Decoder(**got)

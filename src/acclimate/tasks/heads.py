@@ -1,4 +1,4 @@
-"""Heads: features (and TF-IDF words, where used) to logits. Every head is an `nn.Module` whose state is all it learned."""
+"""Heads: features (and TF-IDF words, where used) to logits. A head is an `nn.Module`; its state is all it learned."""
 
 from __future__ import annotations
 
@@ -86,6 +86,10 @@ class KnnHead(nn.Module):
     """
 
     kind = "knn"
+    bank: Tensor
+    answers: Tensor
+    weight: Tensor
+    center: Tensor
 
     def __init__(self, width: int, outputs: int, rows: int, k: int = 10, mode: str = "log") -> None:
         super().__init__()
@@ -138,6 +142,10 @@ class CentroidHead(nn.Module):
     """
 
     kind = "centroid"
+    center: Tensor
+    centroids: Tensor
+    scale: Tensor
+    bias: Tensor
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -156,6 +164,7 @@ class ConstantHead(nn.Module):
     """The same logits for every row: class shares (majority) or the mean. The floor under every other number."""
 
     kind = "constant"
+    logits: Tensor
 
     def __init__(self, outputs: int) -> None:
         super().__init__()

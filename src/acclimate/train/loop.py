@@ -72,7 +72,9 @@ def train(
             for start in range(0, len(batches), schedule.accumulate):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * schedule.factor(step, total)
-                sums.append(_step(moving, optimizer, batches[start : start + schedule.accumulate], loss_of, schedule.clip))
+                sums.append(
+                    _step(moving, optimizer, batches[start : start + schedule.accumulate], loss_of, schedule.clip)
+                )
                 step += 1
                 advance(1)
                 if step % 20 == 0 or step == total:  # reading a loss waits for the device: not every step
@@ -80,7 +82,12 @@ def train(
                 if run.left() <= 0:
                     break
             _check(sums, step, optimizer)
-            entry = {"step": step, "epoch": epoch + 1, "train_loss": float(torch.stack(sums).mean()), "valid_loss": None}
+            entry = {
+                "step": step,
+                "epoch": epoch + 1,
+                "train_loss": float(torch.stack(sums).mean()),
+                "valid_loss": None,
+            }
             if evaluate is not None:
                 entry["valid_loss"] = evaluate()
                 best.offer(float(entry["valid_loss"]), epoch + 1)

@@ -64,7 +64,9 @@ def minimise(head: Head, rows: Rows, losses: Losses, strength: float, iterations
         return float(total.detach()), torch.cat([g.reshape(-1) for g in gradients]).numpy().copy()
 
     start = torch.cat([p.detach().reshape(-1) for p in parameters]).numpy().copy()
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "gtol": 1e-6, "ftol": 1e-10})
+    found = minimize(
+        objective, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "gtol": 1e-6, "ftol": 1e-10}
+    )
     put(found.x)
 
 

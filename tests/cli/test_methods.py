@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+
+from acclimate.cli import methods
+
+
+def test_it_lists_every_name_that_can_be_chosen(cli) -> None:
+    from acclimate.metrics.tables import METRICS
+    from acclimate.strategies import BASELINES, STRATEGIES
+
+    result = cli("methods")
+    assert result.exit_code == 0, result.exception
+    words = result.stdout.replace(",", " ").split()
+    names = ["auto", *STRATEGIES, *BASELINES, *METRICS, *(name for known in METRICS.values() for name in known)]
+    assert [name for name in names if name not in words] == []
+    assert "log_loss (-)" in result.stdout
+    assert "log_loss (-)," in result.stdout and "accuracy (-)" not in result.stdout
+
+
+def test_strategies_are_shown_by_what_makes_them_differ() -> None:
+    shown = methods.strategies()
+    assert shown["hybrid"] == "Probe(words=True)"
+    assert shown["tfidf"] == "Probe(features=False, words=True) without transfer"
+    assert shown["full"] == "Tune()"
+
+
+def test_json_has_the_settings_with_their_defaults(cli) -> None:
+    found = json.loads(cli("methods", "--json").stdout)
+    assert found["settings"]["Tune"]["moves"] == "all"
+    assert "needs_backbone" not in found["settings"]["Tune"]
+    assert found["metrics"]["regress"]["rmse"] is False
+    assert found["metrics"]["regress"]["r2"] is True
