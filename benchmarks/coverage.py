@@ -1,9 +1,11 @@
-"""How often the stated 95 % intervals hold the true value, by simulation. Prints a table and writes results/coverage.json.
+"""How often the stated 95 % intervals hold the true value, by simulation. Prints a table and writes
+results/coverage.json.
 
     python benchmarks/coverage.py [--replicates 2000] [--only accuracy]
 
-Each world draws test sets of n rows from a known distribution, scores them with the library's own code, and asks whether the
-interval holds the value that a million rows have. The Monte-Carlo standard error at 2,000 replicates is 0.5 points.
+Each world draws test sets of n rows from a known distribution, scores them with the library's own code, and asks
+whether the interval holds the value that a million rows have. The Monte-Carlo standard error at 2,000 replicates is 0.5
+points.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class World:
 
 
 def binary(accuracy: float, share: float = 0.5, temperature: float = 1.0) -> Draw:
-    """Two normal classes, told apart as well as `accuracy` says when they are balanced; probabilities calibrated at T = 1."""
+    """Two normal classes, told apart as well as `accuracy` says when they are balanced; probabilities calibrated at T =
+    1."""
     from scipy.special import expit, ndtri
 
     apart = 2 * float(ndtri(accuracy))

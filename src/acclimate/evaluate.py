@@ -1,5 +1,5 @@
-"""Truth and answers in, `Scores` out: every metric of the task with its interval, by class and by subgroup; and which of two
-models is better on the same rows, where the rows can tell."""
+"""Truth and answers in, `Scores` out: every metric of the task with its interval, by class and by subgroup; and which
+of two models is better on the same rows, where the rows can tell."""
 
 from __future__ import annotations
 
@@ -244,10 +244,11 @@ def score(
 ) -> Scores:
     """Every metric of the task on these rows, with n and 95 % intervals.
 
-    classify, ordinal: truth (n,) codes into `classes`, -1 for a class never seen in training (counted wrong; `unseen` names
-    them); outputs (n, K) probabilities; predicted (n,) codes. multilabel: truth and predicted (n, K) of 0 and 1, outputs (n, K).
-    regress: truth, outputs and predicted (n,) numbers. `clusters` (patient, document ...) widens the intervals to what so many
-    independent clusters can tell. `positive` is the code of the class that average precision of two classes is about (1).
+    classify, ordinal: truth (n,) codes into `classes`, -1 for a class never seen in training (counted wrong; `unseen`
+    names them); outputs (n, K) probabilities; predicted (n,) codes. multilabel: truth and predicted (n, K) of 0 and 1,
+    outputs (n, K). regress: truth, outputs and predicted (n,) numbers. `clusters` (patient, document ...) widens the
+    intervals to what so many independent clusters can tell. `positive` is the code of the class that average precision
+    of two classes is about (1).
     """
     names = tuple(str(c) for c in classes)
     answers = _answers(task, truth, outputs, predicted, weights, clusters, 1 if positive is None else positive)
@@ -266,7 +267,7 @@ def score(
         metric=chosen,
         n=len(answers),
         estimates=estimates(answers, wanted, seed=seed, resamples=resamples),
-        per_class=per_class(answers, names, seed=seed, resamples=resamples) if answers.k else {},
+        per_class=per_class(answers, names, seed=seed) if answers.k else {},
         per_subgroup=per_subgroup,
         gaps={column: gaps(table) for column, table in per_subgroup.items()},
         confusion=_confusion(answers),
@@ -290,8 +291,8 @@ def difference(
 ) -> Difference:
     """Whether model a is better than model b; each is given as (outputs, predicted) on the same rows.
 
-    Accuracy: Tango's score interval; else the paired jackknife of rows (or clusters), so that rows hard for both models cancel.
-    Where it covers 0, or there are too few rows for one, the verdict is "not decidable".
+    Accuracy: Tango's score interval; else the paired jackknife of rows (or clusters), so that rows hard for both models
+    cancel. Where it covers 0, or there are too few rows for one, the verdict is "not decidable".
     """
     name = metric_name(metric, task)
     one, two = (_answers(task, truth, o, p, weights, clusters, 1) for o, p in (a, b))
@@ -302,7 +303,7 @@ def difference(
     note = (
         ""
         if name in SHARES
-        else too_few(smallest(one, name), None if clusters is None else len(np.unique(one.clusters)))
+        else too_few(smallest(one, name), None if one.clusters is None else len(np.unique(one.clusters)))
     )
     if name in SHARES:
         gap, interval = paired_shares(right(one), right(two), weights=one.weights, clusters=one.clusters)

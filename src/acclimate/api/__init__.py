@@ -10,10 +10,11 @@ from typing import Any
 
 from acclimate.api import runs
 from acclimate.api.finish import Choice
-from acclimate.api.fitting import Request, cache_folder
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.model import Model, load
 from acclimate.api.prepare import Gate, measure_with
+from acclimate.api.request import Request
+from acclimate.catalogue import cache
 from acclimate.data.columns import task_name
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError, unknown
@@ -27,12 +28,14 @@ __all__ = ["Comparison", "Inspection", "Model", "compare", "fit", "inspect", "lo
 ALIASES = {
     "lr": "learning_rate", "epochs": "num_train_epochs", "max_epochs": "num_train_epochs",
     "per_device_train_batch_size": "batch_size", "max_seq_length": "max_length", "cutoff_len": "max_length",
-    "random_state": "seed", "target": "label", "label_column": "label", "target_column": "label", "text_col": "text_column",
+    "random_state": "seed", "target": "label", "label_column": "label", "target_column": "label",
+    "text_col": "text_column",
     "base_model": "model", "backbone": "model", "model_name_or_path": "model", "checkpoint_name": "model",
     "problem_type": "task", "task_type": "task", "eval_metric": "metric", "scoring": "metric",
     "metric_for_best_model": "metric", "max_time": "time_limit", "time_limit_s": "time_limit", "path": "output_dir",
     "save_path": "output_dir", "project_name": "output_dir", "tuning_data": "valid_data", "eval_dataset": "valid_data",
-    "validation_data": "valid_data", "train_file": "train_data", "train_dataset": "train_data", "finetuning_type": "strategy",
+    "validation_data": "valid_data", "train_file": "train_data", "train_dataset": "train_data",
+    "finetuning_type": "strategy",
     "label_delim": "label_delimiter", "hyperparameters": "settings",
 }  # fmt: skip
 
@@ -94,7 +97,8 @@ def fit(
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
     budget = limit if limit is not None or strategy != "auto" else 600.0
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
-    asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data), "model": model,
+    asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
+             "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "class_weight": class_weight, "private": private, **own,
              "settings": dict(settings or {})}  # fmt: skip
@@ -113,7 +117,7 @@ def fit(
                 seed=seed,
                 device=pick_device(),
                 deadline=None if budget is None else time.monotonic() + budget,
-                cache=cache_folder(private),
+                cache=cache.features(),
                 num_workers=num_workers,
                 private=private,
                 progress=Progress(quiet),

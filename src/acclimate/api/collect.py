@@ -11,7 +11,6 @@ from acclimate.api.finish import Judged, unseen
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
-from acclimate.tasks.base import Floats
 
 MOST_POINTS = 800  # in the map of features
 MOST_MISTAKES = 20
@@ -40,21 +39,23 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
     using = strategy if strategy in ("tfidf", "majority") else f"{strategy} on {model_name}"
     rival = by_name.get("tfidf") or by_name.get("majority")
+    if strategy in ("tfidf", "majority"):
+        return f"Without transfer, as asked: {using} reaches {number}."
     if rival is None or rival.get("difference") is None:
         return f"{using}: {number}."
     beaten = [b for b in baselines if b["difference"] and b["difference"]["verdict"] == "worse"]
     if beaten:
         best = (max if greater_is_better(task, scores.metric) else min)(beaten, key=lambda b: b["value"])
         return (
-            f"No gain from transfer: {best['name']} without any pretrained model does better ({metric} {best['value']:.3f}) than "
-            f"{using} ({number})."
+            f"No gain from transfer: {best['name']} without any pretrained model does better ({metric} {best['value']:.3f}) "
+            f"than {using} ({number})."
         )
     other = f"{rival['name']} ({rival['value']:.3f})"
     if rival["difference"]["verdict"] == "better":
         return (
             f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
         )
-    return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no pretrained model."
+    return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no transfer."
 
 
 def baseline_rows(
@@ -151,7 +152,7 @@ def next_steps(
     if lost and lost[-1]["key"] == "tfidf":
         steps.append(
             {
-                "text": "The words alone do better here: fit without a pretrained model, which is also smaller and faster.",
+                "text": "The words alone do better here: fit without a pretrained model, which is smaller and faster too.",
                 "command": "acclimate fit TRAIN.csv --strategy tfidf",
             }
         )
@@ -172,7 +173,7 @@ def next_steps(
     if "conflicting_label" in finding_kinds or "label_typo" in finding_kinds:
         steps.append(
             {
-                "text": "Correct the labels that contradict each other or differ by spelling alone (see the data section).",
+                "text": "Correct the labels that contradict each other or differ by spelling alone (see the data above).",
                 "command": "",
             }
         )

@@ -114,7 +114,7 @@ def cost_rows(cost: Mapping[str, Mapping[str, float]], decoder: Decoder) -> tupl
 def finished(
     problem: Problem, fitted: Predictor, logits: Floats, data: Data, choice: Choice
 ) -> tuple[Predictor, dict[str, Any]]:
-    """The predictor with temperature, thresholds and conformal scores from `logits` of `data`, rows it was not fitted on."""
+    """The predictor with temperature, thresholds and conformal scores from `logits` of rows it was not fitted on."""
     truth = problem.targets(data)
     heat = temperature(problem, logits, truth, data.weights)
     decoder = replace(fitted.decoder, temperature=heat)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.api import finish, runs
+from acclimate.api.prepare import present
 from acclimate.data.audit import audit
 from acclimate.data.columns import texts_of
 from acclimate.data.read import read
@@ -61,7 +62,7 @@ class Model:
     # -- predicting ------------------------------------------------------------------------------------------------
 
     def predict(self, inputs: Any) -> list[Any]:
-        """One answer an input, in order and in the user's own label type; None for what cannot be judged (blank, null)."""
+        """One answer an input, in order, in the user's own label type; None for what cannot be judged (blank, null)."""
         texts, _ = self._texts(inputs)
         return self._answers(texts)[0]
 
@@ -179,14 +180,16 @@ class Model:
                 f"{table.source} has no column {self.columns.label!r}, which holds the labels this model learned from; "
                 f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
             )
-        columns = _present(self.columns, table)
+        columns = dataclasses.replace(present(self.columns, table), time=None)
         classes = decoder.classes if decoder.task != "regress" else None
-        rows, report = audit(table, columns, decoder.task, label_delimiter=decoder.delimiter, classes=classes)
+        rows, report = audit(
+            table, columns, decoder.task, label_delimiter=decoder.delimiter, classes=classes, role="test"
+        )
         if not len(rows):
             raise UserError(
                 f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
             )
-        return rows, dataclasses.replace(report, role="test")
+        return rows, report
 
     def _scores(self, predictor: Predictor, rows: Data, metric: str | None) -> Scores:
         chosen = metric or (self.scores.metric if self.scores is not None else None)
@@ -250,20 +253,6 @@ def load(path: str | Path) -> Model:
         scores=Scores.from_json(runs.read_json(folder / "metrics.json")),
         report_data=ReportData.from_json(runs.read_json(folder / "report.json")),
         baselines=baselines,
-    )
-
-
-def _present(columns: Columns, table: Table) -> Columns:
-    """Only what a test file must have is asked of it: label and text; the rest is used where it is there."""
-    have = set(table.columns)
-    return dataclasses.replace(
-        columns,
-        group=columns.group if columns.group in have else None,
-        time=None,
-        id=columns.id if columns.id in have else None,
-        weight=columns.weight if columns.weight in have else None,
-        subgroup=tuple(s for s in columns.subgroup if s in have),
-        drop=tuple(d for d in columns.drop if d in have),
     )
 
 

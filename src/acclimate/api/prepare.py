@@ -10,7 +10,7 @@ import numpy as np
 
 from acclimate.backbones.base import Backbone
 from acclimate.data.audit import Audit, Lengths, audit, cross_check
-from acclimate.data.columns import guess
+from acclimate.data.columns import Guess, guess
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
@@ -54,51 +54,71 @@ def measure_with(backbone: Backbone | None) -> Any:
         return None
 
     def measure(inputs: Sequence[Input]) -> Lengths:
-        rows = (
-            backbone.encode(list(inputs)) if backbone.settings()["truncation"] != "fail" else _uncut(backbone, inputs)
-        )
+        rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
         total = np.array([row.total for row in rows], dtype=np.int64)
         return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
 
     return measure
 
 
-def _uncut(backbone: Backbone, inputs: Sequence[Input]) -> Any:
-    return backbone.encode(list(inputs))  # raises for the first text that does not fit, which is what `fail` asks for
+@dataclass(frozen=True)
+class Sources:
+    """What was read, before anything was judged: a wrong path or column is told before a model is loaded."""
+
+    tables: dict[str, Table]  # train, and valid and test where given
+    guessed: Guess
 
 
-def prepare(
-    train_source: Any,
-    columns: Columns,
-    task: str | None,
-    backbone: Backbone | None,
-    gate: Gate,
-    *,
-    valid_source: Any = None,
-    test_source: Any = None,
-    seed: int = 0,
-) -> Prepared:
-    """Read, guess, audit and split."""
-    table = read(train_source)
+def gather(train: Any, columns: Columns, task: str | None, gate: Gate, valid: Any = None, test: Any = None) -> Sources:
+    """Read every source and infer columns and task from the training rows."""
+    given = {"train": train, "valid": valid, "test": test}
+    tables = {role: read(source) for role, source in given.items() if source is not None}
+    table = tables["train"]
     guessed = guess(table, columns, task, gate.label_delimiter)
     if guessed.columns.label is None:
         raise UserError(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
+    for role in ("valid", "test"):
+        if role in tables and guessed.columns.label not in tables[role].columns:
+            raise UserError(
+                f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
+                f"its columns: {', '.join(tables[role].columns)}"
+            )
+    return Sources(tables, guessed)
+
+
+def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int = 0) -> Prepared:
+    """Audit every source, check them against each other, and split."""
+    guessed = sources.guessed
     measure = measure_with(backbone)
-    data, report = _audit(table, guessed.columns, guessed.task, gate, measure, "train", None)
+    data, report = _audit(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None)
     classes = _classes(data, guessed.task)
     others: dict[str, Data] = {}
     audits = [report]
-    for role, source in (("valid", valid_source), ("test", test_source)):
-        if source is not None:
-            other, other_report = _audit(read(source), guessed.columns, guessed.task, gate, measure, role, classes)
+    for role, table in sources.tables.items():
+        if role != "train":
+            columns = present(guessed.columns, table)
+            other, other_report = _audit(table, columns, guessed.task, gate, measure, role, classes)
             found = cross_check(data, other, role)
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
     train, test, how = _split(data, guessed.task, others.get("test"), seed)
-    return Prepared(
-        guessed.columns, guessed.task, tuple(guessed.reasons), train, test, others.get("valid"), tuple(audits), how
+    reasons = tuple(guessed.reasons)
+    return Prepared(guessed.columns, guessed.task, reasons, train, test, others.get("valid"), tuple(audits), how)
+
+
+def present(columns: Columns, table: Table) -> Columns:
+    """The parts that this table has: a test file must hold label and text; the rest is used where it is there."""
+    have = set(table.columns)
+    return replace(
+        columns,
+        group=columns.group if columns.group in have else None,
+        time=columns.time if columns.time in have else None,
+        id=columns.id if columns.id in have else None,
+        weight=columns.weight if columns.weight in have else None,
+        subgroup=tuple(s for s in columns.subgroup if s in have),
+        drop=tuple(d for d in columns.drop if d in have),
     )
 
 
@@ -114,13 +134,14 @@ def _audit(
         classes=classes,
         measure=measure,
         private=gate.private,
+        role=role,
     )
     if not len(data):
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())
         raise UserError(
             f"{table.source}: no row passed the gate ({report.read} read; {reasons or 'the file is empty'})"
         )
-    return data, replace(report, role=role)
+    return data, report
 
 
 def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
@@ -140,7 +161,7 @@ def _split(data: Data, task: str, test: Data | None, seed: int) -> tuple[Data, D
             None,
             (
                 f"measured on repeated out-of-fold predictions, since {len(data)} rows are too few to hold any out "
-                f"(fewer than {FEW}); the strategy was chosen on the same rows, so the number leans a little to the good side"
+                f"(fewer than {FEW}); strategy and number come from the same rows, so the number leans to the good side"
             ),
         )
     train_at, test_at = holdout(data, task, share=0.2, seed=seed)
@@ -149,9 +170,7 @@ def _split(data: Data, task: str, test: Data | None, seed: int) -> tuple[Data, D
     return (
         data.take(train_at),
         data.take(test_at),
-        (
-            f"measured on {len(test_at):,} rows held out at the start ({by}{apart}, duplicates kept together) and used once"
-        ),
+        (f"measured on {len(test_at):,} rows held out at the start ({by}{apart}, duplicates kept together), used once"),
     )
 
 

@@ -26,6 +26,7 @@ class Metric:
         "unit"  # where it lives: "unit" [0, 1], "signed" [-1, 1], "positive" [0, ∞), "below one" (-∞, 1], "real"
     )
     rows: Callable[[NDArray[Any], NDArray[Any]], FloatArray] | None = None  # where it is a mean: the loss of each row
+    interval: str = "bca"  # else "jackknife", or "score" for what behaves like a proportion (see `intervals`)
     per_class: bool = False  # an average over classes, so that the smallest class decides whether there are rows enough
 
     def __call__(self, truth: NDArray[Any], given: NDArray[Any], weights: FloatArray | None = None) -> float:
@@ -50,7 +51,7 @@ def mean_of(rows: FloatArray) -> Weighted:
 def divide(top: FloatArray, bottom: FloatArray, empty: float = float("nan")) -> FloatArray:
     """top / bottom, and `empty` where the bottom is 0."""
     top, bottom = np.broadcast_arrays(top, bottom)
-    return np.divide(top, bottom, out=np.full(top.shape, empty), where=bottom > 0)
+    return np.asarray(np.divide(top, bottom, out=np.full(top.shape, empty), where=bottom > 0))
 
 
 def mean_defined(values: FloatArray) -> FloatArray:

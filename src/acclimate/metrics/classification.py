@@ -1,7 +1,7 @@
 """Metrics of one class a row. Truth holds codes 0 ... K-1, and -1 for a class that was never seen in training.
 
-A row of an unseen class is wrong whatever was predicted. Averages over classes count the unseen ones as one class with score
-0; log loss alone leaves such rows out, for the probability of the truth is 0 there and the loss infinite.
+A row of an unseen class is wrong whatever was predicted. Averages over classes count the unseen ones as one class with
+score 0; log loss alone leaves such rows out, for the probability of the truth is 0 there and the loss infinite.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def weighted_f1(truth: IntArray, predicted: IntArray) -> Weighted:
 
 
 def matthews(truth: IntArray, predicted: IntArray) -> Weighted:
-    """Matthews' correlation: (c·s - Σ t_k p_k) / √((s² - Σ p_k²)(s² - Σ t_k²)), c rows right of s; 0 for a constant answer.
+    """Matthews' correlation: (c·s - Σ t_k p_k) / √((s² - Σ p_k²)(s² - Σ t_k²)), c rows right of s; 0 for a constant
+    answer.
 
-    Gorodkin (2004), Computational Biology and Chemistry 28, equation 8. Use for one number that is fair to imbalance and both
+    Gorodkin (2004), Computational Biology and Chemistry 28. Use for one number that is fair to imbalance and both
     kinds of error; prefer balanced accuracy if it has to be explained.
 
     >>> METRICS["mcc"](np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
@@ -125,10 +126,11 @@ def matthews(truth: IntArray, predicted: IntArray) -> Weighted:
 
 
 def quadratic_kappa(truth: IntArray, predicted: IntArray) -> Weighted:
-    """Cohen's kappa with quadratic weights: 1 - Σ w(y-ŷ)² / Σ_ij t_i p_j (i-j)²; NaN where both sides are one same class.
+    """Cohen's kappa with quadratic weights: 1 - Σ w(y-ŷ)² / Σ_ij t_i p_j (i-j)²; NaN where both sides are one same
+    class.
 
-    Cohen (1968), Psychological Bulletin 70. Codes must follow the order of the classes. Use for ordered classes, where two
-    steps off is worse than one; 0 is what chance reaches.
+    Cohen (1968), Psychological Bulletin 70. Codes must follow the order of the classes. Use for ordered classes, where
+    two steps off is worse than one; 0 is what chance reaches.
 
     >>> METRICS["quadratic_kappa"](np.array([0, 1, 2]), np.array([0, 1, 1])).__round__(6)
     0.666667
@@ -172,10 +174,11 @@ def squared_distances(truth: IntArray, proba: FloatArray) -> FloatArray:
 
 
 def brier(truth: IntArray, proba: FloatArray) -> Weighted:
-    """Mean squared distance of the probabilities from the truth: (p₁ - y)² for two classes, Σ_k (p_k - [y = k])² for more.
+    """Mean squared distance of the probabilities from the truth: (p₁ - y)² for two classes, Σ_k (p_k - [y = k])² for
+    more.
 
-    Brier (1950), Monthly Weather Review 78; for two classes half of his sum, as is usual. In [0, 1], for more classes [0, 2].
-    Use like log loss where a single very wrong probability should not decide.
+    Brier (1950), Monthly Weather Review 78; for two classes half of his sum, as is usual. In [0, 1], for more classes
+    [0, 2]. Use like log loss where a single very wrong probability should not decide.
 
     >>> METRICS["brier"](np.array([1, 0]), np.array([[0.2, 0.8], [1.0, 0.0]])).__round__(6)
     0.02
@@ -184,7 +187,8 @@ def brier(truth: IntArray, proba: FloatArray) -> Weighted:
 
 
 def roc_auc(truth: IntArray, proba: FloatArray) -> Weighted:
-    """Area under the ROC curve of class 1 of two; for more classes the plain mean over the classes in truth, each against the rest.
+    """Area under the ROC curve of class 1 of two; for more classes the plain mean over the classes in truth, each
+    against the rest.
 
     Hanley and McNeil (1982), Radiology 143. NaN where truth has one class. See `acclimate.metrics.ranks.area`.
 
@@ -195,7 +199,8 @@ def roc_auc(truth: IntArray, proba: FloatArray) -> Weighted:
 
 
 def average_precision_score(truth: IntArray, proba: FloatArray) -> Weighted:
-    """Average precision of class 1 of two; for more classes the plain mean over the classes in truth, each against the rest."""
+    """Average precision of class 1 of two; for more classes the plain mean over the classes in truth, each against the
+    rest."""
     return _one_against_rest(average_precision, truth, proba)
 
 
@@ -214,10 +219,10 @@ def _one_against_rest(
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, "labels", True),
-    "balanced_accuracy": Metric(balanced_accuracy, "labels", True, per_class=True),
-    "macro_f1": Metric(macro_f1, "labels", True, per_class=True),
-    "weighted_f1": Metric(weighted_f1, "labels", True),
-    "mcc": Metric(matthews, "labels", True, "signed", per_class=True),
+    "balanced_accuracy": Metric(balanced_accuracy, "labels", True, interval="score", per_class=True),
+    "macro_f1": Metric(macro_f1, "labels", True, interval="score", per_class=True),
+    "weighted_f1": Metric(weighted_f1, "labels", True, interval="score"),
+    "mcc": Metric(matthews, "labels", True, "signed", interval="score", per_class=True),
     "quadratic_kappa": Metric(quadratic_kappa, "labels", True, "signed"),
     "roc_auc": Metric(roc_auc, "proba", True, per_class=True),
     "average_precision": Metric(average_precision_score, "proba", True, per_class=True),

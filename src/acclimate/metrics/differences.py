@@ -22,16 +22,16 @@ def paired(
 ) -> tuple[float, Interval | None]:
     """a - b on the same rows, and its interval; what is hard for both cancels.
 
-    The jackknife: each row (cluster; above 200 each of 200 blocks) is left out once, for both models. The limits are the outer
-    ones of Student's t and of Hall's correction for skewness on the pseudo-values. In simulation this holds its level at n = 30
-    where the paired BCa bootstrap falls to 92 % (`benchmarks/coverage.py`). Efron and Stein (1981), Annals of Statistics 9.
-    None where every row left out gives the same difference.
+    The jackknife: each row (cluster; above 200 each of 200 blocks) is left out once, for both models. The limits are
+    the outer ones of Student's t and of Hall's correction for skewness on the pseudo-values. In simulation this holds
+    its level at n = 30 where the paired BCa bootstrap falls to 92 % (`benchmarks/coverage.py`). Efron and Stein (1981),
+    Annals of Statistics 9. None where every row left out gives the same difference.
 
     >>> from acclimate.metrics.base import mean_of
     >>> a, b = mean_of(np.arange(20.0)), mean_of(np.arange(20.0) ** 0.5)
     >>> value, interval = paired(a, b, 20)
     >>> round(value, 2), round(interval.low, 2), round(interval.high, 2)
-    (6.6, 4.34, 8.9)
+    (6.64, 4.4, 8.93)
     """
     draws = resample([lambda w: a(w) - b(w)], n, weights=weights, clusters=clusters, resamples=0, seed=seed)[0]
     value = float(draws.value[0])
@@ -58,9 +58,10 @@ def paired_shares(
 ) -> tuple[float, Interval | None]:
     """The difference of two shares of the same rows (accuracies), from the rows where only one of the two is right.
 
-    Tango's score interval (1998, Statistics in Medicine 17): all d with |b₁ - b₂ - n·d| ≤ z √(n(2q + d(1 - d))), q the share that
-    is most likely under d. Holds its level however few rows differ, and never has width 0. Weights and clusters shrink n to an
-    effective one, by the ratio of the variance that rows alone would give to that between clusters, as in `proportion`.
+    Tango's score interval (1998, Statistics in Medicine 17): all d with |b₁ - b₂ - n·d| ≤ z √(n(2q + d(1 - d))), q the
+    share that is most likely under d. Holds its level however few rows differ, and never has width 0. Weights and
+    clusters shrink n to an effective one, by the ratio of the variance that rows alone would give to that between
+    clusters, as in `proportion`.
 
     >>> value, interval = paired_shares(np.array([1.0] * 9 + [0.0]), np.array([1.0] * 5 + [0.0] * 5))
     >>> round(value, 2), round(interval.low, 2), round(interval.high, 2)

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from acclimate.metrics.intervals import Draws, Interval, limits, wilson
+from acclimate.metrics.intervals import Draws, Interval, limits, score_limits, wilson
 
 FEWEST = 10  # rows (of the smallest class where the metric averages over classes) below which no interval is given
 COVERS = "which rows were drawn for the test; not the choice of training rows, nor the seed"
@@ -38,28 +38,47 @@ class Estimate:
 
 
 def with_interval(
-    value: float, interval: Interval | None, n: int, *, note: str = "", clustered: bool = False
+    value: float, interval: Interval | None, n: int, *, note: str = "", clustered: bool = False, inside: bool = True
 ) -> Estimate:
-    """An estimate from a value and its interval; NaN becomes None."""
+    """An estimate from a value and its interval; NaN becomes None. A biased value may lie outside (`inside` False)."""
     if not math.isfinite(value):
         return Estimate(None, n=n, note=note or "undefined on these rows")
     if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return Estimate(value, n=n, note=note or "no interval: every resample gave the same value")
     covers = COVERS_CLUSTERS if clustered else COVERS
-    return Estimate(value, min(interval.low, value), max(interval.high, value), n, note, interval.method, covers)
+    low, high = interval.low, interval.high
+    if inside:
+        low, high = min(low, value), max(high, value)
+    return Estimate(value, low, high, n, note, interval.method, covers)
 
 
 def from_draws(
-    draws: Draws, column: int, n: int, *, scale: str, smallest: int, clustered: bool, note: str = ""
+    draws: Draws,
+    column: int,
+    n: int,
+    *,
+    scale: str,
+    smallest: int,
+    clustered: bool,
+    score: bool = False,
+    edge: float | None = None,
+    note: str = "",
 ) -> Estimate:
-    """An estimate from resamples. `smallest` is the number of rows that decides whether there are enough for an interval."""
+    """An estimate from resamples, or from the jackknife where it behaves like a proportion (`score`).
+
+    `smallest` is the number of rows that decides whether there are enough for an interval; `edge` how many rows a score
+    without error is worth (`smallest` if not given).
+    """
     value = float(draws.value[column])
     few = too_few(smallest, draws.units if clustered else None)
     if few:
         return with_interval(value, None, n, note="; ".join(filter(None, [few, note])) if math.isfinite(value) else "")
-    interval = limits(draws, column, scale=scale)
+    if score:
+        interval = score_limits(draws, column, clustered=clustered, scale=scale)
+    else:
+        interval = limits(draws, column, scale=scale)
     if interval is None and math.isfinite(value):
-        interval = at_the_edge(value, scale, min(smallest, draws.units))
+        interval = at_the_edge(value, scale, min(smallest if edge is None else edge, draws.units))
     return with_interval(value, interval, n, note=note, clustered=clustered)
 
 
@@ -72,17 +91,17 @@ def too_few(rows: int, clusters: int | None = None) -> str:
     return ""
 
 
-def at_the_edge(value: float, scale: str, n: int) -> Interval | None:
+def at_the_edge(value: float, scale: str, n: float) -> Interval | None:
     """The interval of a perfect (or wholly wrong) score, where resampling sees no spread: Wilson's for n of n (0 of n).
 
-    n is the rows of the smallest class, which is the cautious choice. On [-1, 1] and (-∞, 1] the distance from 1 is doubled.
+    On [-1, 1] the distance from the edge is doubled.
     """
-    if scale not in ("unit", "signed", "below one") or n < 1:
+    if scale not in ("unit", "signed") or n < 1:
         return None
     stretch = 1.0 if scale == "unit" else 2.0
     if math.isclose(value, 1.0, abs_tol=1e-12):
         return Interval(1.0 - stretch * (1.0 - wilson(n, n).low), 1.0, "Wilson, for a score without error")
     worst = 0.0 if scale == "unit" else -1.0
-    if scale != "below one" and math.isclose(value, worst, abs_tol=1e-12):
+    if math.isclose(value, worst, abs_tol=1e-12):
         return Interval(worst, worst + stretch * wilson(0, n).high, "Wilson, for a score without a hit")
     return None

@@ -1,7 +1,7 @@
 """Confidence intervals that hold their level at small n, for rows, weighted rows and clusters of rows.
 
-A metric is handed over as a `Weighted` function of row weights. A bootstrap resample is then only another set of weights,
-and hundreds of resamples are computed by one matrix product or one cumulative sum.
+A metric is handed over as a `Weighted` function of row weights. A bootstrap resample is then only another set of
+weights, and hundreds of resamples are computed by one matrix product or one cumulative sum.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Draws:
 def wilson(successes: float, n: float, level: float = 0.95, *, freedom: float | None = None) -> Interval:
     """The score interval of a proportion: all p for which `successes` of `n` is not too surprising.
 
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with t at `freedom` degrees in place of z where n is itself estimated.
-    Wilson (1927), Journal of the American Statistical Association 22. Never leaves [0, 1], never has width 0.
-    Use when each row is right or wrong. `n` may be an effective number and not whole.
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with t at `freedom` degrees in place of z where n is itself
+    estimated. Wilson (1927), Journal of the American Statistical Association 22. Never leaves [0, 1], never has width
+    0. Use when each row is right or wrong. `n` may be an effective number and not whole.
 
     >>> interval = wilson(30, 30)
     >>> round(interval.low, 3), interval.high
@@ -77,11 +77,11 @@ def proportion(
 ) -> Interval | None:
     """Wilson's interval for Σ w·hits / Σ w·of at the effective number of rows, which weights and clusters make smaller.
 
-    n_eff = p(1-p) / V with V the linearised variance between clusters, Σ_g (Σ_{i in g} w_i(hits_i - p·of_i))² G/(G-1) / (Σ w·of)²,
-    never above Kish's (Σ w)²/Σ w² (Korn and Graubard 1998, Survey Methodology 24; Kish 1965). With clusters z becomes t at G-1
-    degrees; where every row is a hit, or none is, V says nothing, and each cluster counts as √(its rows), half way on the
-    log scale between "rows are independent" and "rows of a cluster are copies".
-    Use for accuracy, recall and precision. `of` (0/1) picks the rows in the denominator; None is returned where it picks none.
+    n_eff = p(1-p) / V with V the linearised variance between clusters, Σ_g (Σ_{i in g} w_i(hits_i - p·of_i))² G/(G-1) /
+    (Σ w·of)², at most twice Kish's (Σ w)²/Σ w² (Korn and Graubard 1998, Survey Methodology 24; Kish 1965). With
+    clusters z becomes t at G-1 degrees; where every row is a hit, or none is, V says nothing, and each cluster counts
+    as √(its rows), half way on the log scale between "rows are independent" and "rows of a cluster are copies". Use for
+    accuracy, recall and precision. `of` (0/1) picks the rows in the denominator; None is returned where it picks none.
 
     >>> proportion(np.array([1.0, 1.0, 0.0, 1.0])).method
     'Wilson'
@@ -112,7 +112,7 @@ def proportion(
     else:
         spread = np.bincount(unit, h - p * d)
         variance = float((spread**2).sum()) * groups / (groups - 1) / total**2
-        effective = kish if variance <= 0 else min(kish, p * (1 - p) / variance)
+        effective = kish if variance <= 0 else min(2 * kish, p * (1 - p) / variance)
     found = wilson(p * effective, effective, level, freedom=None if freedom is None else groups - 1)
     return Interval(found.low, found.high, name)
 
@@ -122,10 +122,11 @@ def mean(
 ) -> Interval | None:
     """The interval of Σ w·x / Σ w for skewed x, such as losses: Student's t after Hall's cubic transformation.
 
-    With m the mean, se its linearised error between G units (rows or clusters), g the skewness of the units' totals of w(x - m):
-    low, high = m - se·h⁻¹(±t), h⁻¹(y) = √G (∛(1 + g(y/√G - g/6G)) - 1) / (g/3). Hall (1992), Journal of the Royal Statistical
-    Society B 54. As good as the bootstrap-t and needs no resamples. Use for mean losses and errors; with n = 30 and a loss that a
-    few rows make up, it still falls short by some points. None where the rows hold one value.
+    With m the mean, se its linearised error between G units (rows or clusters), g the skewness of the units' totals of
+    w(x - m): low, high = m - se·h⁻¹(±t), h⁻¹(y) = √G (∛(1 + g(y/√G - g/6G)) - 1) / (g/3). Hall (1992), Journal of the
+    Royal Statistical Society B 54. As good as the bootstrap-t and needs no resamples. Use for mean losses and errors;
+    with n = 30 and a loss that a few rows make up, it still falls short by some points. None where the rows hold one
+    value.
 
     >>> interval = mean(np.array([0.0, 1.0, 2.0, 9.0] * 5))
     >>> round(interval.low, 2), round(interval.high, 2)
@@ -163,8 +164,8 @@ def skewed_limits(middle: float, error: float, skew: float, groups: int, level: 
 def mean_of_proportions(parts: Sequence[tuple[float, Interval]]) -> Interval:
     """The interval of a plain mean of independent proportions from the interval of each.
 
-    low = p̄ - √Σ(p_k - l_k)²/K, high = p̄ + √Σ(u_k - p_k)²/K: the square-and-add rule (Newcombe 1998, Statistics in Medicine 17;
-    Zou and Donner 2008, Statistics in Medicine 27). Use for balanced accuracy, the mean of the recalls.
+    low = p̄ - √Σ(p_k - l_k)²/K, high = p̄ + √Σ(u_k - p_k)²/K: the square-and-add rule (Newcombe 1998, Statistics in
+    Medicine 17; Zou and Donner 2008, Statistics in Medicine 27). Use for balanced accuracy, the mean of the recalls.
 
     >>> half = mean_of_proportions([(1.0, wilson(20, 20)), (0.5, wilson(10, 20))])
     >>> round(half.low, 2), round(half.high, 2)
@@ -196,7 +197,8 @@ def resample(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Draws]:
-    """Evaluate statistics on the same bootstrap resamples and leave-one-block-out samples of rows, or of whole clusters.
+    """Evaluate statistics on the same bootstrap resamples and leave-one-block-out samples of rows, or of whole
+    clusters.
 
     Above `WORK` = rows x resamples no resamples are drawn; the intervals then rest on the blocks alone (see `limits`).
     """
@@ -235,12 +237,13 @@ def resample(
 
 
 def limits(draws: Draws, column: int = 0, *, level: float = 0.95, scale: str = "real") -> Interval | None:
-    """The interval of one column of `draws`; None where it cannot be had (undefined, or every sample gave the same value).
+    """The interval of one column of `draws`; None where it cannot be had (undefined, or every sample gave the same
+    value).
 
-    With resamples: BCa (Efron 1987, Journal of the American Statistical Association 82), its tails widened for small n from z
-    to t at G-1 degrees times √(G/(G-1)) (Hesterberg 2015, The American Statistician 69, section 4.2). Resamples on which the
-    statistic is undefined are left out; more than half of them make it None.
-    Without: the delete-a-block jackknife with t limits on the `scale` where the statistic is closest to normal.
+    With resamples: BCa (Efron 1987, Journal of the American Statistical Association 82), its tails widened for small n
+    from z to t at G-1 degrees times √(G/(G-1)) (Hesterberg 2015, The American Statistician 69). Resamples on which the
+    statistic is undefined are left out; more than half of them make it None. Without: the delete-a-block jackknife with
+    t limits on the `scale` where the statistic is closest to normal.
     """
     value = float(draws.value[column])
     replicates = draws.replicates[:, column]
@@ -255,6 +258,33 @@ def limits(draws: Draws, column: int = 0, *, level: float = 0.95, scale: str = "
     alphas = _bca_tails(replicates, value, tiny, draws.blocks[:, column], draws.units, level)
     low, high = np.quantile(replicates, alphas)
     return Interval(float(low), float(high), "BCa bootstrap")
+
+
+def score_limits(
+    draws: Draws, column: int = 0, *, clustered: bool = False, level: float = 0.95, scale: str = "unit"
+) -> Interval | None:
+    """Wilson's interval at the effective n = v(1-v)/V, V the jackknife variance: for F1 and what else is nearly a
+    proportion.
+
+    "signed" statistics (Matthews' correlation) are brought to [0, 1] by (v+1)/2 first. At n = 30 and a value near 1
+    this holds its level where BCa is too wide. None on the edge of the range and where leaving rows out changes
+    nothing.
+    """
+    value, blocks = float(draws.value[column]), draws.blocks[:, column]
+    blocks = blocks[np.isfinite(blocks)]
+    b = len(blocks)
+    if b < 2 or not math.isfinite(value):
+        return None
+    variance = (b - 1) / b * float(((blocks - blocks.mean()) ** 2).sum())
+    stretch, shift = (2.0, -1.0) if scale == "signed" else (1.0, 0.0)
+    p, variance = (value - shift) / stretch, variance / stretch**2
+    if not 1e-12 < p < 1 - 1e-12 or variance <= 1e-20:
+        return None
+    effective = min(p * (1 - p) / variance, 2.0 * draws.units if not clustered else math.inf)
+    found = wilson(p * effective, effective, level, freedom=b - 1 if clustered or draws.units > b else None)
+    return Interval(
+        shift + stretch * found.low, shift + stretch * found.high, "Wilson at the effective n of the jackknife"
+    )
 
 
 def bca(
@@ -319,8 +349,8 @@ def _jackknife(value: float, blocks: FloatArray, units: int, level: float, scale
 def on_scale(value: float, error: float, z: float, scale: str) -> tuple[float, float] | None:
     """value ± z·error, taken on a scale that keeps the limits in range: g⁻¹(g(value) ± z·error·g'(value)).
 
-    "unit": logit, for (0, 1); "signed": artanh, for (-1, 1); "positive": log; "below one": log(1 - value); "real": as it is.
-    None where the value lies on the edge of its range or the error is 0.
+    "unit": logit, for (0, 1); "signed": artanh, for (-1, 1); "positive": log; "below one": log(1 - value); "real": as
+    it is. None where the value lies on the edge of its range or the error is 0.
     """
     if not error > 0:
         return None

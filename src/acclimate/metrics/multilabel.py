@@ -10,7 +10,8 @@ from acclimate.metrics.ranks import average_precision
 
 
 def micro_f1(truth: IntArray, predicted: IntArray) -> Weighted:
-    """F1 of all cells together: 2·Σ hits / (Σ truth + Σ predicted); NaN where no cell is set. Frequent classes decide it.
+    """F1 of all cells together: 2·Σ hits / (Σ truth + Σ predicted); NaN where no cell is set. Frequent classes decide
+    it.
 
     >>> METRICS["micro_f1"](np.array([[1, 0], [1, 1]]), np.array([[1, 0], [0, 1]]))
     0.8
@@ -28,7 +29,8 @@ def f1_by_class(truth: IntArray, predicted: IntArray) -> Weighted:
 
 
 def macro_f1(truth: IntArray, predicted: IntArray) -> Weighted:
-    """The plain mean of F1 over the classes that occur in truth or in the predictions. Rare classes count like frequent ones.
+    """The plain mean of F1 over the classes that occur in truth or in the predictions. Rare classes count like frequent
+    ones.
 
     >>> METRICS["macro_f1"](np.array([[1, 0], [1, 1]]), np.array([[1, 0], [0, 1]])).__round__(6)
     0.833333
@@ -44,9 +46,10 @@ def subset_accuracy(truth: IntArray, predicted: IntArray) -> Weighted:
 
 
 def hamming(truth: IntArray, predicted: IntArray) -> Weighted:
-    """Hamming loss: the share of (row, class) cells that are wrong. Low already when nothing is predicted and classes are rare.
+    """Hamming loss: the share of (row, class) cells that are wrong. Low already when nothing is predicted and classes
+    are rare.
 
-    Schapire and Singer (1999), Machine Learning 37, section 3.
+    Schapire and Singer (1999), Machine Learning 37.
     """
     t, p = _cells(truth, predicted)
     return mean_of((t != p).mean(axis=1))
@@ -59,7 +62,8 @@ def empty_rate(truth: IntArray, predicted: IntArray) -> Weighted:
 
 
 def mean_average_precision(truth: IntArray, proba: FloatArray) -> Weighted:
-    """The plain mean of average precision over the classes in truth: how well each class's rows are ranked, at no threshold."""
+    """The plain mean of average precision over the classes in truth: how well each class's rows are ranked, at no
+    threshold."""
     t, p = _cells(truth, proba)
     parts = [average_precision(t[:, c], p[:, c]) for c in range(t.shape[1]) if t[:, c].any()]
     if not parts:
@@ -72,8 +76,8 @@ def _cells(truth: IntArray, given: IntArray | FloatArray) -> tuple[FloatArray, F
 
 
 METRICS: dict[str, Metric] = {
-    "macro_f1": Metric(macro_f1, "labels", True, per_class=True),
-    "micro_f1": Metric(micro_f1, "labels", True),
+    "macro_f1": Metric(macro_f1, "labels", True, interval="score", per_class=True),
+    "micro_f1": Metric(micro_f1, "labels", True, interval="score"),
     "subset_accuracy": Metric(subset_accuracy, "labels", True),
     "hamming": Metric(hamming, "labels", False),
     "empty_rate": Metric(empty_rate, "labels", False),

@@ -9,10 +9,12 @@ from acclimate.metrics.intervals import FloatArray, IntArray, Weighted
 
 
 def area(positive: FloatArray, scores: FloatArray) -> Weighted:
-    """Area under the ROC curve: the share of (positive, negative) pairs that the score puts in order, ties counted half.
+    """Area under the ROC curve: the share of (positive, negative) pairs that the score puts in order, ties counted
+    half.
 
-    Σ_i Σ_j w_i w_j ([s_i > s_j] + ½[s_i = s_j]) / (Σ w_i Σ w_j), i positive, j negative. NaN where one side has no weight.
-    Hanley and McNeil (1982), Radiology 143. Use to see how well a score ranks, whatever the threshold and the class shares.
+    Σ_i Σ_j w_i w_j ([s_i > s_j] + ½[s_i = s_j]) / (Σ w_i Σ w_j), i positive, j negative. NaN where one side has no
+    weight. Hanley and McNeil (1982), Radiology 143. Use to see how well a score ranks, whatever the threshold and the
+    class shares.
 
     >>> area(np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.1, 0.9]))(np.ones((1, 3)))
     array([0.5])
@@ -56,8 +58,8 @@ def average_precision(positive: FloatArray, scores: FloatArray) -> Weighted:
 def rank_correlation(truth: FloatArray, predicted: FloatArray) -> Weighted:
     """Spearman's correlation: Pearson's correlation of mid-ranks. NaN where either side is constant.
 
-    The mid-rank of a row is the weight below it plus half the weight that ties with it, so that a resample is ranked anew.
-    Use where the order of the predictions matters more than their size.
+    The mid-rank of a row is the weight below it plus half the weight that ties with it, so that a resample is ranked
+    anew. Use where the order of the predictions matters more than their size.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 25.0]))(np.ones((1, 3))).round(6)
     array([1.])
@@ -82,8 +84,9 @@ def rank_correlation(truth: FloatArray, predicted: FloatArray) -> Weighted:
 def area_influence(positive: FloatArray, scores: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
     """The area and each row's pull on it; the pulls sum to 0 and the sum of their squares estimates the variance.
 
-    A positive pulls w(V₁₀ - A)/Σw, V₁₀ the share of negatives below it; a negative pulls w(V₀₁ - A)/Σw, V₀₁ the share of
-    positives above it. DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44. Pulls of one cluster are added first.
+    A positive pulls w(V₁₀ - A)/Σw, V₁₀ the share of negatives below it; a negative pulls w(V₀₁ - A)/Σw, V₀₁ the share
+    of positives above it. DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44. Pulls of one cluster are added
+    first.
     """
     order, first = _ties(scores)
     is_positive = np.asarray(positive, dtype=np.float64)[order]

@@ -20,7 +20,8 @@ def squared_errors(truth: FloatArray, predicted: FloatArray) -> FloatArray:
 
 
 def mae(truth: FloatArray, predicted: FloatArray) -> Weighted:
-    """Mean absolute error, in the units of the target: Σ w|y - ŷ| / Σ w. Use when an error costs in proportion to its size.
+    """Mean absolute error, in the units of the target: Σ w|y - ŷ| / Σ w. Use when an error costs in proportion to its
+    size.
 
     >>> METRICS["mae"](np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     1.0
@@ -60,7 +61,8 @@ def r2(truth: FloatArray, predicted: FloatArray) -> Weighted:
 
 
 def spearman(truth: FloatArray, predicted: FloatArray) -> Weighted:
-    """Spearman's rank correlation (1904, American Journal of Psychology 15). See `acclimate.metrics.ranks.rank_correlation`.
+    """Spearman's rank correlation (1904, American Journal of Psychology 15). See
+    `acclimate.metrics.ranks.rank_correlation`.
 
     >>> METRICS["spearman"](np.array([1.0, 2.0, 3.0]), np.array([5.0, 4.0, 3.0])).__round__(6)
     -1.0
@@ -71,6 +73,6 @@ def spearman(truth: FloatArray, predicted: FloatArray) -> Weighted:
 METRICS: dict[str, Metric] = {
     "rmse": Metric(rmse, "values", False, "positive", squared_errors),
     "mae": Metric(mae, "values", False, "positive", absolute_errors),
-    "r2": Metric(r2, "values", True, "below one"),
+    "r2": Metric(r2, "values", True, "below one", interval="jackknife"),
     "spearman": Metric(spearman, "values", True, "signed"),
 }

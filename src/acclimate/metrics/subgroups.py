@@ -36,8 +36,9 @@ def by_subgroup(
 def gaps(table: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Estimate]:
     """For each metric the greatest less the least value among subgroups that are not too few, with its interval.
 
-    d ± by square-and-add of the two subgroups' intervals (Newcombe 1998), each widened from 95 % to Bonferroni's level for all
-    pairs of m subgroups, since the two extremes are picked after looking; not below 0. Use to ask whether the gap could be chance.
+    d ± by square-and-add of the two subgroups' intervals (Newcombe 1998), each widened from 95 % to Bonferroni's level
+    for all pairs of m subgroups, since the two extremes are picked after looking; not below 0. Use to ask whether the
+    gap could be chance.
     """
     names: dict[str, None] = {metric: None for row in table.values() for metric in row}
     found = {}

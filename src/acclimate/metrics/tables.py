@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from acclimate.metrics import classification, multilabel, regression
 from acclimate.metrics.base import Metric, mean_of
-from acclimate.metrics.calibration import calibration_floor
+from acclimate.metrics.calibration import calibration_floor, calibration_limits
 from acclimate.metrics.estimate import Estimate, at_the_edge, from_draws, too_few, with_interval
 from acclimate.metrics.intervals import (
     WORK,
@@ -114,6 +114,8 @@ def estimates(answers: Answers, names: list[str], *, seed: int = 0, resamples: i
             found[name] = share(answers, silent, np.ones(n, dtype=bool), "no rows")
         elif name == "balanced_accuracy" and answers.clusters is None:
             found[name] = _mean_recall(answers)
+        elif name == "calibration_error":
+            found[name] = _calibration(answers, seed)
         elif METRICS[answers.task][name].rows is not None:
             found[name] = _mean_loss(answers, name)
         elif name == "roc_auc":
@@ -127,9 +129,7 @@ def estimates(answers: Answers, names: list[str], *, seed: int = 0, resamples: i
     return {name: found[name] for name in names}
 
 
-def per_class(
-    answers: Answers, classes: tuple[str, ...], *, seed: int = 0, resamples: int = 1000
-) -> dict[str, dict[str, Estimate]]:
+def per_class(answers: Answers, classes: tuple[str, ...], *, seed: int = 0) -> dict[str, dict[str, Estimate]]:
     """Precision, recall, F1, support and one-against-rest areas of each class."""
     n, many = len(answers), answers.task == "multilabel"
     if n == 0:
@@ -137,12 +137,7 @@ def per_class(
     truth, predicted, support = answers.truth, answers.predicted, answers.support()
     by_class = multilabel.f1_by_class if many else classification.f1_by_class
     f1 = resample(
-        [by_class(truth, predicted)],
-        n,
-        weights=answers.weights,
-        clusters=answers.clusters,
-        resamples=resamples if n * resamples <= WORK else 0,
-        seed=seed,
+        [by_class(truth, predicted)], n, weights=answers.weights, clusters=answers.clusters, resamples=0, seed=seed
     )[0]
     clustered = answers.clusters is not None
     table: dict[str, dict[str, Estimate]] = {}
@@ -155,7 +150,8 @@ def per_class(
             "recall": share(answers, hits, true, "not in truth"),
         }
         if c < len(f1.value) and (true.any() or called.any()):
-            row["f1"] = from_draws(f1, c, n, scale="unit", smallest=int(support[c]), clustered=clustered)
+            few = int(support[c])
+            row["f1"] = from_draws(f1, c, n, scale="unit", smallest=few, clustered=clustered, score=True)
         else:
             row["f1"] = Estimate(None, n=n, note="neither in truth nor predicted")
         row["support"] = Estimate(float(support[c]), n=n)
@@ -272,6 +268,17 @@ def mean_estimate(
     return with_interval(value, interval, len(rows), note=note, clustered=clusters is not None)
 
 
+def _calibration(answers: Answers, seed: int) -> Estimate:
+    """Calibration error with limits that know its bias."""
+    value, n, note = value_of(answers, "calibration_error"), len(answers), _note(answers, "calibration_error")
+    clustered = answers.clusters is not None
+    few = too_few(n, len(np.unique(answers.clusters)) if answers.clusters is not None else None)
+    if few:
+        return with_interval(value, None, n, note=f"{few}; {note}")
+    interval = calibration_limits(answers.truth, answers.outputs, answers.weights, answers.clusters, seed=seed)
+    return with_interval(value, interval, n, note=note, clustered=clustered, inside=False)
+
+
 def _mean_loss(answers: Answers, name: str) -> Estimate:
     """A metric that is the mean of a loss, or the root of one."""
     rows = METRICS[answers.task][name].rows
@@ -280,20 +287,23 @@ def _mean_loss(answers: Answers, name: str) -> Estimate:
 
 
 def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int) -> dict[str, Estimate]:
-    """BCa intervals, all from the same resamples; metrics that rank every class's rows get the jackknife sooner, R² always."""
+    """Metrics that need resamples share them; those that the jackknife serves, or whose ranking would cost too much,
+    need none."""
     n, found = len(answers), {}
-    costs = {name: max(1, answers.k) if "average_precision" in name else 1 for name in names}
-    if "r2" in costs:  # on the scale of log(1 - R²) the jackknife holds its level better than BCa does
-        costs["r2"] = WORK
-    for cost in sorted(set(costs.values())):
-        group = [name for name in names if costs[name] == cost]
+
+    def draws_needed(name: str) -> int:
+        cost = n * resamples * (max(1, answers.k) if "average_precision" in name else 1)
+        return resamples if METRICS[answers.task][name].interval == "bca" and cost <= WORK else 0
+
+    for count in sorted({draws_needed(name) for name in names}):
+        group = [name for name in names if draws_needed(name) == count]
         metrics = [METRICS[answers.task][name] for name in group]
         draws = resample(
             [metric.at(*answers.given(name)) for metric, name in zip(metrics, group, strict=True)],
             n,
             weights=answers.weights,
             clusters=answers.clusters,
-            resamples=resamples if n * cost * resamples <= WORK else 0,
+            resamples=count,
             seed=seed,
         )
         for name, metric, draw in zip(group, metrics, draws, strict=True):
@@ -304,9 +314,20 @@ def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int
                 scale=metric.scale,
                 smallest=smallest(answers, name),
                 clustered=answers.clusters is not None,
+                score=metric.interval == "score",
+                edge=_worth(answers, name),
                 note=_note(answers, name),
             )
     return found
+
+
+def _worth(answers: Answers, name: str) -> float:
+    """How many rows a mean over classes is worth: K² / Σ 1/n_k, which is n where the classes are equally large."""
+    if not METRICS[answers.task][name].per_class:
+        return len(answers)
+    support = answers.support()
+    support = support[support > 0]
+    return float(len(support) ** 2 / (1 / support).sum()) if len(support) else 0.0
 
 
 def _note(answers: Answers, name: str) -> str:

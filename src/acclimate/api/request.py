@@ -1,0 +1,50 @@
+"""What one fit was asked, and what came out of it before the number was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from acclimate.api.finish import Choice, Judged
+from acclimate.api.prepare import Gate
+from acclimate.data.rows import Columns
+from acclimate.model import Predictor
+from acclimate.run import Run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of one fit, after names were checked."""
+
+    train: Any
+    model: str
+    strategy: str
+    columns: Columns
+    gate: Gate
+    choice: Choice
+    folder: Path
+    run: Run
+    task: str | None = None
+    valid: Any = None
+    test: Any = None
+    metric: str | None = None
+    class_weight: object = None
+    class_order: tuple[Any, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation
+    asked: Mapping[str, Any] = field(default_factory=dict)  # everything as given, for run.json
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome of choosing and fitting, before the number is taken."""
+
+    predictor: Predictor
+    judged: Judged
+    baselines: dict[str, tuple[Predictor, Judged]]
+    candidates: list[dict[str, Any]]
+    decisions: tuple[str, ...]
+    thresholds: dict[str, Any]
+    how_chosen: str

@@ -1,0 +1,127 @@
+"""The number, the report, and the RUN folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from acclimate.api import collect, runs
+from acclimate.api.finish import gap_between, scores_of
+from acclimate.api.model import Model
+from acclimate.api.prepare import FEW, Prepared
+from acclimate.api.request import Fitted, Request
+from acclimate.data.split import hash_of
+from acclimate.evaluate import Scores
+from acclimate.report.data import ReportData
+from acclimate.strategies import Problem
+
+
+def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted, metric: str, seconds: float) -> Model:
+    """Judge, gather the report and write the RUN folder, which appears whole or not at all."""
+    task, decoder, run = problem.task, fitted.predictor.decoder, request.run
+    scores = scores_of(fitted.judged, task, decoder, metric, run.seed)
+    entries = []
+    for name, (predictor, judged) in fitted.baselines.items():
+        theirs = scores_of(judged, task, predictor.decoder, metric, run.seed)
+        entries.append((name, theirs, gap_between(fitted.judged, judged, task, metric, run.seed)))
+    rows = collect.baseline_rows(entries, metric, task.name)
+    data = _report(request, prepared, problem, fitted, scores, rows, seconds)
+    with runs.writing(request.folder) as folder:
+        _write_files(folder, request, prepared, fitted, scores, rows, data)
+        model = Model(
+            fitted.predictor,
+            prepared.columns,
+            run_dir=request.folder,
+            scores=scores,
+            report_data=data,
+            baselines={name: p for name, (p, _) in fitted.baselines.items()},
+        )
+        model.save(folder / "model")
+        model.report(folder / "report.html")
+        model.report(folder / "report.md")
+    return model
+
+
+def _write_files(
+    folder: Path, request: Request, prepared: Prepared, fitted: Fitted, scores: Scores, rows: Any, data: ReportData
+) -> None:
+    runs.write_json(folder / "audit.json", [a.to_json() for a in prepared.audits])
+    runs.write_json(folder / "metrics.json", {**scores.to_json(), "baseline": rows})
+    runs.write_json(folder / "report.json", data.to_json())
+    runs.write_text(
+        folder / "history.jsonl", "".join(json.dumps(runs.plain(h)) + "\n" for h in fitted.predictor.history)
+    )
+    hashes = {
+        role: hash_of(source)
+        for role, source in (("train", request.train), ("valid", request.valid), ("test", request.test))
+        if isinstance(source, (str, Path))
+    }
+    hashes = {"rows": hash_of(prepared.train), **hashes}
+    runs.write_json(folder / "run.json", {
+        "asked": dict(request.asked), "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
+        "strategy": fitted.predictor.strategy, "settings": fitted.predictor.settings, "seed": request.run.seed,
+        "device": request.run.device, "versions": runs.versions(), "data_sha256": hashes,
+        "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
+    })  # fmt: skip
+    if prepared.test is not None and request.test is not None and "test" in hashes:
+        runs.count_use(folder, hashes["test"], str(request.test))
+    for name, (predictor, _) in fitted.baselines.items():
+        if predictor.words is None or not request.gate.private:  # a vocabulary is made of the training texts
+            predictor.save(folder / "baselines" / name)
+
+
+def _report(
+    request: Request, prepared: Prepared, problem: Problem, fitted: Fitted, scores: Scores, rows: Any, seconds: float
+) -> ReportData:
+    predictor, judged = fitted.predictor, fitted.judged
+    base = predictor.backbone
+    model_name = base.origin.name if base is not None else "no pretrained model"
+    private = request.gate.private
+    kinds = {f.kind for a in prepared.audits for f in a.findings}
+    points = None
+    if problem.store is not None and judged.data.labels is not None:
+        points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
+    few = "" if len(prepared.train) >= FEW or prepared.test is not None else " All rows took part in the last fit."
+    return ReportData(
+        title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
+        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task),
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        task=prepared.task,
+        metric=scores.metric,
+        strategy=predictor.strategy,
+        model_name=model_name,
+        licence=base.origin.licence if base is not None else "",
+        settings={**predictor.settings, "seed": request.run.seed, "seconds": round(seconds, 1)},
+        audits=[a.to_json() for a in prepared.audits],
+        scores=scores.to_json(),
+        baselines=rows,
+        candidates=fitted.candidates,
+        decisions=[
+            *prepared.reasons,
+            *fitted.decisions,
+            *predictor.notes,
+            *([fitted.how_chosen] if fitted.how_chosen else []),
+        ],
+        history=[dict(h) for h in predictor.history],
+        projection=points,
+        mistakes=None if private else collect.mistakes(judged, predictor),
+        splits={
+            role: len(d)
+            for role, d in (("train", prepared.train), ("valid", prepared.valid), ("test", prepared.test))
+            if d is not None
+        },
+        how_tested=prepared.how + "." + few,
+        next_steps=collect.next_steps(str(request.folder), judged, predictor, scores, rows, len(prepared.train), kinds),
+        calibration={"bins": scores.reliability, "temperature": predictor.decoder.temperature}
+        if scores.reliability
+        else None,
+        thresholds=fitted.thresholds,
+        scatter={"truth": judged.truth.tolist(), "predicted": judged.outputs.tolist()}
+        if prepared.task == "regress"
+        else None,
+        private=private,
+        versions=runs.versions(),
+    )
