@@ -4,7 +4,6 @@ of two models is better on the same rows, where the rows can tell."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from acclimate.errors import UserError, unknown
 from acclimate.metrics.calibration import reliability
-from acclimate.metrics.differences import paired, paired_shares
-from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, too_few, with_interval
-from acclimate.metrics.intervals import WORK, units_of
+from acclimate.metrics.differences import apart, paired, paired_shares
+from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, at_the_edge, too_few, with_interval
+from acclimate.metrics.intervals import WORK, FloatArray, Interval, units_of
+from acclimate.metrics.names import default_metric, metric_name
+from acclimate.metrics.ranks import MANY_CLASSES
+from acclimate.metrics.results import Difference, Scores
 from acclimate.metrics.subgroups import by_subgroup, gaps
 from acclimate.metrics.tables import (
-    MANY_CLASSES,
     METRICS,
+    RANKED,
     SHARES,
     Answers,
     estimates,
@@ -39,179 +41,6 @@ __all__ = [
     "score",
     "value",
 ]
-
-DOMINANT = 0.8  # a class with a greater share than this makes accuracy say little
-ALIASES = {
-    "acc": "accuracy",
-    "bacc": "balanced_accuracy",
-    "average_recall": "balanced_accuracy",
-    "macro_recall": "balanced_accuracy",
-    "f1": "macro_f1",
-    "f1_macro": "macro_f1",
-    "f1_weighted": "weighted_f1",
-    "f1_micro": "micro_f1",
-    "matthews": "mcc",
-    "matthews_correlation": "mcc",
-    "matthews_corrcoef": "mcc",
-    "kappa": "quadratic_kappa",
-    "qwk": "quadratic_kappa",
-    "quadratic_weighted_kappa": "quadratic_kappa",
-    "cohen_kappa": "quadratic_kappa",
-    "auc": "roc_auc",
-    "auroc": "roc_auc",
-    "roc_auc_ovr": "roc_auc",
-    "ap": "average_precision",
-    "auprc": "average_precision",
-    "pr_auc": "average_precision",
-    "neg_log_loss": "log_loss",
-    "cross_entropy": "log_loss",
-    "nll": "log_loss",
-    "ece": "calibration_error",
-    "expected_calibration_error": "calibration_error",
-    "brier_score": "brier",
-    "brier_score_loss": "brier",
-    "mean_absolute_error": "mae",
-    "root_mean_squared_error": "rmse",
-    "r_2": "r2",
-    "r2_score": "r2",
-    "r_squared": "r2",
-    "spearmanr": "spearman",
-    "map": "mean_average_precision",
-    "hamming_loss": "hamming",
-    "exact_match": "subset_accuracy",
-}
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How well a model did on some rows. Every interval is at 95 %; `covers` says what it speaks about."""
-
-    task: str
-    metric: str  # the one that decides
-    n: int
-    estimates: dict[str, Estimate]
-    per_class: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    per_subgroup: dict[str, dict[str, dict[str, Estimate]]] = field(default_factory=dict)  # column, value, metric
-    gaps: dict[str, dict[str, Estimate]] = field(default_factory=dict)  # column, metric: best less worst subgroup
-    confusion: list[list[int]] | None = None  # row: truth, column: predicted
-    classes: tuple[str, ...] = ()
-    reliability: list[dict[str, Any]] | None = None
-    notes: tuple[str, ...] = ()
-    covers: str = COVERS
-
-    @property
-    def value(self) -> float | None:
-        """The deciding metric."""
-        return self.estimates[self.metric].value
-
-    @property
-    def low(self) -> float | None:
-        """Its lower limit, None where the rows are too few."""
-        return self.estimates[self.metric].low
-
-    @property
-    def high(self) -> float | None:
-        """Its upper limit, None where the rows are too few."""
-        return self.estimates[self.metric].high
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: {"metric", "value", "low", "high", "n", "metrics": {name: {...}}, "per_class", ...}."""
-        return {
-            "task": self.task,
-            "metric": self.metric,
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "level": 0.95,
-            "covers": self.covers,
-            "metrics": {name: e.to_json() for name, e in self.estimates.items()},
-            "per_class": {c: {m: e.to_json() for m, e in row.items()} for c, row in self.per_class.items()},
-            "per_subgroup": {
-                s: {v: {m: e.to_json() for m, e in row.items()} for v, row in rows.items()}
-                for s, rows in self.per_subgroup.items()
-            },
-            "gaps": {s: {m: e.to_json() for m, e in row.items()} for s, row in self.gaps.items()},
-            "confusion": self.confusion,
-            "classes": list(self.classes),
-            "reliability": self.reliability,
-            "notes": list(self.notes),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Scores:
-        """What `to_json` wrote."""
-
-        def row(estimates: Mapping[str, Any]) -> dict[str, Estimate]:
-            return {name: Estimate(**e) for name, e in estimates.items()}
-
-        return cls(
-            task=data["task"],
-            metric=data["metric"],
-            n=data["n"],
-            estimates=row(data["metrics"]),
-            per_class={c: row(r) for c, r in data["per_class"].items()},
-            per_subgroup={s: {v: row(r) for v, r in rows.items()} for s, rows in data["per_subgroup"].items()},
-            gaps={s: row(r) for s, r in data["gaps"].items()},
-            confusion=data["confusion"],
-            classes=tuple(data["classes"]),
-            reliability=data["reliability"],
-            notes=tuple(data["notes"]),
-            covers=data["covers"],
-        )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """a less b in a metric's own units on the same rows; `verdict` is about a: "better", "worse" or "not decidable"."""
-
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    verdict: str
-    method: str = ""
-    note: str = ""
-    covers: str = COVERS
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, named."""
-        return dict(vars(self))
-
-
-def metric_name(text: str, task: str | None = None) -> str:
-    """The canonical name of a metric; with a task, one that the task has.
-
-    >>> metric_name("F1-macro")
-    'macro_f1'
-    """
-    name = text.strip().lower().replace("-", "_").replace(" ", "_").replace("²", "2")
-    name = ALIASES.get(name, name)
-    if task == "multilabel" and name == "average_precision":
-        name = "mean_average_precision"
-    if task == "multilabel" and name == "accuracy":
-        name = "subset_accuracy"
-    known = list(METRICS[task]) if task else list(dict.fromkeys(m for metrics in METRICS.values() for m in metrics))
-    if name not in known:
-        raise unknown("metric" if task is None else f"metric for {task}", text, known)
-    return name
-
-
-def default_metric(task: str, class_shares: Mapping[Any, float] | Sequence[float] | None = None) -> str:
-    """The metric that decides where the user named none.
-
-    >>> default_metric("classify", {"spam": 0.5, "ham": 0.5}), default_metric("classify", [0.95, 0.05])
-    ('accuracy', 'balanced_accuracy')
-    """
-    fixed = {"ordinal": "quadratic_kappa", "multilabel": "macro_f1", "regress": "rmse"}
-    if task in fixed:
-        return fixed[task]
-    if task != "classify":
-        raise unknown("task", task, METRICS)
-    shares = list(class_shares.values() if isinstance(class_shares, Mapping) else class_shares or ())
-    total = sum(shares)
-    return "balanced_accuracy" if total > 0 and max(shares) / total > DOMINANT else "accuracy"
 
 
 def greater_is_better(task: str, metric: str) -> bool:
@@ -248,18 +77,23 @@ def score(
     names them); outputs (n, K) probabilities; predicted (n,) codes. multilabel: truth and predicted (n, K) of 0 and 1,
     outputs (n, K). regress: truth, outputs and predicted (n,) numbers. `clusters` (patient, document ...) widens the
     intervals to what so many independent clusters can tell. `positive` is the code of the class that average precision
-    of two classes is about (1).
+    of two classes is about (1). The order of the rows does not matter.
     """
     names = tuple(str(c) for c in classes)
     answers = _answers(task, truth, outputs, predicted, weights, clusters, 1 if positive is None else positive)
     if answers.k and names and len(names) != answers.k:
         raise ValueError(f"{len(names)} classes were named for {answers.k} columns of probabilities")
     names = names or tuple(str(c) for c in range(answers.k))
+    for column, values in (subgroups or {}).items():
+        if len(values) != len(answers):
+            raise ValueError(f"{len(values)} subgroup values of {column!r} for {len(answers)} rows")
+    order = np.lexsort(list(_marks(answers)))
+    answers = answers.take(order)
     shares = None if task != "classify" else answers.support().astype(float).tolist()
     chosen = metric_name(metric, task) if metric else default_metric(task, shares)
     wanted = [m for m in METRICS[task] if m != "quadratic_kappa" or task == "ordinal" or m == chosen]
     per_subgroup = {
-        column: by_subgroup(answers, chosen, values, seed=seed, resamples=resamples)
+        column: by_subgroup(answers, chosen, [values[i] for i in order], seed=seed, resamples=resamples)
         for column, values in (subgroups or {}).items()
     }
     return Scores(
@@ -292,28 +126,39 @@ def difference(
     """Whether model a is better than model b; each is given as (outputs, predicted) on the same rows.
 
     Accuracy: Tango's score interval; else the paired jackknife of rows (or clusters), so that rows hard for both models
-    cancel. Where it covers 0, or there are too few rows for one, the verdict is "not decidable".
+    cancel; where one of the two makes no error, which no row left out can change, the square-and-add of both intervals.
+    Where it covers 0, or there are too few rows for one, the verdict is "not decidable". The order of the rows does not
+    matter.
     """
     name = metric_name(metric, task)
     one, two = (_answers(task, truth, o, p, weights, clusters, 1) for o, p in (a, b))
+    marks = _marks(one), _marks(two)
+    order = np.lexsort([*np.abs(marks[0] - marks[1]), *(marks[0] + marks[1])])  # the same for (b, a)
+    one, two = one.take(order), two.take(order)
     n = len(one)
     if n == 0:
         return Difference(name, None, None, None, 0, "not decidable", note="no rows")
     kind = METRICS[task][name]
-    note = (
-        ""
-        if name in SHARES
-        else too_few(smallest(one, name), None if one.clusters is None else len(np.unique(one.clusters)))
-    )
+    groups = None if one.clusters is None else len(np.unique(one.clusters))
+    note = "" if name in SHARES else too_few(smallest(one, name), groups)
+    if name in RANKED and one.k > MANY_CLASSES:
+        note = f"no interval above {MANY_CLASSES} classes"
+    interval: Interval | None = None
     if name in SHARES:
         gap, interval = paired_shares(right(one), right(two), weights=one.weights, clusters=one.clusters)
+    elif note:
+        gap = value_of(one, name) - value_of(two, name)
     else:
         at = [kind.at(*answers.given(name)) for answers in (one, two)]
         gap, interval = paired(at[0], at[1], n, weights=one.weights, clusters=one.clusters, seed=seed)
-    if note:
-        interval = None
-    elif interval is None:
-        note = "the two cannot be told apart on these rows"
+        if (
+            name != "calibration_error"
+            and gap != 0
+            and any(at_the_edge(value_of(answers, name), kind.scale, n) for answers in (one, two))
+        ):
+            # A score without error does not vary as rows are left out.
+            interval = apart(*(estimates(answers, [name], seed=seed, resamples=0)[name] for answers in (one, two)))
+        note = "" if interval else "no interval: the difference is the same whichever row is left out"
     found = with_interval(gap, interval, n, note=note, clustered=clusters is not None)
     verdict = "not decidable"
     if found.low is not None and found.high is not None and (found.low > 0 or found.high < 0):
@@ -363,6 +208,19 @@ def _answers(
     return Answers(task, t, o, p, w, c, positive)
 
 
+def _marks(answers: Answers) -> FloatArray:
+    """(5, n): what a row says, in a few numbers. Rows are put in their order before any are drawn, so that the order in
+    a file changes no digit of an interval; a row's many columns are told apart by a sum with uneven factors."""
+
+    def mark(columns: NDArray[Any]) -> FloatArray:
+        many = np.asarray(columns, dtype=np.float64).reshape(len(columns), columns.shape[1] if columns.ndim == 2 else 1)
+        return np.asarray((many * np.sin(1.0 + np.arange(many.shape[1]))).sum(axis=1))
+
+    weights = np.zeros(len(answers)) if answers.weights is None else answers.weights
+    clusters = np.zeros(len(answers)) if answers.clusters is None else answers.clusters
+    return np.stack([weights, mark(answers.outputs), mark(answers.predicted), mark(answers.truth), clusters])
+
+
 def _finite(values: NDArray[Any], what: str) -> None:
     """A NaN must not pass for a score."""
     bad = int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum()) if len(values) else 0
@@ -408,6 +266,9 @@ def _notes(answers: Answers, classes: tuple[str, ...], unseen: Sequence[object])
             )
         if n and len(np.unique(answers.truth)) == 1:
             notes.append("these rows hold one class only; ranking and correlation cannot be measured on them")
+    elif answers.task == "multilabel" and len(unseen):
+        named = ", ".join(dict.fromkeys(str(u) for u in unseen))
+        notes.append(f"classes never seen in training ({named}) are left out of these scores")
     if answers.clusters is not None and n:
         notes.append(
             f"intervals treat the {int(answers.clusters.max()) + 1} clusters of rows, not the {n} rows, as independent"

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,24 @@ def extract(backbone: Backbone, inputs: Sequence[Any], run: Run) -> Features:
     backbone.eval().to(run.device)
     batches = budgeted([row.cost for row in rows], TOKENS_A_BATCH, ROWS_A_BATCH)
     with torch.inference_mode(), run.progress.steps("features", len(rows)) as advance:
-        for at in batches:
-            batch = to_device(backbone.collate([rows[i] for i in at]), run.device)
-            out[at] = backbone(batch).float().cpu().numpy()
+        made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)
+        for at, batch in zip(batches, made, strict=True):
+            out[at] = backbone(to_device(batch, run.device)).float().cpu().numpy()
             advance(len(at))
     return out
+
+
+def ahead(make: Callable[[list[int]], Batch], batches: Sequence[list[int]], workers: int) -> Iterator[Batch]:
+    """`make` of every batch, in order; workers are threads that make two batches each ahead, with the same results."""
+    if workers < 1:
+        yield from map(make, batches)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(make, at) for at in batches[: 2 * workers])
+        for at in [*batches[2 * workers :], *[None] * len(waiting)]:
+            yield waiting.popleft().result()
+            if at is not None:
+                waiting.append(pool.submit(make, at))
 
 
 class Store:
@@ -50,7 +65,7 @@ class Store:
     """
 
     def __init__(self, backbone: Backbone, run: Run) -> None:
-        self.backbone = backbone
+        self.backbone = backbone.requires_grad_(False)  # what is frozen stays in eval mode, whoever calls train()
         self.run = run
         self._rows: dict[bytes, tuple[int, int]] = {}  # key -> (which array, which row)
         self._arrays: list[Features] = []
@@ -69,7 +84,7 @@ class Store:
                 values = np.load(values_file, mmap_mode="r")
             except (OSError, ValueError, EOFError):
                 continue  # written by a process that was killed, or being written now
-            if len(keys) == len(values) and values.shape[1:] == (self.backbone.width,):
+            if keys.shape == (len(values), 16) and values.shape[1:] == (self.backbone.width,):
                 self._add([bytes(k) for k in keys], values)
 
     def _add(self, keys: Sequence[bytes], values: Features) -> None:

@@ -133,6 +133,7 @@ def holds(predictor: Predictor) -> str:
 
 def load(folder: str | Path) -> Predictor:
     """Read a bundle. Needs no network, and runs on the CPU whatever it was trained on."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
@@ -140,7 +141,7 @@ def load(folder: str | Path) -> Predictor:
     head = HEADS[about["head"]["kind"]](**about["head"]["shape"])
     try:
         head.load_state_dict(load_file(folder / "head.safetensors"))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: head.safetensors does not fit acclimate.json: {error}") from error
     words = None
     if (folder / "words.json").is_file():
@@ -156,7 +157,18 @@ def load(folder: str | Path) -> Predictor:
         about["strategy"],
         about["settings"],
         tuple(about["trained"]),
+        **_load_adapter(folder / "adapter"),
     )
+
+
+def _load_adapter(folder: Path) -> dict[str, Any]:
+    """The low-rank weights beside the merged ones, so that a bundle that is saved again is whole."""
+    from safetensors.torch import load_file
+
+    if not folder.is_dir():
+        return {}
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    return {"adapter": load_file(folder / "adapter_model.safetensors"), "adapter_config": config}
 
 
 def _load_backbone(folder: Path) -> Backbone | None:

@@ -77,7 +77,7 @@ def _plain(description: str, total: int) -> Callable[[int], None]:
         now = time.monotonic()
         if now - last >= _EVERY:
             last = now
-            left = (now - start) / count * (total - count)
+            left = (now - start) / max(1, count) * (total - count)
             print(f"{description}: {count}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     return advance

@@ -15,7 +15,7 @@ def few(operations: float) -> Iterator[None]:
         yield
         return
     import torch
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -35,6 +35,10 @@ class WordFeatures:
 
     def transform(self, inputs: Sequence[Any]) -> Any:
         """A scipy CSR matrix (n, v)."""
+        if not len(inputs):
+            from scipy.sparse import csr_matrix
+
+            return csr_matrix((0, self.width))
         vectorizer = _vectorizer(self.analyzer, self.ngrams, vocabulary={t: i for i, t in enumerate(self.vocabulary)})
         vectorizer.idf_ = self.idf
         return vectorizer.transform([joined(x) for x in inputs])
@@ -66,10 +70,14 @@ def fit_words(inputs: Sequence[Any], limit: int = 50_000) -> WordFeatures | None
     sample = "".join(texts[:: max(1, len(texts) // 200)])
     unspaced = len(_UNSPACED.findall(sample)) > 0.2 * max(1, len(sample))
     analyzer, ngrams = ("char", (1, 3)) if unspaced else ("word", (1, 2))
-    vectorizer = _vectorizer(analyzer, ngrams, max_features=limit, min_df=2 if len(texts) >= 200 else 1)
-    try:
-        vectorizer.fit(texts)
-    except ValueError:  # an empty vocabulary
+    for least in (2, 1) if len(texts) >= 200 else (1,):  # 1 also where no two texts share a word
+        vectorizer = _vectorizer(analyzer, ngrams, max_features=limit, min_df=least)
+        try:
+            vectorizer.fit(texts)
+            break
+        except ValueError:  # an empty vocabulary
+            continue
+    else:
         return None
     ordered = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     return WordFeatures(analyzer, ngrams, tuple(ordered), np.asarray(vectorizer.idf_))
@@ -78,7 +86,6 @@ def fit_words(inputs: Sequence[Any], limit: int = 50_000) -> WordFeatures | None
 def _vectorizer(analyzer: str, ngrams: tuple[int, int], **settings: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # Words of one letter and numbers count too: "I", "5".
-    return TfidfVectorizer(
-        analyzer=analyzer, ngram_range=ngrams, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **settings
-    )
+    if analyzer == "word":
+        settings["token_pattern"] = r"(?u)\b\w+\b"  # words of one letter and numbers count too: "I", "5"
+    return TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, sublinear_tf=True, **settings)

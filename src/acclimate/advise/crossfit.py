@@ -67,7 +67,7 @@ def honest_outputs(
     pairs: Pairs,
     tune: Callable[[Decoder, Floats, Floats], Decoder],
 ) -> tuple[Floats, Floats, IntArray]:
-    """Outputs, decisions and positions of the judged rows, where each row's temperature and thresholds come from others.
+    """Outputs, decisions and positions of the judged rows, each row's temperature and thresholds from other rows.
 
     Used where these rows give the number: a temperature fitted on them would flatter it.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     if beaten:
         best = (max if greater_is_better(task, scores.metric) else min)(beaten, key=lambda b: b["value"])
         return (
-            f"No gain from transfer: {best['name']} without any pretrained model does better ({metric} {best['value']:.3f}) "
+            f"No gain from transfer: {best['name']} without a pretrained model does better ({metric} {best['value']:.3f}) "
             f"than {using} ({number})."
         )
     other = f"{rival['name']} ({rival['value']:.3f})"
@@ -146,13 +147,18 @@ def next_steps(
     finding_kinds: set[str],
 ) -> list[dict[str, str]]:
     """What to do now, most useful first."""
-    steps = [{"text": "Predict new rows.", "command": f"acclimate predict {run_dir} NEW.csv -o predictions.csv"}]
+    steps = [
+        {
+            "text": "Predict new rows.",
+            "command": f"acclimate predict {shlex.quote(run_dir)} NEW.csv -o predictions.csv",
+        }
+    ]
     lost = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "worse"]
     level = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "not decidable"]
     if lost and lost[-1]["key"] == "tfidf":
         steps.append(
             {
-                "text": "The words alone do better here: fit without a pretrained model, which is smaller and faster too.",
+                "text": "The words alone do better here: fit without a pretrained model, smaller and faster.",
                 "command": "acclimate fit TRAIN.csv --strategy tfidf",
             }
         )
@@ -173,7 +179,7 @@ def next_steps(
     if "conflicting_label" in finding_kinds or "label_typo" in finding_kinds:
         steps.append(
             {
-                "text": "Correct the labels that contradict each other or differ by spelling alone (see the data above).",
+                "text": "Correct the labels that contradict each other or differ by spelling alone (see the data).",
                 "command": "",
             }
         )

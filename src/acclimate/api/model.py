@@ -59,6 +59,10 @@ class Model:
             return f"{self.report_data.verdict}"
         return f"acclimate model: {what}, task {self.predictor.task.name}"
 
+    def __str__(self) -> str:
+        """The verdict, and the scores of the rows held out."""
+        return repr(self) if self.scores is None else f"{self!r}\n\n{self.scores}"
+
     # -- predicting ------------------------------------------------------------------------------------------------
 
     def predict(self, inputs: Any) -> list[Any]:
@@ -151,7 +155,8 @@ class Model:
 
     def evaluate(self, data: Any, *, metric: str | None = None) -> Scores:
         """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
-        return self.evaluation(data, metric=metric)[0]
+        scores, beside = self.evaluation(data, metric=metric)
+        return dataclasses.replace(scores, baseline=beside["baseline"], uses=beside.get("uses"))
 
     def evaluation(self, data: Any, *, metric: str | None = None) -> tuple[Scores, dict[str, Any]]:
         """Scores, and beside them the baselines, the paired differences to them, and how often the file was used."""

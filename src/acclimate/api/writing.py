@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.api import collect, runs
-from acclimate.api.finish import gap_between, scores_of
+from acclimate.api.finish import clusters_of, gap_between, scores_of
 from acclimate.api.model import Model
 from acclimate.api.prepare import FEW, Prepared
 from acclimate.api.request import Fitted, Request
 from acclimate.data.split import hash_of
-from acclimate.evaluate import Scores
+from acclimate.evaluate import Estimate, Scores
+from acclimate.metrics.decisions import predictive_values
 from acclimate.report.data import ReportData
 from acclimate.strategies import Problem
 
@@ -28,6 +29,7 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
         theirs = scores_of(judged, task, predictor.decoder, metric, run.seed)
         entries.append((name, theirs, gap_between(fitted.judged, judged, task, metric, run.seed)))
     rows = collect.baseline_rows(entries, metric, task.name)
+    scores = dataclasses.replace(scores, baseline={row["key"]: row for row in rows})
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
     with runs.writing(request.folder) as folder:
         _write_files(folder, request, prepared, fitted, scores, rows, data)
@@ -45,11 +47,27 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     return model
 
 
+def _at_prevalence(request: Request, fitted: Fitted) -> dict[str, Any]:
+    """PPV and NPV where the user stated the prevalence of the place of use."""
+    decoder, judged = fitted.predictor.decoder, fitted.judged
+    if request.choice.prevalence is None:
+        return {}
+    at = decoder.classes.index(decoder.positive)
+    found = predictive_values(
+        (judged.truth == at).astype(int),
+        (judged.decisions == at).astype(int),
+        request.choice.prevalence,
+        weights=judged.data.weights,
+        clusters=clusters_of(judged.data),
+    )
+    return {"at_prevalence": {name: e.to_json() for name, e in found.items()}}
+
+
 def _write_files(
     folder: Path, request: Request, prepared: Prepared, fitted: Fitted, scores: Scores, rows: Any, data: ReportData
 ) -> None:
     runs.write_json(folder / "audit.json", [a.to_json() for a in prepared.audits])
-    runs.write_json(folder / "metrics.json", {**scores.to_json(), "baseline": rows})
+    runs.write_json(folder / "metrics.json", {**scores.to_json(), **_at_prevalence(request, fitted)})
     runs.write_json(folder / "report.json", data.to_json())
     runs.write_text(
         folder / "history.jsonl", "".join(json.dumps(runs.plain(h)) + "\n" for h in fitted.predictor.history)
@@ -80,6 +98,7 @@ def _report(
     base = predictor.backbone
     model_name = base.origin.name if base is not None else "no pretrained model"
     private = request.gate.private
+    at_prevalence = _at_prevalence(request, fitted)
     kinds = {f.kind for a in prepared.audits for f in a.findings}
     points = None
     if problem.store is not None and judged.data.labels is not None:
@@ -118,7 +137,10 @@ def _report(
         calibration={"bins": scores.reliability, "temperature": predictor.decoder.temperature}
         if scores.reliability
         else None,
-        thresholds=fitted.thresholds,
+        thresholds={
+            **fitted.thresholds,
+            **{n: collect.estimate_text(Estimate(**e)) for n, e in at_prevalence.get("at_prevalence", {}).items()},
+        },
         scatter={"truth": judged.truth.tolist(), "predicted": judged.outputs.tolist()}
         if prepared.task == "regress"
         else None,

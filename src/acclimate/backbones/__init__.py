@@ -55,7 +55,10 @@ def load(
 def is_timm(path: str) -> bool:
     """True for a folder in timm's own format."""
     config = Path(path) / "config.json"
-    return config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
+    try:
+        return "architecture" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no such file, or one that is no JSON: the loader says what is wrong
+        return False
 
 
 def _licence_of(path: str) -> str:

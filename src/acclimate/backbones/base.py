@@ -76,8 +76,8 @@ class Backbone(nn.Module, ABC):
         digest = hashlib.blake2b(digest_size=16)
         digest.update(json.dumps(self.settings(), sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def stem_and_top(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -108,8 +108,12 @@ def keep_frozen_in_eval(module: nn.Module) -> None:
         for part in module.modules():
             part.training = False
         return
+    mixed = not all(p.requires_grad for p in parameters)
     for child in module.children():
-        keep_frozen_in_eval(child)
+        if mixed and not any(True for _ in child.parameters()) and any(True for _ in child.buffers()):
+            child.eval()  # statistics without weights, beside something frozen
+        else:
+            keep_frozen_in_eval(child)
 
 
 def budgeted(costs: Sequence[int], budget: int, most: int) -> list[list[int]]:

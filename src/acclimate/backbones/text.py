@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.windows import check, cut
+from acclimate.backbones.windows import check, cut, too_long, word_starts
 from acclimate.errors import UserError, unknown
 
 POOLINGS = ("mean", "cls", "pooler", "last")
+LEAST_LENGTH = 8  # tokens: the special ones of a pair, and at least two of each text
 _SETTINGS = "acclimate_text.json"
 
 
@@ -55,14 +57,14 @@ class TextBackbone(Backbone):
         first = [self.text.prefix + a for a, _ in pairs]
         paired = any(b is not None for _, b in pairs)
         second = [self.text.prefix + (b or "") for _, b in pairs] if paired else None
-        full = self._tokenise(first, second, truncate=False)
-        limit = self.text.max_length
+        full = [self._not_empty(ids) for ids in self._tokenise(first, second, truncate=False)]
         rows: list[Encoded] = []
         for i, ids in enumerate(full):
-            if len(ids["input_ids"]) <= limit:
-                rows.append(Encoded((ids,), len(ids["input_ids"]), 0, len(ids["input_ids"])))
+            total = len(ids["input_ids"])
+            if total <= self.text.max_length:
+                rows.append(Encoded((ids,), total, 0, total))
             else:
-                rows.append(self._shorten(first[i], second[i] if second else None, len(ids["input_ids"]), i))
+                rows.append(self._shorten(ids, first[i], second[i] if second else None, f"input {i + 1}"))
         return rows
 
     def _tokenise(self, first: list[str], second: list[str] | None, *, truncate: bool) -> list[dict[str, list[int]]]:
@@ -77,61 +79,70 @@ class TextBackbone(Backbone):
         )
         return [{key: list(out[key][i]) for key in out} for i in range(len(first))]
 
-    def _shorten(self, first: str, second: str | None, total: int, position: int) -> Encoded:
-        special = self.tokenizer.num_special_tokens_to_add(pair=second is not None)
-        room = self.text.max_length - special
-        if self.text.truncation == "head":
-            pieces = [(first, second)]
-        else:
-            a, b = self._offsets(first), self._offsets(second) if second is not None else []
-            longer_first = len(a) >= len(b)
-            spare = min(len(b if longer_first else a), room // 2)  # the shorter text keeps up to half the room
-            name = f"input {position + 1}"
-            if longer_first:
-                pieces = [(p, second) for p in cut(first, a, room - spare, self.text.truncation, lambda: name)]
-            else:
-                assert second is not None
-                pieces = [(first, p) for p in cut(second, b, room - spare, self.text.truncation, lambda: name)]
-        parts = self._tokenise(
-            [p for p, _ in pieces], [q or "" for _, q in pieces] if second is not None else None, truncate=True
-        )
-        kept = sum(len(p["input_ids"]) - special for p in parts) + special
-        if self.text.truncation == "chunk" and second is None:
-            kept = total  # windows cover the whole text
-        return Encoded(tuple(parts), sum(len(p["input_ids"]) for p in parts), max(0, total - kept), total)
+    def _not_empty(self, ids: dict[str, list[int]]) -> dict[str, list[int]]:
+        """A text that leaves no token at all is read as one that ends at once: the mean of nothing would be NaN."""
+        if ids["input_ids"]:
+            return ids
+        end = self.tokenizer.eos_token_id or self.tokenizer.pad_token_id or 0
+        return {key: [end if key == "input_ids" else 0] for key in ids}
 
-    def _offsets(self, text: str) -> list[tuple[int, int]]:
-        if not getattr(self.tokenizer, "is_fast", False):
-            raise UserError(
-                f"truncation {self.text.truncation!r} needs a tokeniser that reports offsets, and that of "
-                f"{self.origin.name!r} does not; use --truncation head or fail"
-            )
-        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [(int(a), int(b)) for a, b in out["offset_mapping"]]
+    def _shorten(self, ids: dict[str, list[int]], first: str, second: str | None, name: str) -> Encoded:
+        total, limit = len(ids["input_ids"]), self.text.max_length
+        if self.text.truncation == "fail":
+            raise too_long(name, total, limit)
+        if self.text.truncation == "head":
+            part = self._tokenise([first], None if second is None else [second], truncate=True)[0]
+            return Encoded((part,), len(part["input_ids"]), total - len(part["input_ids"]), total)
+        pieces = self._pieces(ids["input_ids"], first, second)
+        parts = tuple({key: [values[i] for i in piece] for key, values in ids.items()} for piece in pieces)
+        return Encoded(parts, sum(map(len, pieces)), total - len({i for piece in pieces for i in piece}), total)
+
+    def _pieces(self, ids: list[int], first: str, second: str | None) -> list[list[int]]:
+        """Positions that each piece keeps: the special tokens, of a pair the head of its shorter text, and a cut."""
+        bodies: list[tuple[int, list[bool]]] = []  # of each text: where it begins, and which of its tokens start words
+        at = 0
+        for text in (first, second):
+            tokens, starts = ([], []) if text is None else self._body(text)
+            while at + len(tokens) <= len(ids) and ids[at : at + len(tokens)] != tokens:
+                at += 1
+            if at + len(tokens) > len(ids):
+                raise UserError(
+                    f"truncation {self.text.truncation!r} cannot tell a text from the tokens that the tokeniser of "
+                    f"{self.origin.name!r} puts around it; use --truncation head or fail"
+                )
+            bodies.append((at, starts))
+            at += len(tokens)
+        inside = {at + i for at, starts in bodies for i in range(len(starts))}
+        special = [i for i in range(len(ids)) if i not in inside]
+        room = self.text.max_length - len(special)
+        (short_at, short), (long_at, long) = sorted(bodies, key=lambda body: len(body[1]))
+        spare = min(len(short), room // 2)  # the shorter text keeps up to half the room
+        always = [*special, *range(short_at, short_at + spare)]
+        cuts = cut(long, room - spare, self.text.truncation)
+        return [sorted([*always, *(long_at + i for i in piece)]) for piece in cuts]
+
+    def _body(self, text: str) -> tuple[list[int], list[bool]]:
+        """The tokens of a text without its frame, and where words start (anywhere, if the tokeniser cannot tell)."""
+        fast = bool(getattr(self.tokenizer, "is_fast", False))
+        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
+        tokens = list(out["input_ids"])
+        return tokens, word_starts(text, out["offset_mapping"]) if fast else [True] * len(tokens)
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Padded ids (w, t), their mask, and for every window the row that it belongs to (w,)."""
+        """Padded ids (w, t), their mask, and for every window the row that it belongs to (w,).
+
+        Padding goes to the right whatever the tokeniser says: for generation it belongs to the left, but there GPT-2
+        and BERT count padding as positions, and the features of a text would depend on its batch-mates.
+        """
         parts = [part for row in rows for part in row.parts]
         owner = [i for i, row in enumerate(rows) for _ in row.parts]
         length = max(len(p["input_ids"]) for p in parts)
-        pad = self.tokenizer.pad_token_id
-        left = self.tokenizer.padding_side == "left"
 
         def padded(key: str, fill: int) -> Tensor:
-            out = torch.full((len(parts), length), fill, dtype=torch.long)
-            for i, part in enumerate(parts):
-                values = torch.tensor(part[key], dtype=torch.long)
-                if left:
-                    out[i, length - len(values) :] = values
-                else:
-                    out[i, : len(values)] = values
-            return out
+            return torch.tensor([p[key] + [fill] * (length - len(p[key])) for p in parts], dtype=torch.long)
 
-        ids = padded("input_ids", pad if pad is not None else 0)
-        mask = torch.zeros_like(ids)
-        for i, part in enumerate(parts):
-            n = len(part["input_ids"])
-            mask[i, slice(length - n, None) if left else slice(n)] = 1
+        ids = padded("input_ids", self.tokenizer.pad_token_id or 0)
+        mask = torch.tensor([[i < len(p["input_ids"]) for i in range(length)] for p in parts], dtype=torch.long)
         batch = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in parts[0]:
             batch["token_type_ids"] = padded("token_type_ids", 0)
@@ -157,27 +168,37 @@ class TextBackbone(Backbone):
     def _pool(self, out: Any, mask: Tensor) -> Tensor:
         hidden: Tensor = out.last_hidden_state  # (w, t, d)
         if self.text.pooling == "cls":
-            return hidden[torch.arange(len(hidden)), mask.argmax(1)]
+            return hidden[:, 0]
         if self.text.pooling == "pooler":
             return out.pooler_output  # type: ignore[no-any-return]
         if self.text.pooling == "last":
-            last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
-            return hidden[torch.arange(len(hidden)), last]
+            return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weight).sum(1) / weight.sum(1)
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The longest list of like layers inside the model; empty where one layer is used several times (ALBERT)."""
-        lists = [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) > 1]
-        alike = [m for m in lists if len({type(block) for block in m}) == 1]
-        return list(max(alike, key=len)) if alike else []
+        lists = [list(m) for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) > 1]
+        alike = [blocks for blocks in lists if len({type(block) for block in blocks}) == 1]
+        return max(alike, key=len) if alike else []
 
     # -- identity and storage --------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, object]:
         """Pooling, length, truncation and prefix, with the tokeniser's class."""
         return {"modality": "text", "tokenizer": type(self.tokenizer).__name__, **asdict(self.text)}
+
+    def fingerprint(self) -> str:
+        """Weights, preprocessing, the tokeniser itself and the architecture: each changes what a text becomes."""
+        digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
+        digest.update(_tokenizer_text(self.tokenizer).encode("utf-8", "surrogatepass"))
+        config: dict[str, Any] = self.model.config.to_dict()  # type: ignore[union-attr, operator]
+        stable = {
+            k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version", "architectures")
+        }
+        digest.update(json.dumps(stable, sort_keys=True, default=str).encode())
+        return digest.hexdigest()
 
     def with_settings(self, settings: TextSettings) -> TextBackbone:
         """The same weights under other settings."""
@@ -195,11 +216,22 @@ class TextBackbone(Backbone):
         (folder / _SETTINGS).write_text(json.dumps({**asdict(self.text), "origin": asdict(self.origin)}, indent=1))
 
 
+def _tokenizer_text(tokenizer: Any) -> str:
+    """Everything that decides which tokens a text becomes, as text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return json.dumps(sorted(tokenizer.get_vocab().items()))
+    parts = json.loads(backend.to_str())
+    # Padding and truncation are left out: they are set anew at every call.
+    return json.dumps({k: v for k, v in parts.items() if k not in ("padding", "truncation")}, sort_keys=True)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Without the library's notes on unused heads and its progress bars, and back to what it was."""
-    from transformers.utils import logging as hf_logging
+    from transformers import utils
 
+    hf_logging: Any = utils.logging
     level = hf_logging.get_verbosity()
     bars = hf_logging.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")
@@ -226,29 +258,34 @@ def load_text(
     prefix: str | None = None,
 ) -> TextBackbone:
     """Load a Hugging Face name or folder. Settings that are not given come from the folder, else from the model."""
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
-    with quiet_transformers():
+    with (
+        quiet_transformers(),
+        torch.random.fork_rng(devices=[]),
+    ):  # what a file lacks is drawn at random before we see it
         try:
             config = AutoConfig.from_pretrained(path)
             auto = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
             model, info = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise UserError(_cannot_load(origin.name, error)) from error
     stored = _stored(Path(path))
     settings = _resolve(model, tokenizer, stored, pooling, max_length, truncation, prefix)
     _check_weights(model, info, settings, origin.name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return TextBackbone(model.eval(), tokenizer, settings, stored_origin(Path(path)) or origin)
+    tokenizer.truncation_side = "right"  # `truncation` says what is kept, and "head" is the beginning
+    return TextBackbone(model.eval().requires_grad_(False), tokenizer, settings, stored_origin(Path(path)) or origin)
 
 
 def _cannot_load(name: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"cannot load the model {name!r}: {first}\nGive a name from `acclimate models list`, a folder that holds config.json, "
-        "weights and tokeniser files, or a Hugging Face name (which needs the network the first time)."
+        f"cannot load the model {name!r}: {first}\nGive a name from `acclimate models list`, a folder that holds "
+        "config.json, weights and tokeniser files, or a Hugging Face name (which needs the network the first time)."
     )
 
 
@@ -312,8 +349,10 @@ def _resolve(
     )
     if settings.pooling not in POOLINGS:
         raise unknown("pooling", settings.pooling, POOLINGS)
-    if not 4 <= settings.max_length <= limit:
-        raise UserError(f"max_length {settings.max_length} is outside what this model takes: 4 to {limit} tokens")
+    if not LEAST_LENGTH <= settings.max_length <= limit:
+        raise UserError(
+            f"max_length {settings.max_length} is outside what this model takes: {LEAST_LENGTH} to {limit} tokens"
+        )
     return settings
 
 

@@ -1,17 +1,15 @@
 """Cutting long texts: the head alone, head and tail, or windows that are pooled afterwards.
 
-The cuts are made on the text itself, at word boundaries reported by the tokeniser, so that every tokeniser with offsets
-is served by the same code and the pieces are tokenised like any other text.
+The cuts are made on positions of tokens, not on the text: nothing is tokenised anew, so every token is either in
+exactly one piece, or lost and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from acclimate.errors import UserError, unknown
 
-Offsets: TypeAlias = Sequence[tuple[int, int]]  # (start, end) of every token in the text
 TRUNCATIONS = ("head", "head-tail", "chunk", "fail")
 
 
@@ -22,51 +20,51 @@ def check(truncation: str) -> str:
     return truncation
 
 
-def _word_start(text: str, at: int) -> int:
-    """The nearest position at or before `at` where a word begins (or `at` itself in text without spaces)."""
-    start = at
-    while start > 0 and not text[start - 1].isspace():
-        start -= 1
-        if at - start > 40:  # no space in sight: Chinese, or one long token
-            return at
-    return start
+def head_tail(tokens: int, room: int) -> list[int]:
+    """The first half and the last half of what fits.
 
-
-def head_tail(text: str, offsets: Offsets, room: int) -> str:
-    """The first half and the last half of what fits, joined by a space."""
+    >>> head_tail(10, 5)
+    [0, 1, 7, 8, 9]
+    """
     first = room // 2
-    head_end = offsets[first - 1][1]
-    tail_start = offsets[len(offsets) - (room - first)][0]
-    return text[:head_end] + " " + text[tail_start:]
+    return [*range(first), *range(tokens - (room - first), tokens)]
 
 
-def windows(text: str, offsets: Offsets, room: int) -> list[str]:
-    """Consecutive pieces of at most `room` tokens that together hold the whole text."""
-    pieces: list[str] = []
-    begin_char, begin = 0, 0
-    while begin < len(offsets):
-        end = min(begin + room, len(offsets))
-        if end == len(offsets):
-            pieces.append(text[begin_char:])
-            break
-        cut = _word_start(text, offsets[end][0])
-        if cut <= begin_char:  # one word longer than a window
-            cut = offsets[end][0]
-        pieces.append(text[begin_char:cut])
-        begin_char = cut
-        begin = next(i for i in range(begin, len(offsets)) if offsets[i][0] >= cut)
-    return pieces or [text]
+def windows(starts: Sequence[bool], room: int) -> list[list[int]]:
+    """Consecutive pieces of at most `room` tokens; a piece ends before a word where one starts in its second half.
+
+    `starts[i]` says whether a word starts at token i. Text without spaces, or one long word, is cut where it must be.
+
+    >>> windows([True, True, False, True, False, False], room=4)
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    pieces: list[list[int]] = []
+    begin = 0
+    while begin < len(starts):
+        end = min(begin + room, len(starts))
+        if end < len(starts):
+            words = [i for i in range(end, begin + room // 2, -1) if starts[i]]
+            end = words[0] if words else end
+        pieces.append(list(range(begin, end)))
+        begin = end
+    return pieces
 
 
-def cut(text: str, offsets: Offsets, room: int, truncation: str, where: Callable[[], str]) -> list[str]:
-    """The pieces to tokenise in place of `text`, which has more tokens than `room`."""
-    if truncation == "fail":
-        raise UserError(
-            f"{where()} has {len(offsets)} tokens and only {room} fit; "
-            "raise --max-length, or choose --truncation head, head-tail or chunk"
-        )
+def word_starts(text: str, offsets: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether each token, by its place in the text, begins after white space (or takes that space in)."""
+    return [a == 0 or text[a - 1].isspace() or text[a : a + 1].isspace() for a, _ in offsets]
+
+
+def cut(starts: Sequence[bool], room: int, truncation: str) -> list[list[int]]:
+    """The positions that each piece keeps of a text that has more tokens than `room`."""
     if truncation == "head-tail":
-        return [head_tail(text, offsets, room)]
-    if truncation == "chunk":
-        return windows(text, offsets, room)
-    return [text]  # head: the tokeniser itself cuts the end off
+        return [head_tail(len(starts), room)]
+    return windows(starts, room)
+
+
+def too_long(name: str, tokens: int, limit: int) -> UserError:
+    """The error of `truncation="fail"`."""
+    return UserError(
+        f"{name} has {tokens} tokens and only {limit} fit; "
+        "raise --max-length, or choose --truncation head, head-tail or chunk"
+    )

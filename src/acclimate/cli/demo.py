@@ -16,6 +16,6 @@ def demo(
     ] = False,
 ) -> None:
     """Fetch a small model and sentiment data, transfer, and show where it helps and where it does not."""
-    from acclimate import demo as body
+    from acclimate.demo import run
 
-    body.run(output_dir, quick)
+    run(output_dir, quick)

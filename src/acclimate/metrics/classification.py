@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from acclimate.metrics.base import Metric, divide, mean_defined, mean_of
 from acclimate.metrics.calibration import calibration_error
 from acclimate.metrics.intervals import FloatArray, IntArray, Weighted
-from acclimate.metrics.ranks import area, average_precision
+from acclimate.metrics.ranks import area, average_precision, class_mean
 
 
 class Tallies(NamedTuple):
@@ -211,10 +211,7 @@ def _one_against_rest(
     k = proba.shape[1]
     if k == 2:
         return statistic(truth == 1, proba[:, 1])
-    parts = [statistic(truth == c, proba[:, c]) for c in range(k) if (truth == c).any()]
-    if not parts:
-        return lambda w: np.full(len(w), np.nan)
-    return lambda w: mean_defined(np.stack([part(w) for part in parts], axis=1))
+    return class_mean(lambda c: statistic(truth == c, proba[:, c]), np.unique(truth[truth >= 0]))
 
 
 METRICS: dict[str, Metric] = {

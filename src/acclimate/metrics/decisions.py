@@ -1,5 +1,5 @@
-"""From probabilities to decisions: thresholds, costs, predictive values, prediction sets. All chosen on rows not fitted
-on.
+"""From probabilities to decisions: thresholds, costs, predictive values, prediction sets. All chosen on rows that were
+not fitted on.
 
 A threshold t flags a row where p ≥ t. It is put half way between two neighbouring probabilities, so that neither lies
 on it.
@@ -8,13 +8,18 @@ on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from acclimate.errors import UserError, unknown
+from acclimate.metrics.conformal import aps_scores as aps_scores
+from acclimate.metrics.conformal import aps_sets as aps_sets
+from acclimate.metrics.conformal import conformal_quantile as conformal_quantile
+from acclimate.metrics.conformal import lac_scores as lac_scores
+from acclimate.metrics.conformal import lac_sets as lac_sets
+from acclimate.metrics.conformal import sure_enough as sure_enough
 from acclimate.metrics.estimate import Estimate, with_interval
 from acclimate.metrics.intervals import FloatArray, IntArray, Interval, proportion
 
@@ -269,118 +274,46 @@ def multilabel_thresholds(truth: IntArray, proba: FloatArray, weights: FloatArra
     array([0.14])
     """
     t, p = np.asarray(truth, dtype=np.int64), np.asarray(proba, dtype=np.float64)
-    n, k = p.shape
-    if not t.any():
+    k = p.shape[1]
+    counted = t if weights is None else t * (np.asarray(weights) > 0)[:, None]
+    if not counted.any():
         return np.full(k, 0.5)
     cells = None if weights is None else np.repeat(np.asarray(weights, dtype=np.float64), k)
     common = _logit(best_f1(t.ravel(), p.ravel(), cells)[0])
     found = np.empty(k)
     for c in range(k):
-        rows = int(t[:, c].sum())
+        rows = int(counted[:, c].sum())
         if not rows:
             found[c] = _expit(common)
             continue
         own, best, each = best_f1(t[:, c], p[:, c], weights)
         start = _logit(own)
         goal = (rows * start + PRIOR_ROWS * common) / (rows + PRIOR_ROWS)
-        for share in np.linspace(1.0, 0.0, 21):
-            at = _expit(start + share * (goal - start))
-            if each(at) >= best * (1 - 0.5 / (rows + 1)) - 1e-12:
-                break
-        found[c] = at
+        tried = [_expit(start + share * (goal - start)) for share in np.linspace(1.0, 0.05, 20)]
+        enough = best * (1 - 0.5 / (rows + 1)) - 1e-12
+        found[c] = next((at for at in tried if each(at) >= enough), own)
     return found
 
 
-def conformal_quantile(scores: FloatArray, level: float = 0.9) -> float:
-    """The bound that a new row's score stays below with probability `level`: the ⌈(n+1)·level⌉-th smallest of n scores.
-
-    Vovk, Gammerman and Shafer (2005), Algorithmic Learning in a Random World; Lei and others (2018), Journal of the
-    American Statistical Association 113, for |y - ŷ|. Exact for rows exchangeable with those scored and not fitted on;
-    averaged over all rows, not for each class or subgroup, and not after a shift. With out-of-fold scores (Vovk 2015,
-    cross-conformal) the guarantee weakens to 2·level - 1 in the worst case and is seen to hold at about `level`.
-    Regression: ŷ ± bound on scores |y - ŷ|. Classes: `lac_scores` with `lac_sets`, or `aps_scores` with `aps_sets`.
-
-    >>> conformal_quantile(np.arange(1.0, 20.0), 0.9)
-    18.0
-    """
-    _share("conformal level", level)
-    ranked = np.sort(np.asarray(scores, dtype=np.float64))
-    n = len(ranked)
-    rank = math.ceil((n + 1) * level - 1e-9)
-    if rank > n or rank < 1:
-        fewest = math.ceil(level / (1 - level) - 1e-9) if level < 1 else math.inf
-        raise UserError(f"n too small: sets at {level:g} need at least {fewest} rows that were not fitted on, got {n}")
-    return float(ranked[rank - 1])
-
-
-def lac_scores(truth: IntArray, proba: FloatArray) -> FloatArray:
-    """1 - p(true class); 1 for unseen classes. The smallest sets on average: Sadinle, Lei and Wasserman (2019), JASA
-    114."""
-    own = proba[np.arange(len(truth)), np.maximum(truth, 0)]
-    return np.asarray(np.where(np.asarray(truth) >= 0, 1 - own, 1.0))
-
-
-def lac_sets(proba: FloatArray, bound: float) -> NDArray[np.bool_]:
-    """(n, K): the classes with 1 - p ≤ bound. A set may be empty, which says that the row is unlike those learned from.
-
-    >>> lac_sets(np.array([[0.6, 0.3, 0.1]]), 0.75).tolist()
-    [[True, True, False]]
-    """
-    return np.asarray(1 - np.asarray(proba) <= bound)
-
-
-def aps_scores(truth: IntArray, proba: FloatArray) -> FloatArray:
-    """The summed probability of the true class and all likelier ones; 1 for unseen classes.
-
-    Romano, Sesia and Candès (2020), NeurIPS, without their randomisation, hence a little too wide. Sets adapt to the
-    row: prefer over LAC where hard rows must be covered about as often as easy ones.
-    """
-    order = np.argsort(-proba, axis=1, kind="stable")
-    summed = np.cumsum(np.take_along_axis(proba, order, axis=1), axis=1)
-    place = np.argsort(order, axis=1)[np.arange(len(truth)), np.maximum(truth, 0)]
-    return np.asarray(np.where(np.asarray(truth) >= 0, summed[np.arange(len(truth)), place], 1.0))
-
-
-def aps_sets(proba: FloatArray, bound: float) -> NDArray[np.bool_]:
-    """(n, K): the likeliest classes whose summed probability stays within the bound, the likeliest always.
-
-    >>> aps_sets(np.array([[0.6, 0.3, 0.1]]), 0.9).tolist()
-    [[True, True, False]]
-    """
-    order = np.argsort(-proba, axis=1, kind="stable")
-    inside = np.cumsum(np.take_along_axis(proba, order, axis=1), axis=1) <= bound + 1e-12
-    inside[:, 0] = True
-    sets = np.zeros(proba.shape, dtype=bool)
-    np.put_along_axis(sets, order, inside, axis=1)
-    return sets
-
-
-def sure_enough(proba: FloatArray, least: float) -> NDArray[np.bool_]:
-    """(n,): whether the likeliest class has at least this probability; abstain on the others.
-
-    Chow (1970), IEEE Transactions on Information Theory 16: optimal where abstaining costs 1 - `least` of an error, if
-    the probabilities are calibrated. Use where a person can take the rest.
-    """
-    _share("least confidence", least)
-    return np.asarray(np.asarray(proba).max(axis=1) >= least)
-
-
-def best_f1(positive: IntArray, p: FloatArray, weights: FloatArray | None = None) -> tuple[float, float, Any]:
+def best_f1(
+    positive: IntArray, p: FloatArray, weights: FloatArray | None = None
+) -> tuple[float, float, Callable[[float], float]]:
     """The F1-best threshold in the middle (on the logit scale) of its gap, its F1, and F1 as a function of the
     threshold."""
     found = cuts(positive, p, weights)
     total = float(found.hits[-1])
     f1 = 2 * found.hits / (total + found.hits + found.false)
-    values = np.unique(np.clip(np.asarray(p, dtype=np.float64), EDGE, 1 - EDGE))[::-1]
-    best = int(np.argmax(f1))
+    values = np.unique(np.asarray(p, dtype=np.float64))[::-1]
+    best = int(np.argmax(f1))  # never 0, at which nothing is flagged
 
     def each(at: float) -> float:
-        return float(f1[int(np.searchsorted(-np.unique(p)[::-1], -at, side="right"))])
+        return float(f1[int(np.searchsorted(-values, -at, side="right"))])
 
-    if len(values) + 1 != len(f1):
-        return float(found.at[best]), float(f1[best]), each
-    below = values[best] if best < len(values) else EDGE
-    return _expit((_logit(float(values[best - 1])) + _logit(float(below))) / 2), float(f1[best]), each
+    below = float(values[best]) if best < len(values) else EDGE
+    middle = _expit((_logit(float(values[best - 1])) + _logit(below)) / 2)
+    if each(middle) < f1[best]:  # the gap is too narrow, or too near to 0 or 1, for a logit
+        middle = float(found.at[best])
+    return middle, float(f1[best]), each
 
 
 def _ratio_limits(top: tuple[float, Interval], bottom: tuple[float, Interval]) -> tuple[float, float]:

@@ -32,9 +32,20 @@ class Estimate:
     def __str__(self) -> str:
         if self.value is None:
             return f"- ({self.note})"
+        places = digits(self.value)
         if self.low is None or self.high is None:
-            return f"{self.value:.3f} (n = {self.n}; {self.note})"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.n})"
+            return f"{self.value:.{places}f} (n = {self.n}{f'; {self.note}' if self.note else ''})"
+        return f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}] (n = {self.n})"
+
+
+def digits(value: float) -> int:
+    """Digits after the point that show at least three that count: three, more below 0.01, fewer from 10 up.
+
+    >>> digits(0.5), digits(0.00123), digits(12.34), digits(12345.0)
+    (3, 5, 1, 0)
+    """
+    size = math.floor(math.log10(abs(value))) if value else 0
+    return 3 if -2 <= size <= 0 else min(8, max(0, 2 - size))
 
 
 def with_interval(

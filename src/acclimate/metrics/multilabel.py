@@ -6,7 +6,7 @@ import numpy as np
 
 from acclimate.metrics.base import Metric, divide, mean_defined, mean_of
 from acclimate.metrics.intervals import FloatArray, IntArray, Weighted
-from acclimate.metrics.ranks import average_precision
+from acclimate.metrics.ranks import average_precision, class_mean
 
 
 def micro_f1(truth: IntArray, predicted: IntArray) -> Weighted:
@@ -65,10 +65,7 @@ def mean_average_precision(truth: IntArray, proba: FloatArray) -> Weighted:
     """The plain mean of average precision over the classes in truth: how well each class's rows are ranked, at no
     threshold."""
     t, p = _cells(truth, proba)
-    parts = [average_precision(t[:, c], p[:, c]) for c in range(t.shape[1]) if t[:, c].any()]
-    if not parts:
-        return lambda w: np.full(len(w), np.nan)
-    return lambda w: mean_defined(np.stack([part(w) for part in parts], axis=1))
+    return class_mean(lambda c: average_precision(t[:, c], p[:, c]), np.flatnonzero(t.any(axis=0)))
 
 
 def _cells(truth: IntArray, given: IntArray | FloatArray) -> tuple[FloatArray, FloatArray]:

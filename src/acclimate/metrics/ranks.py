@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from acclimate.metrics.base import divide
+from acclimate.metrics.base import divide, mean_defined
 from acclimate.metrics.intervals import FloatArray, IntArray, Weighted
+
+MANY_CLASSES = 100  # above this, rankings of each class against the rest are given without an interval
 
 
 def area(positive: FloatArray, scores: FloatArray) -> Weighted:
@@ -79,6 +83,17 @@ def rank_correlation(truth: FloatArray, predicted: FloatArray) -> Weighted:
         return divide((w * x * y).sum(axis=1), np.sqrt(spread))
 
     return at
+
+
+def class_mean(statistic: Callable[[int], Weighted], classes: IntArray) -> Weighted:
+    """The plain mean of a statistic over some classes. Many classes are taken one after the other, to keep memory
+    small."""
+    if not len(classes):
+        return lambda w: np.full(len(w), np.nan)
+    if len(classes) > MANY_CLASSES:
+        return lambda w: mean_defined(np.stack([statistic(int(c))(w) for c in classes], axis=1))
+    parts = [statistic(int(c)) for c in classes]
+    return lambda w: mean_defined(np.stack([part(w) for part in parts], axis=1))
 
 
 def area_influence(positive: FloatArray, scores: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:

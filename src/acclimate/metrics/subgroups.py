@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from acclimate.metrics.estimate import FEWEST, Estimate, with_interval
+from acclimate.metrics.estimate import COVERS_CLUSTERS, FEWEST, Estimate, with_interval
 from acclimate.metrics.intervals import Interval
 from acclimate.metrics.tables import METRICS, Answers, estimates, mean_estimate, share
 
@@ -66,7 +66,7 @@ def _gap(rows: Mapping[str, Estimate]) -> Estimate:
     down = widen * math.hypot(values[top] - a.low, b.high - values[bottom])
     up = widen * math.hypot(a.high - values[top], values[bottom] - b.low)
     interval = Interval(max(0.0, gap - down), gap + up, "square-and-add, all pairs")
-    return with_interval(gap, interval, n, note=note)
+    return with_interval(gap, interval, n, note=note, clustered=a.covers == COVERS_CLUSTERS)
 
 
 def _metrics(task: str, chosen: str) -> list[str]:

@@ -15,6 +15,7 @@ from acclimate.metrics.base import Metric, mean_of
 from acclimate.metrics.calibration import calibration_floor, calibration_limits
 from acclimate.metrics.estimate import Estimate, at_the_edge, from_draws, too_few, with_interval
 from acclimate.metrics.intervals import (
+    BLOCKS,
     WORK,
     FloatArray,
     IntArray,
@@ -26,9 +27,7 @@ from acclimate.metrics.intervals import (
     resample,
     units_of,
 )
-from acclimate.metrics.ranks import area_influence
-
-MANY_CLASSES = 100  # above this one-against-rest areas are given without an interval
+from acclimate.metrics.ranks import MANY_CLASSES, area_influence
 
 _STEPS = {
     name: replace(regression.METRICS[name], needs="labels", scale=scale)
@@ -40,7 +39,9 @@ METRICS: dict[str, dict[str, Metric]] = {
     "multilabel": multilabel.METRICS,
     "regress": regression.METRICS,
 }
+FEWEST_BLOCKS = 40  # the jackknife makes do with this many where a metric is costly
 SHARES = ("accuracy", "subset_accuracy")  # the share of rows that are right
+RANKED = ("roc_auc", "average_precision", "mean_average_precision")  # each class's rows are ranked, which is costly
 IN_STEPS = ("quadratic_kappa", "mae", "spearman")  # these need a code for every row of truth
 
 
@@ -120,7 +121,7 @@ def estimates(answers: Answers, names: list[str], *, seed: int = 0, resamples: i
             found[name] = _mean_loss(answers, name)
         elif name == "roc_auc":
             found[name] = _mean_area(answers)
-        elif name in ("average_precision", "mean_average_precision") and answers.k > MANY_CLASSES:
+        elif name in RANKED and answers.k > MANY_CLASSES:
             note = f"no interval above {MANY_CLASSES} classes"
             found[name] = with_interval(value_of(answers, name), None, n, note=note)
         else:
@@ -291,12 +292,14 @@ def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int
     need none."""
     n, found = len(answers), {}
 
-    def draws_needed(name: str) -> int:
-        cost = n * resamples * (max(1, answers.k) if "average_precision" in name else 1)
-        return resamples if METRICS[answers.task][name].interval == "bca" and cost <= WORK else 0
+    def plan(name: str) -> tuple[int, int]:
+        """How many resamples and how many blocks."""
+        cost = n * (max(1, answers.k) if name in RANKED else 1)
+        drawn = resamples if METRICS[answers.task][name].interval == "bca" and cost * resamples <= WORK else 0
+        return drawn, min(BLOCKS, max(FEWEST_BLOCKS, WORK // cost))
 
-    for count in sorted({draws_needed(name) for name in names}):
-        group = [name for name in names if draws_needed(name) == count]
+    for count, blocks in sorted({plan(name) for name in names}):
+        group = [name for name in names if plan(name) == (count, blocks)]
         metrics = [METRICS[answers.task][name] for name in group]
         draws = resample(
             [metric.at(*answers.given(name)) for metric, name in zip(metrics, group, strict=True)],
@@ -305,6 +308,7 @@ def _by_resampling(answers: Answers, names: list[str], seed: int, resamples: int
             clusters=answers.clusters,
             resamples=count,
             seed=seed,
+            blocks=blocks,
         )
         for name, metric, draw in zip(group, metrics, draws, strict=True):
             found[name] = from_draws(

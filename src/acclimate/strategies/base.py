@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from acclimate.backbones.base import Backbone
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
@@ -36,6 +38,13 @@ class Problem:
         assert data.labels is not None
         return self.task.targets(data.labels, self.decoder)
 
+    def held_out(self, splits: Splits) -> Data | None:
+        """The rows to choose by, without those of a class that training never saw: no setting could get them right."""
+        if splits.valid is None or self.task.name in ("regress", "multilabel"):
+            return splits.valid
+        rows = np.flatnonzero(self.targets(splits.valid) >= 0)
+        return splits.valid.take(rows) if len(rows) else None
+
     def weights(self, data: Data, targets: Floats) -> Floats:
         """Row weights of mean one."""
         return row_weights(targets, self.task.width(self.decoder), self.class_weight, data.weights)
@@ -47,6 +56,20 @@ class Splits:
 
     train: Data
     valid: Data | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", _counted(self.train))
+        object.__setattr__(self, "valid", None if self.valid is None else _counted(self.valid))
+
+
+def _counted(data: Data) -> Data:
+    """Without the rows of weight zero: they would still move means, folds and neighbourhoods."""
+    if data.weights is None or (data.weights > 0).all():
+        return data
+    rows = np.flatnonzero(data.weights > 0)
+    if not len(rows):
+        raise UserError(f"every weight in {data.source} is zero, so no row counts; correct the weight column")
+    return data.take(rows)
 
 
 class Strategy(Protocol):
@@ -76,13 +99,13 @@ class Constant:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Count."""
-        import numpy as np
         import torch
 
         from acclimate.tasks.heads import ConstantHead
 
         targets = problem.targets(splits.train)
-        weights = problem.weights(splits.train, targets) if problem.class_weight is None else np.ones(len(targets))
+        given = splits.train.weights
+        weights = np.ones(len(targets)) if given is None else given  # shares as they are: class weights do not apply
         width = problem.task.width(problem.decoder)
         if problem.task.name == "regress":
             logits = np.array([np.average(targets, weights=weights)])

@@ -46,6 +46,7 @@ def add(backbone: Backbone, rank: int, alpha: int, dropout: float, which: str) -
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets(backbone, which))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised inside transformers by peft's call
+        warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)  # peft puts it right by itself for GPT-2
         backbone.model = get_peft_model(_model(backbone), config)
 
 

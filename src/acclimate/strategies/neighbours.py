@@ -33,6 +33,10 @@ class Knn:
     needs_backbone: bool = field(default=True, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.k is not None and self.k < 1:
+            raise UserError(f"k={self.k!r} must be 1 or more; without it, k is chosen by leave-one-out")
+
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Store the training features; choose k."""
         backbone, store = problem.network()

@@ -46,6 +46,9 @@ class Probe:
             raise UserError("a probe reads features, words or both; at least one must be on")
         if self.strength is not None and not self.strength > 0:
             raise UserError(f"strength {self.strength!r} must be above 0; it is C in Σ loss + ‖W‖²/(2C)")
+        for name, least in (("inner_folds", 2), ("max_words", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name}={getattr(self, name)!r} must be {least} or more")
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose C on folds inside the training rows (or on `splits.valid`), then fit on all of them."""
@@ -110,8 +113,9 @@ class Probe:
     ) -> float:
         """The C with the least mean loss on rows that its head was not fitted on."""
         losses = problem.task.losses
-        if splits.valid is not None:
-            held_out = self._rows(problem, splits.valid, scaling, words)
+        valid = problem.held_out(splits)
+        if valid is not None:
+            held_out = self._rows(problem, valid, scaling, words)
             scores = path(self._head(problem, words), rows, losses, STRENGTHS, held_out)
             return STRENGTHS[int(np.argmin(scores))]
         pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)

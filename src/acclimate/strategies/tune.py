@@ -75,9 +75,17 @@ class Tune:
         ):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
-        for name in ("learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+        for name in (
+            "learning_rate", "head_learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha"
+        ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}={getattr(self, name)!r} must be 0 or more")
+        for name in ("dropout", "lora_dropout"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)!r} must be at least 0 and below 1")
         if self.num_train_epochs is not None and self.num_train_epochs < 1:
             raise UserError(f"num_train_epochs={self.num_train_epochs!r} must be 1 or more")
 
@@ -125,7 +133,8 @@ class Tune:
 
     def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> History:
         rows = _Prepared(problem, splits.train, network.backbone, run)
-        valid = None if splits.valid is None else _Prepared(problem, splits.valid, network.backbone, run)
+        chosen_by = problem.held_out(splits)
+        valid = None if chosen_by is None else _Prepared(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
@@ -225,6 +234,9 @@ def _set_dropout(backbone: nn.Module, p: float) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
             module.p = p
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):  # of attention, a plain number in Llama and its like
+                setattr(module, name, p)
 
 
 def _name(tune: Tune) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch
 from acclimate.data.rows import Label
+from acclimate.errors import UserError
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import Head, LinearHead
 
@@ -97,6 +98,8 @@ def row_weights(targets: Floats, outputs: int, class_weight: object, weights: Fl
 
     Multi-label targets (n, k) are left to their own weights: balance there is the thresholds' work.
     """
+    if class_weight is not None and targets.ndim == 1 and targets.dtype.kind == "f":
+        raise UserError("class_weight speaks of classes, and regression has none; leave it out, or use a weight column")
     n = len(targets)
     out = np.ones(n) if weights is None else np.asarray(weights, float)
     if class_weight == "balanced" and targets.ndim == 1:
@@ -118,3 +121,12 @@ def as_tensor(targets: Floats, dtype: torch.dtype) -> Tensor:
 def with_temperature(decoder: Decoder, temperature: float) -> Decoder:
     """The same decoder at another temperature."""
     return replace(decoder, temperature=float(temperature))
+
+
+def ordered(order: tuple[Any, ...], found: set[Any]) -> tuple[Any, ...]:
+    """The classes in the order given (as text or in their own type), which must name every one found."""
+    by_text = {str(c): c for c in found}
+    missing = sorted(set(by_text) - {str(c) for c in order})
+    if missing:
+        raise UserError(f"the class order lacks {', '.join(map(repr, missing))}; list every class once, lowest first")
+    return tuple(by_text.get(str(c), c) for c in order)

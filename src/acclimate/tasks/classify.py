@@ -13,7 +13,7 @@ from torch import Tensor
 
 from acclimate.data.rows import Label
 from acclimate.errors import UserError
-from acclimate.tasks.base import Floats, Task
+from acclimate.tasks.base import Floats, Task, ordered
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import Head, OrdinalHead
 
@@ -33,7 +33,7 @@ class Classify(Task):
     def decoder(self, labels: Sequence[Label], kind: str, order: tuple[Any, ...] | None = None) -> Decoder:
         """Classes sorted by value (numbers by size, text by code point), or in the order given."""
         found = set(labels)
-        classes = tuple(sorted(found)) if order is None else _ordered(order, found)
+        classes = tuple(sorted(found)) if order is None else ordered(order, found)
         if len(classes) < 2:
             only = repr(classes[0]) if classes else "none"
             raise UserError(f"the label column holds a single class ({only}); at least two are needed to learn from")
@@ -88,11 +88,3 @@ class Ordinal(Classify):
         if decoder.cost is not None:
             return super().decide(outputs, decoder)
         return np.asarray((np.cumsum(outputs, axis=1) < 0.5).sum(1))
-
-
-def _ordered(order: tuple[Any, ...], found: set[Any]) -> tuple[Any, ...]:
-    by_text = {str(c): c for c in found}
-    missing = sorted(set(by_text) - {str(c) for c in order})
-    if missing:
-        raise UserError(f"the class order lacks {', '.join(map(repr, missing))}; list every class once, lowest first")
-    return tuple(by_text.get(str(c), c) for c in order)

@@ -112,7 +112,7 @@ def neighbours(head: KnnHead, unit: Tensor, *, exclude_self: bool, k: int | None
     """The answer for each query row; with `exclude_self` query i is bank row i, and is left out (leave-one-out)."""
     k = min(k or int(head.shape["k"]), len(head.bank) - int(exclude_self))
     out = []
-    for start in range(0, len(unit), chunk):
+    for start in range(0, max(1, len(unit)), chunk):  # no row at all is one empty chunk
         similarity = unit[start : start + chunk] @ head.bank.T
         if exclude_self:
             rows = torch.arange(len(similarity))

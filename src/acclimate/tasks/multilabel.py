@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acclimate.data.rows import Label
 from acclimate.errors import UserError
-from acclimate.tasks.base import Floats, Task
+from acclimate.tasks.base import Floats, Task, ordered
 from acclimate.tasks.decoder import Decoder
 
 
@@ -27,7 +27,7 @@ class MultiLabel(Task):
         found = {c for row in labels for c in _row(row)}
         if not found:
             raise UserError("no row has any label; a multi-label column needs at least one class")
-        return Decoder(self.name, tuple(sorted(found)) if order is None else tuple(order), "list")
+        return Decoder(self.name, tuple(sorted(found)) if order is None else ordered(order, found), "list")
 
     def targets(self, labels: Sequence[Label], decoder: Decoder) -> Floats:
         """Multi-hot (n, k). Classes never seen in training have no column; `evaluate` counts them."""

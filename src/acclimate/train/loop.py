@@ -82,7 +82,7 @@ def train(
                 if run.left() <= 0:
                     break
             _check(sums, step, optimizer)
-            entry = {
+            entry: dict[str, Any] = {
                 "step": step,
                 "epoch": epoch + 1,
                 "train_loss": float(torch.stack(sums).mean()),
@@ -96,6 +96,8 @@ def train(
                 entry["note"] = f"time limit reached after step {step} of {total}"
                 break
     best.restore()
+    if not all(bool(torch.isfinite(p).all()) for p in moving):  # the last step itself may be the one that overflowed
+        raise _diverged(step, optimizer)
     network.eval()
     return history
 
@@ -122,11 +124,15 @@ def _step(
 
 def _check(losses: list[Tensor], step: int, optimizer: torch.optim.Optimizer) -> None:
     if losses and not bool(torch.isfinite(torch.stack(losses)).all()):
-        rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups)
-        raise UserError(
-            f"the loss became NaN or infinite by step {step} (learning rates {rates}); no weights were kept. "
-            "Lower --learning-rate by ten, raise warmup_steps, or look for extreme labels or weights in the data."
-        )
+        raise _diverged(step, optimizer)
+
+
+def _diverged(step: int, optimizer: torch.optim.Optimizer) -> UserError:
+    rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups)
+    return UserError(
+        f"the loss became NaN or infinite by step {step} (learning rates {rates}); no weights were kept. "
+        "Lower --learning-rate by ten, raise warmup_steps, or look for extreme labels or weights in the data."
+    )
 
 
 class _Best:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
@@ -39,7 +39,8 @@ class Rows:
 def minimise(head: Head, rows: Rows, losses: Losses, strength: float, iterations: int = 300) -> None:
     """Fit `head` in place, starting from where it is: min_W (1/n) Σ w_i ℓ_i(W) + ‖W‖²/(2Cn), biases not penalised.
 
-    `strength` is C, as in scikit-learn's LogisticRegression, for features whose mean squared length is one.
+    `strength` is C, as in scikit-learn's LogisticRegression, for features whose mean squared length is one. (Two
+    classes have two rows of W here and one there, so that C here is 2C there; for squared error alpha is 1/(2C).)
     L-BFGS (Liu & Nocedal 1989), stopped at a gradient of 1e-6 or after `iterations`.
     """
     from scipy.optimize import minimize
@@ -100,13 +101,14 @@ class Scaling:
         """Standardised float64 features."""
         return torch.from_numpy((np.asarray(features, np.float64) - self.mean) / self.spread)
 
-    def fold_into(self, head: nn.Module) -> None:
+    def fold_into(self, head: Head) -> None:
         """Rewrite a head fitted on standardised features so that it takes raw ones: W ← W/(σ√d), b ← b − W μ."""
+        assert isinstance(head, (LinearHead, OrdinalHead))
         with torch.no_grad():
-            weight = head.weight / torch.from_numpy(self.spread)  # type: ignore[operator]
+            weight = head.weight / torch.from_numpy(self.spread)
             shift = weight @ torch.from_numpy(self.mean)
-            head.weight.copy_(weight)  # type: ignore[operator, union-attr]
+            head.weight.copy_(weight)
             if isinstance(head, OrdinalHead):
                 head.first.add_(shift)  # P(y ≤ k) = σ(θ_k − s): moving s by −shift moves θ by +shift
-            elif isinstance(head, LinearHead):
+            else:
                 head.bias.sub_(shift)
