@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,52 +175,3 @@ def test_a_head_of_another_width_is_refused(fit: Fit, tmp_path: Path) -> None:
     file.write_text(json.dumps(about))
     with pytest.raises(UserError, match=r"head\.safetensors does not fit acclimate\.json"):
         load(tmp_path / "m")
-
-
-# -- a new process -----------------------------------------------------------------------------------------------------
-
-_ALONE = """
-import socket, sys
-def refuse(*args, **kwargs):
-    raise AssertionError("the network was asked for")
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
-import json
-import torch
-torch.set_num_threads(1)
-from acclimate.model import load
-inputs = json.loads(sys.argv[2])
-out = {}
-for folder in json.loads(sys.argv[1]):
-    fitted = load(folder)
-    outputs = fitted.outputs(inputs)
-    answers = fitted.task.answers(fitted.task.decide(outputs, fitted.decoder), fitted.decoder)
-    out[folder] = [[[x.hex() for x in row] for row in fitted.logits(inputs).tolist()], answers, fitted.decoder.classes]
-print(json.dumps(out))
-"""
-
-
-def test_a_new_process_without_network_answers_bit_for_bit_the_same(fit: Fit, tmp_path: Path) -> None:
-    bundles: dict[str, Predictor] = {}
-    for name, task, settings in (
-        ("linear_probe", "classify", {}),
-        ("hybrid", "ordinal", {}),
-        ("knn", "multilabel", {}),
-        ("lora", "classify", {"num_train_epochs": 1}),
-        ("full", "regress", {"num_train_epochs": 1}),
-    ):
-        folder = tmp_path / name
-        bundles[str(folder)] = fit(name, task, **settings)
-        bundles[str(folder)].save(folder)
-    done = subprocess.run(
-        [sys.executable, "-c", _ALONE, json.dumps(list(bundles)), json.dumps(NEW)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    there = json.loads(done.stdout)
-    for folder, fitted in bundles.items():
-        logits, answers, classes = there[folder]
-        assert logits == [[x.hex() for x in row] for row in fitted.logits(NEW).tolist()], folder
-        outputs = fitted.outputs(NEW)
-        here = fitted.task.answers(fitted.task.decide(outputs, fitted.decoder), fitted.decoder)
-        assert answers == json.loads(json.dumps(here))
-        assert tuple(classes) == fitted.decoder.classes

@@ -27,9 +27,8 @@ pytestmark = pytest.mark.real
 FOOD = ["A man is eating food.", "Someone eats a meal.", "The stock market crashed today."]
 TRAIN, TEST = 200, 400
 SHORT = {
-    "partial": {"num_train_epochs": 2},
+    "partial": {"num_train_epochs": 5},  # its head starts from zero
     "lora": {"num_train_epochs": 1},
-    "full": {"num_train_epochs": 2},
     "lp_ft": {"num_train_epochs": 1},
 }
 

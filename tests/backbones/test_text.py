@@ -329,7 +329,7 @@ def test_head_tail_of_a_pair(folder_of: FolderOf) -> None:
 # -- limits and damage -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [7, 65])
+@pytest.mark.parametrize("length", [0, 7, 65])
 def test_max_length_has_limits(length: int, folder_of: FolderOf) -> None:
     with pytest.raises(UserError, match=rf"max_length {length} is outside what this model takes: 8 to 64 tokens"):
         backbone_of(folder_of("bert"), max_length=length)
@@ -384,8 +384,17 @@ def test_settings_beside_the_weights_are_used(copy_of: FolderOf) -> None:
     (folder / "acclimate_source.json").write_text(json.dumps({"prefix": "query: ", "pooling": "cls"}))
     found = backbone_of(folder).text
     assert (found.max_length, found.prefix, found.pooling, found.truncation) == (24, "query: ", "cls", "head")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 512}))
+    assert backbone_of(folder).text.max_length == 64  # what the network can take
     asked = backbone_of(folder, prefix="", pooling="mean", max_length=32, truncation="chunk").text
     assert (asked.max_length, asked.prefix, asked.pooling, asked.truncation) == (32, "", "mean", "chunk")
+
+
+def test_a_home_folder_is_found(folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of("bert")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    assert backbone_of(Path("~") / "bert").origin.name == "bert"
 
 
 def test_licence_comes_from_the_model_card(copy_of: FolderOf) -> None:

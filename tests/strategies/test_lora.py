@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models as tm
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import tiny_models as tm
 from acclimate import backbones, model
 from acclimate.errors import UserError
 from acclimate.run import Run
@@ -37,7 +37,9 @@ def test_every_linear_layer_of_the_blocks_gets_an_adapter(
 ) -> None:
     backbone = backbones.load(str(folder_of(kind)))
     names = lora.targets(backbone, which)
-    layers = {n: m for n, m in backbone.model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"}
+    layers = {
+        n: m for n, m in backbone.model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"
+    }
     inside = {id(m) for block in backbone.blocks or [backbone.model] for m in block.modules()}
     blocks = {n for n, m in layers.items() if id(m) in inside}
     expected = {"blocks": blocks, "all-linear": set(layers)}.get(which)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models as tm
 import torch
 import torch.nn.functional as F
 
+import tiny_models as tm
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.run import Run
@@ -132,9 +132,9 @@ def test_a_class_of_one_row_has_a_centroid_but_no_leave_one_out(shared_bert: Any
     data = Data(data.inputs, (*(data.labels or ())[:12], "single"))
     fitted, _ = fit(Centroid(), shared_bert, data)
     assert np.isfinite(fitted.outputs(data.inputs)).all()
-    assert fitted.task.answers(fitted.task.decide(fitted.outputs(data.inputs[12:]), fitted.decoder), fitted.decoder) == [
-        "single"
-    ]
+    assert fitted.task.answers(
+        fitted.task.decide(fitted.outputs(data.inputs[12:]), fitted.decoder), fitted.decoder
+    ) == ["single"]
 
 
 def test_centroids_are_not_for_regression(shared_bert: Any) -> None:

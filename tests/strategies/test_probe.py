@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models as tm
 import torch
 
+import tiny_models as tm
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.run import Run
@@ -137,6 +137,26 @@ def test_class_weights_lift_the_rare_class(shared_bert: Any) -> None:
     assert recall(None) == 0.0
     assert recall("balanced") > 0.9
     assert recall((1.0, 19.0)) == recall("balanced")  # 95 against 5 is 19 to 1
+
+
+def test_rare_labels_are_found_once_their_thresholds_are_tuned() -> None:
+    """F9: forty labels, each on one row in twenty; at ½ a cautious model names none of them."""
+    from acclimate.metrics.decisions import multilabel_thresholds
+
+    rng = np.random.default_rng(0)
+    hot = rng.random((600, 40)) < 0.05
+    texts = tuple("the " + " ".join(f"word{j}" for j in np.flatnonzero(row)) for row in hot)
+    data = Data(texts, tuple(tuple(f"l{j:02}" for j in np.flatnonzero(row)) for row in hot), clusters=np.arange(600))
+    learn, tune, judge = data.take(range(300)), data.take(range(300, 450)), data.take(range(450, 600))
+    fitted, problem = fit(Probe(features=False, words=True, strength=0.1), None, learn, "multilabel")
+    plain = fitted.task.decide(fitted.outputs(judge.inputs), fitted.decoder)
+    assert plain.sum() == 0
+    thresholds = multilabel_thresholds(problem.targets(tune), fitted.outputs(tune.inputs))
+    tuned = replace(fitted.decoder, thresholds=tuple(map(float, thresholds)))
+    decided = fitted.task.decide(fitted.outputs(judge.inputs), tuned)
+    truth = problem.targets(judge)
+    hits = (decided * truth).sum()
+    assert 2 * hits / (decided.sum() + truth.sum()) > 0.9  # micro F1
 
 
 def test_the_hybrid_reads_what_the_backbone_cannot(shared_bert: Any) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models as tm
 import torch
 
+import tiny_models as tm
 from acclimate import backbones
 from acclimate.errors import UserError
 from acclimate.run import Run
@@ -22,7 +22,9 @@ from acclimate.strategies.tune import Tune
 RUN = Run()
 
 
-def fit(tune: Any, backbone: Any, data: Any, valid: Any = None, run: Run = RUN, task: str = "classify", **more: Any) -> Any:
+def fit(
+    tune: Any, backbone: Any, data: Any, valid: Any = None, run: Run = RUN, task: str = "classify", **more: Any
+) -> Any:
     kind = {"classify": "str", "ordinal": "int", "multilabel": "list", "regress": "float"}[task]
     return tune.fit(tm.problem_of(task, data, kind, backbone, run, **more), Splits(data, valid), run)
 
@@ -35,9 +37,7 @@ def moved(before: dict[str, torch.Tensor], backbone: Any) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "gpt2", "llama"])
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_top_k_moves_the_last_k_blocks_and_what_follows(
-    kind: str, k: int, folder_of: Callable[[str], Any]
-) -> None:
+def test_top_k_moves_the_last_k_blocks_and_what_follows(kind: str, k: int, folder_of: Callable[[str], Any]) -> None:
     backbone = backbones.load(str(folder_of(kind)))
     before = tm.state(backbone)
     # Two steps: the first has a zero head, through which no gradient reaches the backbone.

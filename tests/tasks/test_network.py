@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models as tm
 import torch
 
+import tiny_models as tm
 from acclimate.run import Run
 from acclimate.strategies import STRATEGIES, Splits, named
 from acclimate.tasks import TASKS

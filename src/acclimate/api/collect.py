@@ -48,7 +48,7 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     if beaten:
         best = (max if greater_is_better(task, scores.metric) else min)(beaten, key=lambda b: b["value"])
         return (
-            f"No gain from transfer: {best['name']} without a pretrained model does better ({metric} {best['value']:.3f}) "
+            f"No gain from transfer: {best['name']} without a pretrained model wins ({metric} {best['value']:.3f}) "
             f"than {using} ({number})."
         )
     other = f"{rival['name']} ({rival['value']:.3f})"

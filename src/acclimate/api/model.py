@@ -161,8 +161,15 @@ class Model:
     def evaluation(self, data: Any, *, metric: str | None = None) -> tuple[Scores, dict[str, Any]]:
         """Scores, and beside them the baselines, the paired differences to them, and how often the file was used."""
         rows, report = self.labelled(data)
-        scores = self._scores(self.predictor, rows, metric)
         mine = finish.judged_on(self.predictor, rows, self._run())
+        chosen = metric or (self.scores.metric if self.scores is not None else None)
+        scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
+        if self.run_dir is not None and (known := runs.learned_from(self.run_dir, rows.inputs)):
+            warning = (
+                f"{known} of these {len(rows)} rows (or near duplicates) were learned from, so these numbers are "
+                "too good; judge the model on rows that it has not seen"
+            )
+            scores = dataclasses.replace(scores, notes=(warning, *scores.notes))
         beside: dict[str, Any] = {}
         for name, baseline in self.baselines.items():
             theirs = finish.judged_on(baseline, rows, self._run())
@@ -195,11 +202,6 @@ class Model:
                 f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
             )
         return rows, report
-
-    def _scores(self, predictor: Predictor, rows: Data, metric: str | None) -> Scores:
-        chosen = metric or (self.scores.metric if self.scores is not None else None)
-        judged = finish.judged_on(predictor, rows, self._run())
-        return finish.scores_of(judged, predictor.task, predictor.decoder, chosen, 0)
 
     def _run(self) -> Run:
         return Run(device=pick_device())

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from acclimate.data.duplicates import keys
+from acclimate.data.rows import Input
 from acclimate.errors import UserError
 
 _MARK = "run.json"
+_SEEN = "learned_from.json"
 
 
 def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Path:
@@ -127,6 +131,24 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def remember(run_dir: Path, inputs: Sequence[Input]) -> None:
+    """Keep an 8-byte hash of every folded training input, so that `evaluate` can tell rows that were learned from."""
+    write_json(run_dir / _SEEN, sorted({_short(key) for key in keys(inputs)}))
+
+
+def learned_from(run_dir: Path, inputs: Sequence[Input]) -> int:
+    """How many of these inputs the run learned from (near duplicates count); 0 where it kept no hashes."""
+    path = run_dir / _SEEN
+    if not path.is_file():
+        return 0
+    seen = set(read_json(path))
+    return sum(_short(key) in seen for key in keys(inputs))
+
+
+def _short(key: str) -> str:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def count_use(run_dir: Path, digest: str, source: str) -> int:

@@ -32,8 +32,9 @@ def load(
         origin = Origin(name, entry.licence, f"{entry.package} {entry.version}")
     elif name.startswith("hf:"):
         path, origin = name[3:], Origin(name, _licence_of(name[3:]))
-    elif Path(name).exists():
-        origin = Origin(Path(name).name, _licence_of(name), "local folder")
+    elif Path(name).expanduser().exists():
+        path = str(Path(name).expanduser())
+        origin = Origin(Path(path).name, _licence_of(path), "local folder")
     elif name.startswith("timm:"):
         origin = Origin(name)
     elif "/" not in name and not name.startswith((".", "~")):

@@ -137,7 +137,9 @@ def load_image(path: str, origin: Origin) -> ImageBackbone:
         settings = ImageSettings(**given)
     else:
         settings = _settings_of(model.pretrained_cfg)
-    return ImageBackbone(model.eval(), str(model.pretrained_cfg["architecture"]), settings, origin)
+    return ImageBackbone(
+        model.eval().requires_grad_(False), str(model.pretrained_cfg["architecture"]), settings, origin
+    )
 
 
 def _from_folder(folder: Path) -> Any:

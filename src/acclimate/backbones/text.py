@@ -343,7 +343,7 @@ def _resolve(
     settings = replace(
         TextSettings(),
         pooling=pooling or stored.get("pooling", default),
-        max_length=int(max_length or stored.get("max_length") or min(limit, 512)),
+        max_length=int(min(stored.get("max_length", 512), limit) if max_length is None else max_length),
         truncation=check(truncation or stored.get("truncation", "head")),
         prefix=stored.get("prefix", "") if prefix is None else prefix,
     )

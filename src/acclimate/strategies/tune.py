@@ -75,9 +75,8 @@ class Tune:
         ):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
-        for name in (
-            "learning_rate", "head_learning_rate", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha"
-        ):  # fmt: skip
+        sizes = ("batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha")
+        for name in ("learning_rate", "head_learning_rate", *sizes):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
         for name in ("weight_decay", "warmup_steps", "max_grad_norm"):

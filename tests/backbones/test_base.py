@@ -1,14 +1,13 @@
-"""Frozen means frozen: no parameter and no buffer moves, whoever calls `train()` (case F5)."""
+"""What every backbone shares: frozen means frozen whoever calls `train()` (case F5), identity, batches by budget."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import tiny_models
-from acclimate.backbones.base import Backbone, budgeted, keep_frozen_in_eval
+from acclimate.backbones.base import Backbone, budgeted
 from acclimate.features import Store
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, named
@@ -64,36 +63,6 @@ def test_features_of_an_image_do_not_depend_on_its_batch_mates(cnn: tiny_models.
     together = Store(cnn, Run()).get(data.inputs)
     beside_bright_ones = Store(cnn, Run()).get([*tiny_models.pictures(20, shift=50.0).inputs, *data.inputs])[20:]
     np.testing.assert_allclose(together, beside_bright_ones, atol=1e-6)
-
-
-def test_what_is_not_frozen_does_train(cnn: tiny_models.TinyCnn) -> None:
-    """The guard against a guard that does nothing: the same calls move an open network."""
-    before = tiny_models.state(cnn)
-    cnn.requires_grad_(True)
-    cnn.train()
-    cnn(cnn.collate(cnn.encode(tiny_models.pictures(8, shift=7.0).inputs)))
-    assert not tiny_models.same_state(cnn, before)
-
-
-@pytest.mark.parametrize("k", [1, 2])
-def test_tuning_the_top_leaves_the_statistics_below_alone(k: int, cnn: tiny_models.TinyCnn) -> None:
-    given = tiny_models.state(cnn)
-    data = tiny_models.pictures(24, shift=7.0)
-    tune = named("partial", {"moves": f"top:{k}", "num_train_epochs": 2, "batch_size": 8, "learning_rate": 1e-2})[1]
-    fitted = tune.fit(problem(cnn, data), Splits(data), Run())
-    assert tiny_models.same_state(cnn, given)
-    assert fitted.backbone is not None
-    moved = {n for n, v in tiny_models.state(fitted.backbone).items() if not torch.equal(v, given[n])}
-    assert {n.split(".")[1] for n in moved} == {str(i) for i in range(2 - k, 2)}
-    assert any("running_mean" in n for n in moved) and any("weight" in n for n in moved)
-
-
-def test_statistics_without_weights_stay_too_beside_something_frozen() -> None:
-    part = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False), nn.Dropout(0.5), nn.Linear(2, 2))
-    part[0].requires_grad_(False)
-    part.train()
-    keep_frozen_in_eval(part)
-    assert [m.training for m in part] == [False, False, True, True]
 
 
 def test_fingerprint_reads_scalar_buffers(cnn: tiny_models.TinyCnn) -> None:

@@ -1,0 +1,39 @@
+"""A tiny model folder, and one call that fits quickly."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models as tm
+
+import acclimate
+
+sys.path.append(str(Path(__file__).parent))  # `made` is shared by the tests of this folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers and random weights."""
+    return tm.write("bert", tmp_path_factory.mktemp("api") / "tiny-bert", layers=2)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dated run folders go into the test's own folder; three strengths to choose from are enough to test with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (0.1, 1.0, 10.0))
+
+
+@pytest.fixture
+def fit(folder: Path) -> Callable[..., acclimate.Model]:
+    """acclimate.fit with the tiny model, quiet, a cheap strategy unless another is named."""
+
+    def run(data: Any, **settings: Any) -> acclimate.Model:
+        usual: dict[str, Any] = {"model": str(folder), "strategy": "centroid", "quiet": True}
+        return acclimate.fit(data, **{**usual, **settings})
+
+    return run
