@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import tiny_models as tm
 
 import acclimate
+from acclimate import strategies
+from acclimate.strategies.probe import Probe
 
 sys.path.append(str(Path(__file__).parent))  # `made` is shared by the tests of this folder
 
@@ -22,10 +25,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dated run folders go into the test's own folder; three strengths to choose from are enough to test with."""
+def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dated run folders go into the test's own folder; heads have one strength, which the tests here do not ask for."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (0.1, 1.0, 10.0))
+    monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (1.0,))
+    for named in (strategies.BASELINES, strategies.STRATEGIES):
+        for name, strategy in named.items():
+            if isinstance(strategy, Probe):
+                monkeypatch.setitem(named, name, replace(strategy, strength=1.0))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "knn": Knn(),
     "linear_probe": Probe(),
     "hybrid": Probe(words=True),
-    "partial": Tune(moves="top:2", learning_rate=1e-4),
+    "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
     "lora": Tune(moves="lora", start="probe", learning_rate=5e-4),
     "full": Tune(),
     "lp_ft": Tune(start="probe"),

@@ -96,8 +96,10 @@ class Task(ABC):
 def row_weights(targets: Floats, outputs: int, class_weight: object, weights: Floats | None) -> Floats:
     """Row weights of mean one: the user's own, times n / (K · n_class) where `class_weight="balanced"`.
 
-    Multi-label targets (n, k) are left to their own weights: balance there is the thresholds' work.
+    Refused for multi-label targets (n, k), where balance is the thresholds' work, and for regression.
     """
+    if class_weight is not None and targets.ndim == 2:
+        raise UserError("class_weight has no use where a row has several labels: their thresholds are tuned instead")
     if class_weight is not None and targets.ndim == 1 and targets.dtype.kind == "f":
         raise UserError("class_weight speaks of classes, and regression has none; leave it out, or use a weight column")
     n = len(targets)
