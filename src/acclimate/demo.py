@@ -34,8 +34,8 @@ from acclimate.tasks import TASKS
 
 CLEAR = 0.3  # snippets whose mean rating is nearer to 0 than this are left out: people disagreed on the sign
 FEW = 128
-MOST_TUNED = 1500  # rows for fine-tuning in the second half: more would take longer than a demonstration should
-DOMAINS = {"movie": "movie reviews", "tweets": "tweets", "amazon": "Amazon reviews", "nyt": "NYT editorials"}
+MOST_TUNED = 1000  # rows for fine-tuning in the second half: more would take longer than a demonstration should
+DOMAINS = {"movie": "movies", "tweets": "tweets", "amazon": "Amazon", "nyt": "NYT"}
 COLUMNS = ("tfidf", "linear_probe", "hybrid", "lp_ft")
 
 
@@ -148,9 +148,11 @@ def _finish(model: Model, lines: list[Line], folder: Path, seconds: float) -> No
     from rich.table import Table
 
     console = Console()
-    table = Table(title="accuracy [95 % interval]; learned from movie snippets alone", title_justify="left")
+    table = Table(
+        title="accuracy ± half its 95 % interval; learned from movie snippets alone", title_justify="left", box=None
+    )
     for heading in ("labels", "strategy", *DOMAINS.values()):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "strategy" else "right")
     sizes = sorted({(line.labels, line.strategy) for line in lines}, key=lambda k: (k[0] > FEW, COLUMNS.index(k[1])))
     by_key = {(line.labels, line.strategy, line.domain): line.scores for line in lines}
     for labels, strategy in sizes:
@@ -164,7 +166,7 @@ def _finish(model: Model, lines: list[Line], folder: Path, seconds: float) -> No
     runs.write_json(model.run_dir / "report.json", data.to_json())
     shown.report(model.run_dir / "report.html")
     shown.report(model.run_dir / "report.md")
-    console.print(f"\n{model}", highlight=False)
+    console.print(f"\n{model!r}", highlight=False)
     console.print(_reading(by_key), highlight=False)
     console.print(f"\n{seconds:.0f} s. Report: {model.run_dir}/report.html", highlight=False, soft_wrap=True)
     console.print("Now your own:  acclimate fit YOUR.csv --label LABEL", highlight=False)
@@ -172,7 +174,7 @@ def _finish(model: Model, lines: list[Line], folder: Path, seconds: float) -> No
 
 def _cell(scores: Scores) -> str:
     e = scores.estimates["accuracy"]
-    interval = "" if e.low is None or e.high is None else f" [{e.low:.2f}, {e.high:.2f}]"
+    interval = "" if e.low is None or e.high is None else f" ±{(e.high - e.low) / 2:.3f}"
     return f"{e.value:.3f}{interval}"
 
 

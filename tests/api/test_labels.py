@@ -21,32 +21,34 @@ ODD_ORDER = ("neutral", "bad", "good")
 TUNED = {"strategy": "full", "settings": {"num_train_epochs": 1, "learning_rate": 1e-3, "batch_size": 32}}
 
 FRESH = """
-import json, sys
+import json, socket, sys
+
+def refuse(*args, **kwargs):
+    raise AssertionError("the network was asked for")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import acclimate
 
-model = acclimate.load(sys.argv[1])
-texts = json.loads(sys.argv[2])
-print(json.dumps([model.classes_, model.predict(texts), model.predict_proba(texts).tolist()]))
+texts = json.loads(sys.argv[1])
+models = [acclimate.load(folder) for folder in sys.argv[2:]]
+print(json.dumps([[m.classes_, m.predict(texts), m.predict_proba(texts).tolist()] for m in models]))
 """
 
 
-@pytest.mark.parametrize("how", [{"strategy": "linear_probe"}, TUNED], ids=["frozen", "tuned"])
-def test_a_fresh_process_knows_the_same_classes_and_gives_the_same_answers(
-    how: dict[str, Any], fit: Fit, tmp_path: Path
-) -> None:
-    data = rows(36, ODD_ORDER)
-    model = fit(data, test_data=rows(12, ODD_ORDER, seed=1), output_dir=tmp_path / "run", **how)
-    texts = rows(30, ODD_ORDER, seed=2)["text"]
-    probabilities = model.predict_proba(texts)
-    assert model.classes_ == ("bad", "good", "neutral")
-    assert model.predict(texts) == [model.classes_[i] for i in probabilities.argmax(1)]
-    model.save(tmp_path / "elsewhere" / "kept")
-    command = [sys.executable, "-c", FRESH, str(tmp_path / "elsewhere" / "kept"), json.dumps(texts)]
+def test_a_fresh_process_without_a_network_gives_the_same_answers(fit: Fit, tmp_path: Path) -> None:
+    """F1, with a frozen backbone and with one that moved; from the RUN folder and from a saved copy."""
+    data, texts = rows(36, ODD_ORDER), rows(30, ODD_ORDER, seed=2)["text"]
+    models, folders = [], []
+    for name, how in (("frozen", {"strategy": "linear_probe"}), ("tuned", TUNED)):
+        model = fit(data, test_data=rows(12, ODD_ORDER, seed=1), output_dir=tmp_path / name, **how)
+        models += [model, model]
+        folders += [str(tmp_path / name), str(model.save(tmp_path / "elsewhere" / name))]
+    command = [sys.executable, "-c", FRESH, json.dumps(texts), *folders]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    classes, answers, proba = json.loads(done.stdout)
-    assert tuple(classes) == model.classes_
-    assert answers == model.predict(texts)
-    assert np.array_equal(np.array(proba), probabilities)
+    for model, (classes, answers, proba) in zip(models, json.loads(done.stdout), strict=True):
+        assert tuple(classes) == model.classes_ == ("bad", "good", "neutral")
+        assert answers == model.predict(texts) == [model.classes_[i] for i in np.argmax(proba, 1)]
+        assert np.array_equal(np.array(proba), model.predict_proba(texts))
 
 
 def as_kind(kind: str, values: list[int]) -> list[Any]:

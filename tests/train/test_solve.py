@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from acclimate.tasks import TASKS
-from acclimate.tasks.heads import LinearHead, OrdinalHead
+from acclimate.tasks.heads import Csr, LinearHead, OrdinalHead
 from acclimate.train.solve import Rows, Scaling, minimise, path
 
 RNG = np.random.default_rng(5)
@@ -144,10 +145,25 @@ def test_folding_the_scale_into_the_head_is_exact(kind: str) -> None:
 
 
 def test_rows_are_taken_with_their_words() -> None:
-    words = torch.eye(4, dtype=torch.float64).to_sparse()
+    words = Csr(csr_array(np.eye(4)))
     whole = Rows(torch.arange(8.0).reshape(4, 2).double(), words, torch.arange(4), torch.ones(4))
     part = whole.take([2, 0])
     assert part.targets.tolist() == [2, 0]
     assert part.words is not None
-    assert part.words.to_dense().tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert part.words.matrix.toarray().tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     assert len(part) == 2
+
+
+def test_words_in_csr_give_the_same_logits_and_gradient_as_dense_ones() -> None:
+    x = np.array([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]])
+    features = torch.ones(2, 1, dtype=torch.float64)
+    gradients = []
+    for words in (torch.from_numpy(x), Csr(csr_array(x))):
+        head = LinearHead(1, 2, words=3).double()
+        head.word_weight.data.copy_(torch.tensor([[1.0, -1.0, 0.5], [0.0, 2.0, 1.0]]))
+        logits = head(features, words)
+        assert logits.tolist() == [[-2.0, 4.0], [2.5, 3.0]]
+        logits.square().sum().backward()
+        assert head.word_weight.grad is not None
+        gradients.append(head.word_weight.grad)
+    assert torch.equal(*gradients)

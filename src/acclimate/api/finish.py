@@ -115,8 +115,11 @@ def finished(
     problem: Problem, fitted: Predictor, logits: Floats, data: Data, choice: Choice
 ) -> tuple[Predictor, dict[str, Any]]:
     """The predictor with temperature, thresholds and conformal scores from `logits` of rows it was not fitted on."""
+    if data.labels is not None and problem.task.name in ("classify", "ordinal"):
+        known = np.flatnonzero(problem.targets(data) >= 0)  # a class never seen has no probability to learn from
+        logits, data = logits[known], data.take(known)
     truth = problem.targets(data)
-    heat = temperature(problem, logits, truth, data.weights)
+    heat = temperature(problem, logits, truth, data.weights) if len(data) else 1.0
     decoder = replace(fitted.decoder, temperature=heat)
     outputs = problem.task.outputs(logits, decoder)
     decoder = tuned(decoder, outputs, truth, choice, data.weights)

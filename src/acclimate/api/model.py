@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,8 @@ class Model:
         """Raw inputs from one text, a list, a frame or a file."""
         if isinstance(inputs, str) and Path(inputs).suffix.lower() not in _FILES:
             inputs = [inputs]
-        if isinstance(inputs, (str, Path)) or hasattr(inputs, "columns") or hasattr(inputs, "column_names"):
+        named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
+        if named or isinstance(inputs, (str, Path)):
             table = read(inputs)
             return texts_of(table, self.columns), table
         if hasattr(inputs, "tolist"):  # a numpy array or a pandas series of texts

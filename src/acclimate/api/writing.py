@@ -101,7 +101,7 @@ def _report(
     model_name = base.origin.name if base is not None else "no pretrained model"
     private = request.gate.private
     at_prevalence = _at_prevalence(request, fitted)
-    kinds = {f.kind for a in prepared.audits for f in a.findings}
+    kinds = {f.kind for a in prepared.audits for f in a.findings if f.severity != "info"}
     points = None
     if problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)

@@ -130,7 +130,8 @@ def quadratic_kappa(truth: IntArray, predicted: IntArray) -> Weighted:
     class.
 
     Cohen (1968), Psychological Bulletin 70. Codes must follow the order of the classes. Use for ordered classes, where
-    two steps off is worse than one; 0 is what chance reaches.
+    two steps off is worse than one; 0 is what chance reaches. Its 95 % interval holds 92 % of the time at n = 30
+    (`benchmarks/coverage.py`), and its level from n = 100 on.
 
     >>> METRICS["quadratic_kappa"](np.array([0, 1, 2]), np.array([0, 1, 1])).__round__(6)
     0.666667

@@ -32,6 +32,9 @@ def mae(truth: FloatArray, predicted: FloatArray) -> Weighted:
 def rmse(truth: FloatArray, predicted: FloatArray) -> Weighted:
     """Root mean squared error, in the units of the target: √(Σ w(y - ŷ)² / Σ w). Use when large errors cost more.
 
+    Its 95 % interval holds 92 % of the time where errors have heavy tails (Student's t at 5 degrees, n from 30 to 300,
+    `benchmarks/coverage.py`), most often lying too low: a few rows decide it. Prefer MAE there.
+
     >>> METRICS["rmse"](np.array([1.0, 2.0]), np.array([1.0, 4.0])).__round__(6)
     1.414214
     """

@@ -13,10 +13,10 @@ from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
-from acclimate.tasks.heads import Head
+from acclimate.tasks.heads import Csr, Head
 from acclimate.threads import few
 from acclimate.train.solve import Rows, Scaling, minimise, path
-from acclimate.words import WordFeatures, fit_words, sparse
+from acclimate.words import WordFeatures, fit_words
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
@@ -103,7 +103,7 @@ class Probe:
         whole = targets.dtype.kind in "iu"
         return Rows(
             scaling.apply(self._features(problem, data)),
-            sparse(words.transform(data.inputs), torch.float64) if words else None,
+            Csr(words.transform(data.inputs)) if words else None,
             torch.as_tensor(targets, dtype=torch.long if whole else torch.float64),
             torch.from_numpy(problem.weights(data, targets)),
         )

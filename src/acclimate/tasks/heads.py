@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Words: TypeAlias = Tensor | None  # sparse CSR or dense, (n, v)
+
+class Csr:
+    """A scipy CSR matrix (n, v) that a head can be fitted on: several times quicker than torch's sparse tensors."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix.tocsr()
+        self.transposed = self.matrix.T.tocsr()
+
+    def take(self, rows: Any) -> Csr:
+        """The rows at these positions."""
+        return Csr(self.matrix[rows])
 
 
-def _times(words: Tensor, weight: Tensor) -> Tensor:
+class _Product(torch.autograd.Function):
+    """X Wᵀ (n, k) and, backward, (Xᵀ G)ᵀ (k, v). X does not learn."""
+
+    @staticmethod
+    def forward(context: Any, weight: Tensor, words: Csr) -> Tensor:
+        context.words = words
+        return torch.from_numpy(words.matrix @ weight.detach().numpy().T)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.from_numpy((context.words.transposed @ gradient.numpy()).T.copy()), None
+
+
+Words: TypeAlias = Tensor | Csr | None  # (n, v)
+
+
+def _times(words: Tensor | Csr, weight: Tensor) -> Tensor:
     """Sparse or dense words (n, v) times weight (k, v) transposed: (n, k)."""
+    if isinstance(words, Csr):
+        product: Tensor = _Product.apply(weight, words)
+        return product
     return torch.mm(words, weight.T) if words.layout is torch.strided else torch.sparse.mm(words, weight.T)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from acclimate.tasks.base import Floats
-from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
+from acclimate.tasks.heads import Csr, Head, LinearHead, OrdinalHead
 
 Losses = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> (n,)
 _BIAS_PENALTY = 1e-7  # keeps the bias of a class without rows finite
@@ -22,26 +22,28 @@ class Rows:
     """What a head is fitted on."""
 
     features: Tensor  # (n, d) float64, standardised
-    words: Tensor | None  # (n, v) sparse float64
+    words: Csr | None  # (n, v) float64
     targets: Tensor  # (n,) or (n, k)
     weights: Tensor  # (n,) of mean one
 
     def take(self, at: Any) -> Rows:
         """The rows at these positions."""
         index = torch.as_tensor(np.asarray(at), dtype=torch.long)
-        words = None if self.words is None else self.words.index_select(0, index).coalesce()
+        words = None if self.words is None else self.words.take(index.numpy())
         return Rows(self.features[index], words, self.targets[index], self.weights[index])
 
     def __len__(self) -> int:
         return len(self.features)
 
 
-def minimise(head: Head, rows: Rows, losses: Losses, strength: float, iterations: int = 300) -> None:
+def minimise(
+    head: Head, rows: Rows, losses: Losses, strength: float, iterations: int = 300, tolerance: float = 1e-6
+) -> None:
     """Fit `head` in place, starting from where it is: min_W (1/n) Σ w_i ℓ_i(W) + ‖W‖²/(2Cn), biases not penalised.
 
     `strength` is C, as in scikit-learn's LogisticRegression, for features whose mean squared length is one. (Two
     classes have two rows of W here and one there, so that C here is 2C there; for squared error alpha is 1/(2C).)
-    L-BFGS (Liu & Nocedal 1989), stopped at a gradient of 1e-6 or after `iterations`.
+    L-BFGS (Liu & Nocedal 1989), stopped at a gradient of `tolerance` or after `iterations`.
     """
     from scipy.optimize import minimize
 
@@ -65,9 +67,8 @@ def minimise(head: Head, rows: Rows, losses: Losses, strength: float, iterations
         return float(total.detach()), torch.cat([g.reshape(-1) for g in gradients]).numpy().copy()
 
     start = torch.cat([p.detach().reshape(-1) for p in parameters]).numpy().copy()
-    found = minimize(
-        objective, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "gtol": 1e-6, "ftol": 1e-10}
-    )
+    options = {"maxiter": iterations, "gtol": tolerance, "ftol": 1e-4 * tolerance}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     put(found.x)
 
 
@@ -75,7 +76,7 @@ def path(head: Head, rows: Rows, losses: Losses, strengths: Sequence[float], hel
     """The mean loss on `held_out` for each strength from weak to strong fit, each started from the one before."""
     scores = []
     for strength in strengths:
-        minimise(head, rows, losses, strength)
+        minimise(head, rows, losses, strength, tolerance=1e-5)  # to rank strengths, not to be kept
         with torch.no_grad():
             value = held_out.weights * losses(head(held_out.features, held_out.words), held_out.targets)
         scores.append(float(value.sum() / held_out.weights.sum()))
