@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from acclimate.backbones.base import Backbone, Batch, budgeted
 from acclimate.run import Run
 
-TOKENS_A_BATCH = 2048  # keeps the activations of small encoders near the processor's cache
+TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the processor's cache
 ROWS_A_BATCH = 64
 
 Features = NDArray[np.float32]

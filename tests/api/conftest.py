@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models as tm
 
 import acclimate
+import tiny_models as tm
 from acclimate import strategies
 from acclimate.strategies.probe import Probe
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import tiny_models as tm
 
 
@@ -25,7 +26,9 @@ def sentences(labels: Sequence[Any], seed: int = 0, words: dict[Any, Sequence[st
     return texts
 
 
-def rows(n: int = 40, labels: Sequence[Any] = ("bad", "good"), seed: int = 0, **columns: Sequence[Any]) -> dict[str, Any]:
+def rows(
+    n: int = 40, labels: Sequence[Any] = ("bad", "good"), seed: int = 0, **columns: Sequence[Any]
+) -> dict[str, Any]:
     """{"text": ..., "label": ...} with the labels in turn, and any further columns."""
     given = [labels[i % len(labels)] for i in range(n)]
     return {"text": sentences(given, seed), "label": given, **{k: list(v) for k, v in columns.items()}}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models as tm
 from made import read_json, rows, write_csv
 
 import acclimate
+import tiny_models as tm
 from acclimate.api import prepare
 
 Fit = Callable[..., acclimate.Model]
@@ -61,7 +61,7 @@ def test_valid_data_with_a_class_never_seen_does_not_stop_the_fit(fit: Fit, tmp_
 # -- F12 ---------------------------------------------------------------------------------------------------------------
 
 MESSY = (
-    '\ufeff;text;label\r\n'
+    "\ufeff;text;label\r\n"
     '0;"good; ""very"" good stone";pos\r\n'  # line 2: quotes and the delimiter inside a cell
     '1;"good\r\ngreat table";pos\r\n'  # lines 3-4: a line break inside a cell
     "2;NA;neg\r\n"  # line 5: a text
@@ -134,8 +134,9 @@ def test_every_kind_of_input_is_taken(fit: Fit, tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": texts, "other": 1})
     path = write_csv(tmp_path / "new.csv", {"text": texts})
     inputs = {
-        "frame": frame, "series": frame["text"], "string series": frame["text"].astype("string"), "array": np.array(texts),
-        "arrow": pyarrow.table({"text": texts}), "dict": {"text": texts}, "dicts": [{"text": t} for t in texts],
+        "frame": frame, "series": frame["text"], "string series": frame["text"].astype("string"),
+        "array": np.array(texts), "arrow": pyarrow.table({"text": texts}), "dict": {"text": texts},
+        "dicts": [{"text": t} for t in texts],
         "path": path, "path as text": str(path), "tuple": tuple(texts), "generator": (t for t in texts),
     }  # fmt: skip
     assert {name: model.predict(value) for name, value in inputs.items()} == dict.fromkeys(inputs, wanted)
@@ -184,7 +185,7 @@ def test_chunk_reads_everything(fit: Fit, tmp_path: Path) -> None:
     assert (found["severity"], found["count"]) == ("info", 12)
     assert audit["facts"]["tokens"]["lost"] == 0
     steps = read_json(tmp_path / "run" / "report.json")["next_steps"]
-    assert not any("chunk" in step["command"] for step in steps)  # nothing is left to do about it
+    assert not any("--truncation" in step["command"] for step in steps)  # nothing is left to do about it
     filler = "stone " * 60
     head, chunk = fit(long_rows(), max_length=32), acclimate.load(tmp_path / "run")
     ends = [filler + "good great", filler + "bad awful"]

@@ -17,6 +17,7 @@ from acclimate.api.request import Request
 from acclimate.catalogue import cache
 from acclimate.data.columns import task_name
 from acclimate.data.rows import Columns
+from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
 from acclimate.run import Run, pick_device
@@ -181,11 +182,13 @@ class Comparison:
         lines = [f"{self.metric} on {self.rows[0]['n']:,} rows, differences against {self.rows[0]['name']}:"]
         for row in self.rows:
             interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-            line = f"  {row['name']}: {row['value']:.3f}{interval}"
+            value = "undefined" if row["value"] is None else f"{row['value']:.3f}"
+            line = f"  {row['name']}: {value}{interval}"
             gap: dict[str, Any] | None = row["difference"]
             if gap is not None:
                 bounds = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-                line += f"   {gap['value']:+.3f}{bounds}: {gap['verdict']}"
+                size = "" if gap["value"] is None else f"{gap['value']:+.3f}"
+                line += f"   {size}{bounds}: {gap['verdict']}"
             lines.append(line)
         return "\n".join(lines)
 
@@ -204,7 +207,11 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
             f"these runs answer different kinds of question ({', '.join(sorted(tasks))}) and cannot be compared"
         )
     _same_classes(models)
+    _same_columns(models)
     rows, _ = first.labelled(data)
+    if isinstance(data, (str, Path)):
+        for run_dir in {m.run_dir for _, m in models if m.run_dir is not None}:
+            runs.count_use(run_dir, hash_of(data), str(data))
     base = None
     out: list[dict[str, Any]] = []
     for name, model in models:
@@ -226,6 +233,21 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
         )
     assert metric is not None
     return Comparison(metric, tuple(out))
+
+
+def _same_columns(models: Sequence[tuple[str, Model]]) -> None:
+    first_name, first = models[0]
+    for name, model in models[1:]:
+        for what, mine, theirs in (
+            ("reads", first.columns.text, model.columns.text),
+            ("learned", (first.columns.label,), (model.columns.label,)),
+        ):
+            if mine != theirs:
+                own, other = (" and ".join(map(repr, columns)) for columns in (mine, theirs))
+                raise UserError(
+                    f"{first_name} {what} {own} and {name} {what} {other}; "
+                    "only models of the same columns can be compared"
+                )
 
 
 def _same_classes(models: Sequence[tuple[str, Model]]) -> None:

@@ -48,12 +48,31 @@ class Choice:
                 "a threshold (given or chosen) needs a task of two classes; "
                 f"this one is {decoder.task} with {len(decoder.classes)}"
             )
+        for name in ("threshold", "specificity", "alert_budget", "prevalence"):
+            value = getattr(self, name)
+            if value is not None and not _share(value, open_ended=name == "prevalence"):
+                raise UserError(f"{name} {value!r} is not a share; give a number between 0 and 1")
+        if self.cost is not None and decoder.task == "multilabel":
+            raise UserError("a cost table speaks of one class a row; multilabel rows have a threshold a class instead")
+        if self.cost is not None:
+            cost_rows(self.cost, decoder)
+        if self.positive is not None and not binary:
+            raise UserError(
+                f"positive {self.positive!r} is the class that a threshold is for, where there are two; "
+                f"this task is {decoder.task} with {len(decoder.classes)}"
+            )
         if self.positive is None:
             return replace(self, positive=positive_class(decoder)) if binary else self
         by_text = {str(c): c for c in decoder.classes}
         if str(self.positive) not in by_text:
             raise unknown("class for --positive", str(self.positive), by_text)
         return replace(self, positive=by_text[str(self.positive)])
+
+
+def _share(value: Any, *, open_ended: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 < value < 1 if open_ended else 0 <= value <= 1
 
 
 def positive_class(decoder: Decoder) -> Any:
@@ -104,11 +123,7 @@ def tuned(decoder: Decoder, outputs: Floats, truth: Floats, choice: Choice, weig
 
 def cost_rows(cost: Mapping[str, Mapping[str, float]], decoder: Decoder) -> tuple[tuple[float, ...], ...]:
     """cost[truth][predicted] in the order of the classes; what is not named costs 0 where right and 1 where wrong."""
-    names = decoder.column_names()
-    for name in [*cost, *(inner for row in cost.values() for inner in row)]:
-        if name not in names:
-            raise unknown("class in the cost table", name, names)
-    return tuple(tuple(float(cost.get(t, {}).get(p, 0.0 if t == p else 1.0)) for p in names) for t in names)
+    return tuple(tuple(row) for row in rules.read_cost(cost, decoder.classes).tolist())
 
 
 def finished(
@@ -175,6 +190,10 @@ def judged_out_of_fold(problem: Problem, trial: Trial, data: Data, pairs: Pairs,
     def tune(decoder: Decoder, outputs: Floats, truth: Floats) -> Decoder:
         return tuned(decoder, outputs, truth, choice)
 
+    if len(pairs) == 1:  # the user's own valid rows: each fifth is read with what the other four ask for
+        learn, judge = pairs[0]
+        order = np.random.default_rng(0).permutation(judge)
+        pairs = [(learn, part) for part in np.array_split(order, min(5, len(order)))]
     outputs, decisions, at = honest_outputs(problem, trial, data, pairs, tune)
     part = data.take(at)
     return Judged(part, problem.task.truth(part.labels or (), problem.decoder), outputs, decisions)

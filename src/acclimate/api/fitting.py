@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
-from acclimate.advise.race import Race, race
+from acclimate.advise.race import MOVING, Race, race
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, folds_of, gather, prepare
@@ -37,7 +37,8 @@ def fit(request: Request) -> Model:
     say = request.run.progress.say
     sources = gather(request.train, request.columns, request.task, request.gate, request.valid, request.test)
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
-    wanted = request.strategy == "auto" or strategy is None or strategy[1].needs_backbone
+    _early(request, sources.guessed.task)
+    wanted = strategy is None or strategy[1].needs_backbone
     backbone = _backbone(request) if wanted else None
     prepared = prepare(sources, backbone, request.gate, request.run.seed)
     for reason in prepared.reasons:
@@ -51,6 +52,19 @@ def fit(request: Request) -> Model:
         problem.store.get(prepared.everything)
     fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric)
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
+
+
+def _early(request: Request, task: str) -> None:
+    """What can be told wrong before a model is loaded, and perhaps fetched."""
+    if request.strategy == "auto":
+        named(MOVING, dict(request.settings))
+    if request.metric is not None:
+        metric_name(request.metric, task)
+    if not (request.class_weight in (None, "balanced") or isinstance(request.class_weight, Mapping)):
+        raise UserError(
+            f"class_weight {request.class_weight!r} is not understood; give 'balanced' or one weight a class, "
+            "{'spam': 3}"
+        )
 
 
 def _backbone(request: Request) -> Backbone:
@@ -86,10 +100,7 @@ def _kind(labels: Any) -> str:
 def _class_weight(value: object, names: tuple[str, ...]) -> object:
     if value is None or value == "balanced":
         return value
-    if not isinstance(value, Mapping):
-        raise UserError(
-            f"class_weight {value!r} is not understood; give 'balanced' or one weight a class, {{'spam': 3}}"
-        )
+    assert isinstance(value, Mapping)  # by _early
     for name in value:
         if str(name) not in names:
             raise unknown("class in class_weight", str(name), names)
@@ -181,7 +192,8 @@ def _last_fit(
     if trial is not None:
         fitted = strategy.fit(problem, Splits(prepared.train, prepared.valid), run)
         at = trial.judged
-        return fitted, trial.logits[at], data.take(at), "temperature and thresholds come from out-of-fold predictions"
+        rows = "out-of-fold predictions" if prepared.valid is None else "the validation rows"
+        return fitted, trial.logits[at], data.take(at), f"temperature and thresholds come from {rows}"
     splits, how = (
         Splits(prepared.train, prepared.valid),
         "the epoch, temperature and thresholds come from the validation rows",

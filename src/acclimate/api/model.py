@@ -15,6 +15,7 @@ from acclimate.api import finish, runs
 from acclimate.api.prepare import present
 from acclimate.data.audit import audit
 from acclimate.data.columns import texts_of
+from acclimate.data.labels import is_blank
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import hash_of
@@ -196,7 +197,13 @@ class Model:
         columns = dataclasses.replace(present(self.columns, table), time=None)
         classes = decoder.classes if decoder.task != "regress" else None
         rows, report = audit(
-            table, columns, decoder.task, label_delimiter=decoder.delimiter, classes=classes, role="test"
+            table,
+            columns,
+            decoder.task,
+            label_delimiter=decoder.delimiter,
+            classes=classes,
+            private=self.report_data is not None and self.report_data.private,
+            role="test",
         )
         if not len(rows):
             raise UserError(
@@ -265,16 +272,16 @@ def load(path: str | Path) -> Model:
 
 
 def _one_input(value: Any, parts: int, position: int) -> Input | None:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_blank(value) or type(value).__name__ == "NAType":  # the null of pandas, which equals nothing
         return None
     if isinstance(value, str):
         if parts == 2:
             raise UserError(f"input {position + 1} is one text, and this model reads two; give pairs (first, second)")
-        return value if value.strip() else None
+        return value
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, str) for v in value):
         if parts != 2:
             raise UserError(f"input {position + 1} is a pair, and this model reads one text")
-        return (value[0], value[1]) if value[0].strip() or value[1].strip() else None
+        return None if is_blank(value[0]) and is_blank(value[1]) else (value[0], value[1])
     raise UserError(
         f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
         + (" in pairs" if parts == 2 else "")

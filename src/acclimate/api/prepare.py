@@ -27,6 +27,10 @@ class Gate:
     label_delimiter: str | None = None
     private: bool = False
 
+    def __post_init__(self) -> None:
+        if self.on_bad not in ("skip", "fail"):
+            raise UserError(f"on_bad must be 'skip' or 'fail', got {self.on_bad!r}")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -103,7 +107,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
             found = cross_check(data, other, role)
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
-    train, test, how = _split(data, guessed.task, others.get("test"), seed)
+    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), seed)
     reasons = tuple(guessed.reasons)
     return Prepared(guessed.columns, guessed.task, reasons, train, test, others.get("valid"), tuple(audits), how)
 
@@ -152,9 +156,19 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
     return tuple(sorted(set(data.labels)))
 
 
-def _split(data: Data, task: str, test: Data | None, seed: int) -> tuple[Data, Data | None, str]:
+def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: int) -> tuple[Data, Data | None, str]:
     if test is not None:
         return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
+    if len(data) < FEW and valid is not None:
+        return (
+            data,
+            None,
+            (
+                f"measured on the {len(valid):,} rows of the valid data you gave, since {len(data)} rows are too few "
+                f"to hold any out (fewer than {FEW}); settings were chosen by the same rows, so the number leans to "
+                "the good side"
+            ),
+        )
     if len(data) < FEW:
         return (
             data,

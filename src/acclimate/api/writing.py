@@ -16,6 +16,7 @@ from acclimate.api.request import Fitted, Request
 from acclimate.data.split import hash_of
 from acclimate.evaluate import Estimate, Scores
 from acclimate.metrics.decisions import predictive_values
+from acclimate.model import holds
 from acclimate.report.data import ReportData
 from acclimate.strategies import Problem
 
@@ -32,6 +33,8 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     scores = dataclasses.replace(scores, baseline={row["key"]: row for row in rows})
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
     with runs.writing(request.folder) as folder:
+        if request.gate.private:
+            folder.chmod(0o700)
         _write_files(folder, request, prepared, fitted, scores, rows, data)
         model = Model(
             fitted.predictor,
@@ -44,6 +47,8 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
         model.save(folder / "model")
         model.report(folder / "report.html")
         model.report(folder / "report.md")
+    if held := holds(fitted.predictor):
+        run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
 
 
@@ -81,6 +86,8 @@ def _write_files(
     runs.write_json(folder / "run.json", {
         "asked": dict(request.asked), "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
         "strategy": fitted.predictor.strategy, "settings": fitted.predictor.settings, "seed": request.run.seed,
+        "metric": scores.metric, "decision": {**dataclasses.asdict(request.choice), **fitted.thresholds},
+        "preprocessing": None if fitted.predictor.backbone is None else fitted.predictor.backbone.settings(),
         "device": request.run.device, "versions": runs.versions(), "data_sha256": hashes,
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
     })  # fmt: skip
@@ -105,7 +112,8 @@ def _report(
     points = None
     if problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
-    few = "" if len(prepared.train) >= FEW or prepared.test is not None else " All rows took part in the last fit."
+    some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
+    few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
         verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task),
