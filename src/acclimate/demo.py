@@ -179,12 +179,12 @@ def _cell(scores: Scores) -> str:
 
 
 def _domain(name: str, by_key: dict[Any, Scores], sizes: list[tuple[int, str]], model: Model) -> dict[str, Any]:
+    """The rows of one domain, the run's own model first."""
+    own = (FEW, model.predictor.strategy)
     rows = []
-    for labels, strategy in sizes:
-        scores = by_key[labels, strategy, name]
-        rows.append(
-            {**scores.estimates["accuracy"].to_json(), "name": f"{strategy}, {labels:,} labels", "difference": None}
-        )
+    for labels, strategy in sorted(sizes, key=lambda size: size != own):
+        estimate = by_key[labels, strategy, name].estimates["accuracy"].to_json()
+        rows.append({**estimate, "name": f"{strategy}, {labels:,} labels", "difference": None})
     return {"name": DOMAINS[name], "rows": rows}
 
 

@@ -13,6 +13,7 @@ import pytest
 import acclimate
 import tiny_models as tm
 from acclimate import strategies
+from acclimate.data.split import folds
 from acclimate.strategies.probe import Probe
 
 sys.path.append(str(Path(__file__).parent))  # `made` is shared by the tests of this folder
@@ -26,13 +27,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dated run folders go into the test's own folder; heads have one strength, which the tests here do not ask for."""
+    """Dated run folders go into the test's own folder. One strength a head and one round of folds: what is tested here
+    does not depend on them, and a fit takes a third of the time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (1.0,))
+    monkeypatch.setattr("acclimate.api.prepare.folds", once)
     for named in (strategies.BASELINES, strategies.STRATEGIES):
         for name, strategy in named.items():
             if isinstance(strategy, Probe):
                 monkeypatch.setitem(named, name, replace(strategy, strength=1.0))
+
+
+def once(*args: Any, **settings: Any) -> Any:
+    """Folds that are not repeated."""
+    return folds(*args, **{**settings, "repeats": 1})
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from made import read_json, rows, write_csv
 
 import acclimate
 from acclimate.api import prepare
+from acclimate.data.split import folds
 
 Fit = Callable[..., acclimate.Model]
 
@@ -44,8 +45,12 @@ def test_without_a_test_file_a_fifth_is_held_out(split: Any) -> None:
     assert "48 rows held out at the start (20 %, stratified, duplicates kept together)" in model.report_data.how_tested
 
 
-def test_under_200_rows_every_row_is_judged_out_of_fold(split: Any) -> None:
+def test_under_200_rows_every_row_is_judged_out_of_fold(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "folds", folds)  # repeated, as they are
     model, prepared = split(rows(199))
+    pairs = prepare.folds_of(prepared, 0)
+    assert len(pairs) == 15
+    assert sorted(i for _, judge_at in pairs for i in judge_at) == sorted([*range(199)] * 3)
     assert prepared.test is None
     assert len(prepared.train) == model.scores.n == 199
     assert model.report_data.splits == {"train": 199}

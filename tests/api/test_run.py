@@ -75,32 +75,39 @@ def test_the_resolved_decision_is_written_down(fit: Fit, tmp_path: Path) -> None
 # -- F7 ----------------------------------------------------------------------------------------------------------------
 
 AGAIN = """
-import sys
+import dataclasses, sys
 import acclimate
+from acclimate.api import prepare
+from acclimate.strategies import BASELINES
 
+# As in conftest.py.
+BASELINES["tfidf"] = dataclasses.replace(BASELINES["tfidf"], strength=1.0)
+folds = prepare.folds
+prepare.folds = lambda *args, **settings: folds(*args, **{**settings, "repeats": 1})
 acclimate.fit(sys.argv[1], label="label", model=sys.argv[2], strategy="full", quiet=True, output_dir=sys.argv[3],
-              settings={"num_train_epochs": 1, "learning_rate": 1e-3}, num_workers=2)
+              test_data=sys.argv[4], settings={"num_train_epochs": 1, "learning_rate": 1e-3})
 """
 
 
 def test_the_same_fit_gives_the_same_numbers(fit: Fit, folder: Path, tmp_path: Path) -> None:
-    """Twice in one process, with workers, and in another process with two workers and a cold cache."""
-    train = write_csv(tmp_path / "train.csv", rows(200))
-    for name, more in (("a", {}), ("b", {}), ("c", {"num_workers": 2})):
-        fit(train, label="label", output_dir=tmp_path / name, **TUNED, **more)
+    """Twice in one process, with workers, and in another process with a cold cache."""
+    train, test = write_csv(tmp_path / "train.csv", rows(48)), write_csv(tmp_path / "test.csv", rows(40, seed=1))
+    for name, workers in (("a", 0), ("b", 0), ("c", 2)):
+        fit(train, label="label", test_data=test, output_dir=tmp_path / name, num_workers=workers, **TUNED)
     script = tmp_path / "again.py"
     script.write_text(AGAIN)
     environment = {**os.environ, "ACCLIMATE_CACHE": str(tmp_path / "cold"), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, str(script), str(train), str(folder), str(tmp_path / "d")],
-                   check=True, timeout=120, env=environment)  # fmt: skip
-    first = (tmp_path / "a" / "metrics.json").read_bytes()
-    weights = (tmp_path / "a" / "model" / "backbone" / "model.safetensors").read_bytes()
-    for name in "bcd":
-        assert (tmp_path / name / "metrics.json").read_bytes() == first
-        assert (tmp_path / name / "history.jsonl").read_bytes() == (tmp_path / "a" / "history.jsonl").read_bytes()
-        assert (tmp_path / name / "model" / "backbone" / "model.safetensors").read_bytes() == weights
-    fit(train, label="label", output_dir=tmp_path / "e", seed=1, **TUNED)
-    assert (tmp_path / "e" / "metrics.json").read_bytes() != first
+    command = [sys.executable, str(script), str(train), str(folder), str(tmp_path / "d"), str(test)]
+    subprocess.run(command, check=True, timeout=120, env=environment)
+    for file in (
+        "metrics.json",
+        "history.jsonl",
+        "audit.json",
+        "model/backbone/model.safetensors",
+        "model/acclimate.json",
+    ):
+        first = (tmp_path / "a" / file).read_bytes()
+        assert {name: (tmp_path / name / file).read_bytes() == first for name in "bcd"} == dict.fromkeys("bcd", True)
 
 
 # -- whole or not there ------------------------------------------------------------------------------------------------

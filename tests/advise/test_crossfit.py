@@ -1,0 +1,103 @@
+"""Out-of-fold predictions are of rows that the model never saw, and so is everything that is tuned on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny_models as tm
+from acclimate.advise.crossfit import crossfit, honest_outputs
+from acclimate.data.split import folds
+from acclimate.run import Run
+from acclimate.strategies import BASELINES, Problem, Splits
+from acclimate.strategies.base import Constant
+
+RUN = Run()
+
+
+@dataclass(frozen=True)
+class Witness(Constant):
+    """Class shares, and a record of what it was given."""
+
+    seen: list[set[Any]] = field(default_factory=list)
+
+    def fit(self, problem: Problem, splits: Splits, run: Run) -> Any:
+        self.seen.append(set(splits.train.inputs))
+        return super().fit(problem, splits, run)
+
+
+def problem(data: Any) -> Problem:
+    return tm.problem_of("classify", data, "str", None, RUN)
+
+
+def test_no_row_is_judged_by_a_model_that_saw_it() -> None:
+    data = tm.rows(40)
+    pairs = folds(data, "classify", k=5, seed=0)
+    witness = Witness()
+    trial = crossfit("witness", witness, problem(data), data, pairs, RUN)
+    assert len(witness.seen) == trial.folds == 5
+    for (_, judge_at), seen in zip(pairs, witness.seen, strict=True):
+        assert not seen & {data.inputs[i] for i in judge_at}
+    assert trial.judged.tolist() == list(range(40))
+
+
+def test_a_row_judged_often_gets_the_mean_of_its_logits() -> None:
+    """Two folds of different shares judge row 0; log((n_k + ½)/(n + 1)) is each one's answer."""
+    data = tm.rows(8)  # bad, good, bad, good ...
+    pairs = [(np.array([1, 3, 2]), np.array([0])), (np.array([1, 2, 4]), np.array([0]))]
+    trial = crossfit("shares", Constant(), problem(data), data, pairs, RUN)
+    wanted = [np.mean([np.log(1.5 / 4), np.log(2.5 / 4)]), np.mean([np.log(2.5 / 4), np.log(1.5 / 4)])]
+    assert trial.logits[0] == pytest.approx(wanted)
+    assert trial.judged.tolist() == [0]
+    assert np.isnan(trial.logits[1:]).all()
+
+
+def test_what_a_row_is_read_with_comes_from_other_folds() -> None:
+    data = tm.rows(40)
+    pairs = folds(data, "classify", k=5, seed=0, repeats=2)
+    given = problem(data)
+    trial = crossfit("tfidf", BASELINES["tfidf"], given, data, pairs, RUN)
+    tuned_on: list[int] = []
+
+    def tune(decoder: Any, outputs: Any, truth: Any) -> Any:
+        tuned_on.append(len(truth))
+        return replace(decoder, threshold=1.0 if len(tuned_on) == 1 else 0.0, positive="good")
+
+    outputs, decisions, at = honest_outputs(given, trial, data, pairs, tune)
+    assert at.tolist() == list(range(40))
+    assert tuned_on == [40 - len(judge_at) for _, judge_at in pairs[:5]]  # the second round finds every row judged
+    first = set(pairs[0][1].tolist())
+    assert {i for i in range(40) if decisions[i] == 0} == first  # nothing reaches 1.0; everything reaches 0.0
+    assert np.isfinite(outputs).all()
+
+
+def test_a_rows_own_label_changes_nothing_about_how_it_is_read() -> None:
+    """The temperature for row 0 is the same whatever row 0's label is."""
+    data = tm.rows(40)
+    pairs = folds(data, "classify", k=5, seed=0)
+    trial = crossfit("tfidf", BASELINES["tfidf"], problem(data), data, pairs, RUN)
+    mine = next(judge_at for _, judge_at in pairs if 0 in judge_at)
+    assert data.labels is not None
+    flipped = replace(
+        data, labels=tuple(("good" if y == "bad" else "bad") if i in mine else y for i, y in enumerate(data.labels))
+    )
+    one, two = (
+        honest_outputs(problem(data), trial, rows, pairs, lambda decoder, outputs, truth: decoder)[0]
+        for rows in (data, flipped)
+    )
+    assert np.array_equal(one[mine], two[mine])
+    others = np.setdiff1d(np.arange(40), mine)
+    assert not np.array_equal(one[others], two[others])
+
+
+def test_windows_of_time_leave_the_first_rows_out() -> None:
+    data = replace(tm.rows(60), times=np.arange(60.0))
+    pairs = folds(data, "classify", k=5, seed=0)
+    trial = crossfit("majority", Constant(), problem(data), data, pairs, RUN)
+    first = min(int(judge_at.min()) for _, judge_at in pairs)
+    assert trial.judged.tolist() == list(range(first, 60))
+    _, _, at = honest_outputs(problem(data), trial, data, pairs, lambda decoder, outputs, truth: decoder)
+    assert at.tolist() == list(range(first, 60))

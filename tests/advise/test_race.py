@@ -1,0 +1,160 @@
+"""`auto` chooses by evidence on the same rows, says why, and keeps to its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import acclimate
+import tiny_models as tm
+from acclimate.advise import race as module
+from acclimate.advise.crossfit import Trial
+from acclimate.advise.race import FROZEN, race, value_of
+from acclimate.data.split import folds
+from acclimate.run import Run
+from acclimate.strategies import STRATEGIES
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (1.0,))
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Races in which each candidate's share of right answers is given; what is not named is not run."""
+
+    def run(shares: dict[str, float], n: int = 400, run: Run | None = None, **overrides: Any) -> module.Race:
+        data = tm.rows(n)
+        problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=object())
+        truth = problem.targets(data).astype(int)
+
+        def pretend(name: str, strategy: Any, problem: Any, data: Any, pairs: Any, run: Any) -> Trial:
+            if name not in shares:
+                raise acclimate.UserError(f"no {name} today")
+            rng = np.random.default_rng(0)  # the same rows are hard for all
+            right = rng.permutation(n) < shares[name] * n
+            logits = np.where(np.eye(2)[np.where(right, truth, 1 - truth)] > 0, 2.0, 0.0)
+            return Trial(name, strategy, logits, 0.0, len(pairs))
+
+        monkeypatch.setattr(module, "crossfit", pretend)
+        monkeypatch.setattr(module, "seconds_a_fit", lambda *args: 1.0)
+        return race(problem, data, folds(data, "classify", k=5, seed=0), "accuracy", run or Run(), overrides)
+
+    return run
+
+
+BASE = {"majority": 0.5, "tfidf": 0.9}
+
+
+def test_the_best_of_the_frozen_ones_is_chosen(scripted: Any) -> None:
+    found = scripted({**BASE, "centroid": 0.6, "knn": 0.8, "linear_probe": 0.7, "hybrid": 0.65, "lp_ft": 0.8})
+    assert found.chosen == "knn"
+    assert {t.name for t in found.trials} == {*BASE, *FROZEN, "lp_ft"}
+    assert found.decisions[0] == "knn has the best out-of-fold accuracy of the strategies with a frozen backbone."
+    assert any(line.startswith("lp_ft was not chosen: +0.000") for line in found.decisions)
+
+
+def test_what_moves_the_backbone_must_show_a_gain(scripted: Any) -> None:
+    frozen = {**BASE, "centroid": 0.6, "knn": 0.6, "linear_probe": 0.7, "hybrid": 0.6}
+    found = scripted({**frozen, "lp_ft": 0.8})
+    assert found.chosen == "lp_ft"
+    assert any(line.startswith("lp_ft was chosen: better than linear_probe by +0.100 [") for line in found.decisions)
+    few = scripted({**frozen, "lp_ft": 0.8}, n=20)  # two rows of twenty are no evidence
+    assert few.chosen == "linear_probe"
+    assert "(not decidable, n = 20)" in few.decisions[-1]
+
+
+def test_what_cannot_be_told_apart_is_said(scripted: Any) -> None:
+    found = scripted({**BASE, "centroid": 0.6, "knn": 0.6, "linear_probe": 0.705, "hybrid": 0.7, "lp_ft": 0.7})
+    assert any(
+        line.startswith("linear_probe against hybrid: +0.005 [") and line.endswith("cannot tell them apart.")
+        for line in found.decisions
+    )
+    assert not any("against knn" in line for line in found.decisions)
+
+
+def test_a_candidate_that_cannot_run_is_left_out_and_named(scripted: Any) -> None:
+    found = scripted({"majority": 0.5, "knn": 0.6, "linear_probe": 0.7, "lp_ft": 0.6})
+    assert found.chosen == "linear_probe"
+    assert [line for line in found.decisions if "was not run" in line] == [
+        "tfidf was not run: no tfidf today",
+        "centroid was not run: no centroid today",
+        "hybrid was not run: no hybrid today",
+    ]
+    with pytest.raises(acclimate.UserError, match="none of the strategies could be run"):
+        scripted({"majority": 0.5})
+
+
+def test_time_decides_on_how_many_folds_tuning_is_judged(scripted: Any) -> None:
+    """One fit takes a second here, a fold 0.8 of one, and a fifth of the time is kept back."""
+    shares = {**BASE, **dict.fromkeys(FROZEN, 0.6), "lp_ft": 0.9}
+
+    def folds_of(seconds: float) -> tuple[int | None, str]:
+        found = scripted(shares, run=Run(deadline=time.monotonic() + seconds))
+        ran = [t.folds for t in found.trials if t.name == "lp_ft"]
+        said = [line for line in found.decisions if line.startswith("lp_ft was judged") or "lp_ft was not run" in line]
+        return (ran[0] if ran else None), " ".join(said)
+
+    assert folds_of(100) == (5, "")
+    assert folds_of(4.9) == (3, "lp_ft was judged on 3 of the 5 folds.")  # (0.8 · 4.9 − 1) / 0.8 = 3.6
+    number, said = folds_of(2.0)
+    assert number is None
+    assert said.startswith("lp_ft was not run: one fit takes about 1 s here, and 2 s of the time limit are left")
+    assert "raise --time-limit" in said
+
+
+def test_settings_are_for_the_strategy_that_moves_the_backbone(scripted: Any) -> None:
+    shares = {**BASE, **dict.fromkeys(FROZEN, 0.6), "lp_ft": 0.9}
+    found = scripted(shares, learning_rate=1e-4, num_train_epochs=2)
+    chosen: Any = found.trial("lp_ft").strategy
+    assert chosen == replace(STRATEGIES["lp_ft"], learning_rate=1e-4, num_train_epochs=2)  # type: ignore[type-var]
+
+
+def test_smaller_is_better_for_errors() -> None:
+    data, kind = tm.task_rows("regress", 40)
+    problem = tm.problem_of("regress", data, kind, None, Run())
+    target = problem.targets(data)[:, None]
+    near, far = Trial("near", None, target + 0.1, 0, 5), Trial("far", None, target + 1.0, 0, 5)  # type: ignore[arg-type]
+    assert value_of(problem, data, "rmse", near) == pytest.approx(0.1 * problem.decoder.scale)
+    assert module._best(problem, data, "rmse", [far, near]).name == "near"
+    assert module._best(problem, data, "r2", [far, near]).name == "near"
+
+
+def test_auto_from_end_to_end(folder_of: Any, tmp_path: Path) -> None:
+    data = tm.rows(220)
+    assert data.labels is not None
+    model = acclimate.fit(
+        {"text": list(data.inputs), "label": list(data.labels)}, model=str(folder_of("bert")), quiet=True,
+        settings={"num_train_epochs": 1}, output_dir=tmp_path / "run",
+    )  # fmt: skip
+    report = model.report_data
+    assert report is not None and model.scores is not None
+    candidates = {c["name"]: c for c in report.candidates}
+    assert list(candidates) == ["majority", "tfidf", *FROZEN, "lp_ft"]
+    assert [c["name"] for c in candidates.values() if c["chosen"]] == [model.predictor.strategy]
+    assert {c["n"] for c in candidates.values()} == {176}  # the rows to learn from; the 44 others were not touched
+    assert model.scores.n == 44
+    assert {b["key"] for b in report.baselines} == {"majority", "tfidf"}
+    assert model.predictor.strategy in (*FROZEN, "lp_ft")
+    assert acclimate.load(tmp_path / "run").predict(list(data.inputs[:5])) == model.predict(list(data.inputs[:5]))
+
+
+def test_auto_keeps_to_its_time(folder_of: Any, tmp_path: Path) -> None:
+    data = tm.rows(60)
+    assert data.labels is not None
+    model = acclimate.fit(
+        {"text": list(data.inputs), "label": list(data.labels)}, model=str(folder_of("bert")), quiet=True,
+        time_limit=0.1, output_dir=tmp_path / "run",
+    )  # fmt: skip
+    assert model.report_data is not None
+    assert model.predictor.strategy in FROZEN
+    assert any(line.startswith("lp_ft was not run: one fit takes about") for line in model.report_data.decisions)
