@@ -1,8 +1,9 @@
 """Every strategy against TF-IDF on three kinds of sentences (Amazon, IMDb, Yelp), at home and across, over seeds.
 
-Each fit learns from 800 sentences of one kind and is judged on the other 200 of that kind and on all 1,000 of each other.
-Run: python benchmarks/uci_sentences.py --data FOLDER  (amazon_cells_labelled.txt, imdb_labelled.txt, yelp_labelled.txt).
-Results are added to benchmarks/results/uci_sentences.json as they come, so that a run that is cut off goes on where it was.
+Each fit learns from 800 sentences of one kind and is judged on the other 200 of that kind and on all 1,000 of each
+other. Run: python benchmarks/uci_sentences.py --data FOLDER (amazon_cells_labelled.txt, imdb_labelled.txt,
+yelp_labelled.txt; UCI data set 331). Results are added to benchmarks/results/uci_sentences.json as they come, so that a
+run that is cut off goes on where it was; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print the table of what has been run")
     arguments = parser.parse_args()
-    if not arguments.table:
+    if not arguments.table and not Path(arguments.data).is_dir():
+        print(f"no folder {arguments.data}: showing the results of the last run")
+    elif not arguments.table:
         run(Path(arguments.data), arguments.seeds, arguments.threads)
     print(table(json.loads(RESULTS.read_text())))
 
@@ -75,8 +78,17 @@ def run(folder: Path, seeds: int, threads: int) -> None:
                     rows = test if target == source else kinds[target]
                     answers = task.decide(fitted.outputs(rows.inputs, Run(), store), decoder)
                     accuracy = float((answers == task.truth(rows.labels or (), decoder)).mean())
-                    done.append({"strategy": strategy, "source": source, "target": target, "seed": seed, "n": len(rows),
-                                 "accuracy": accuracy, "seconds": round(seconds, 1)})
+                    done.append(
+                        {
+                            "strategy": strategy,
+                            "source": source,
+                            "target": target,
+                            "seed": seed,
+                            "n": len(rows),
+                            "accuracy": accuracy,
+                            "seconds": round(seconds, 1),
+                        }
+                    )
                 RESULTS.write_text(json.dumps(done, indent=0))
                 print(seed, strategy, source, f"{seconds:.0f} s", flush=True)
 

@@ -341,3 +341,26 @@ def test_nothing_private_leaves_a_model_that_is_read_again(fit: Fit, tmp_path: P
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     runs.write_json(tmp_path / "x.json", {"a": float("nan"), "b": np.float64("inf"), "c": np.array([1.5])})
     assert read_json(tmp_path / "x.json") == {"a": None, "b": None, "c": [1.5]}
+
+
+def test_an_overwrite_that_was_killed_between_its_renames_gives_the_old_run_back(tmp_path: Path) -> None:
+    from acclimate.api import runs
+
+    old = tmp_path / ".r.999999999-abcdef.part.old"
+    old.mkdir()
+    (old / "run.json").write_text("{}")
+    with pytest.raises(KeyError), runs.writing(tmp_path / "r"):
+        raise KeyError("stop before the new run is whole")
+    assert (tmp_path / "r" / "run.json").read_text() == "{}"
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_a_comparison_says_which_run_learned_from_the_rows() -> None:
+    from acclimate.api import Comparison
+
+    row = {"value": 0.5, "low": None, "high": None, "n": 10, "difference": None}
+    text = str(
+        Comparison("accuracy", ({"name": "a", "learned_from": 0, **row}, {"name": "b", "learned_from": 7, **row}))
+    )
+    assert "b learned from 7 of these rows: its number is too good" in text
+    assert "a learned from" not in text

@@ -84,6 +84,11 @@ def race(
     for name, strategy in {**BASELINES, **{n: STRATEGIES[n] for n in FROZEN}}.items():
         if strategy.needs_backbone and problem.backbone is None:
             continue
+        if run.private and name == "hybrid":
+            decisions.append(
+                "hybrid was not run: its bundle holds words of the training texts, and the run is private."
+            )
+            continue
         if name == "centroid" and problem.task.name == "regress":
             continue
         try:

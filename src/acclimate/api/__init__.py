@@ -190,6 +190,11 @@ class Comparison:
                 size = "" if gap["value"] is None else f"{gap['value']:+.3f}"
                 line += f"   {size}{bounds}: {gap['verdict']}"
             lines.append(line)
+        for row in self.rows:
+            if row["learned_from"]:
+                lines.append(
+                    f"{row['name']} learned from {row['learned_from']:,} of these rows: its number is too good"
+                )
         return "\n".join(lines)
 
 
@@ -229,6 +234,7 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
                 "high": scores.high,
                 "n": scores.n,
                 "difference": gap,
+                "learned_from": 0 if model.run_dir is None else runs.learned_from(model.run_dir, rows.inputs),
             }
         )
     assert metric is not None

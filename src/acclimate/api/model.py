@@ -182,7 +182,9 @@ class Model:
             beside[name] = {**estimate.to_json(), "difference": gap.to_json()}
         extra: dict[str, Any] = {"baseline": beside, "audit": report.to_json()}
         if self.run_dir is not None and isinstance(data, (str, Path)):
-            extra["uses"] = runs.count_use(self.run_dir, hash_of(data), str(data))
+            uses = runs.count_use(self.run_dir, hash_of(data), str(data))
+            if uses is not None:
+                extra["uses"] = uses
         return scores, extra
 
     def labelled(self, source: Any) -> tuple[Data, Any]:

@@ -50,6 +50,13 @@ def writing(folder: Path) -> Iterator[Path]:
     """A hidden folder beside the target to write into; it takes the target's place when the block ends well."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for old in folder.parent.glob(f".{folder.name}.*.part.old"):
+            if _alive(old.with_suffix("")):
+                continue
+            if not folder.exists():  # killed between the two renames of an overwrite: the old run comes back
+                os.replace(old, folder)
+            else:
+                shutil.rmtree(old, ignore_errors=True)
         for left_over in folder.parent.glob(f".{folder.name}.*.part"):
             if not _alive(left_over):
                 shutil.rmtree(left_over, ignore_errors=True)
@@ -151,8 +158,10 @@ def _short(key: str) -> str:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def count_use(run_dir: Path, digest: str, source: str) -> int:
-    """How often this test file has been used with this run, this time included."""
+def count_use(run_dir: Path, digest: str, source: str) -> int | None:
+    """How often this test file was used with this run, this time included; None where the run cannot be written."""
+    if not os.access(run_dir, os.W_OK):
+        return None
     path = run_dir / "test_uses.json"
     uses = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     entry = uses.setdefault(digest, {"source": source, "count": 0})
