@@ -1,8 +1,8 @@
 """Loading a saved model in a new process, network blocked, against `from_pretrained` on the same folder.
 
 Run: python benchmarks/load_time.py [RUN]   (a folder written by `acclimate fit`; without one, a small one is fitted).
-Both sides are started in turn; the ratio is the median of the ratios of each round. Also checks that every load predicts
-the same bits on the same batch.
+Both sides are started in turn; the ratio is the median of the ratios of each round. Also checks that every load
+predicts the same bits on the same batch.
 """
 
 from __future__ import annotations

@@ -29,16 +29,24 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/uci_sentences")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--out", default=str(RESULTS), help="another file, so that two processes can share the work")
     parser.add_argument("--table", action="store_true", help="print the table of what has been run")
     arguments = parser.parse_args()
     if not arguments.table and not Path(arguments.data).is_dir():
         print(f"no folder {arguments.data}: showing the results of the last run")
     elif not arguments.table:
-        run(Path(arguments.data), arguments.seeds, arguments.threads)
+        run(
+            Path(arguments.data),
+            arguments.seeds,
+            arguments.threads,
+            arguments.strategies.split(","),
+            Path(arguments.out),
+        )
     print(table(json.loads(RESULTS.read_text())))
 
 
-def run(folder: Path, seeds: int, threads: int) -> None:
+def run(folder: Path, seeds: int, threads: int, strategies: list[str], out: Path) -> None:
     import torch
 
     from acclimate.backbones import load
@@ -57,14 +65,14 @@ def run(folder: Path, seeds: int, threads: int) -> None:
         texts, labels = list(read_table.columns.values())
         assert len(texts) == 1000 and not any(read_table.problems), f"{name}: {len(texts)} rows"
         kinds[kind] = Data(tuple(map(str, texts)), tuple(int(str(y)) for y in labels))
-    done: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    done: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
     seen = {(r["strategy"], r["source"], r["seed"]) for r in done}
     backbone = load("minilm").requires_grad_(False)
     task = TASKS["classify"]
     decoder = task.decoder((0, 1), "int")
     store = Store(backbone, Run(cache=cache.features()))
     for seed in range(seeds):
-        for strategy in STRATEGIES:
+        for strategy in strategies:
             for source, data in kinds.items():
                 if (strategy, source, seed) in seen:
                     continue
@@ -89,7 +97,7 @@ def run(folder: Path, seeds: int, threads: int) -> None:
                             "seconds": round(seconds, 1),
                         }
                     )
-                RESULTS.write_text(json.dumps(done, indent=0))
+                out.write_text(json.dumps(done, indent=0))
                 print(seed, strategy, source, f"{seconds:.0f} s", flush=True)
 
 

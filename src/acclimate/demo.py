@@ -127,7 +127,9 @@ def _problem(train: Data, progress: Progress) -> tuple[Problem, Run]:
 
 def _judge(problem: Problem, strategy: str, train: Data, test: Data, away: dict[str, Data], run_: Run) -> list[Line]:
     """Fit on movie snippets alone; judge on held-out ones and on the three other domains."""
-    fitted: Predictor = named(strategy)[1].fit(problem, Splits(replace(train, groups=None)), run_)
+    # Fewer passes than the default, whose last ones change little: this is to be watched.
+    settings = {"num_train_epochs": 10 if len(train) <= FEW else 3} if strategy == "lp_ft" else None
+    fitted: Predictor = named(strategy, settings)[1].fit(problem, Splits(replace(train, groups=None)), run_)
     lines = []
     for name, data in {"movie": test, **away}.items():
         judged: Judged = finish.judged_on(fitted, _clustered(data), run_, problem)
