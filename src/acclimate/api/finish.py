@@ -101,7 +101,8 @@ def positive_class(decoder: Decoder) -> Any:
 def tuned(decoder: Decoder, outputs: Floats, truth: Floats, choice: Choice, weights: Floats | None = None) -> Decoder:
     """The decoder with thresholds that these (not fitted on) rows ask for."""
     if decoder.task == "multilabel":
-        return replace(decoder, thresholds=tuple(float(t) for t in rules.multilabel_thresholds(truth, outputs)))
+        found_each = rules.multilabel_thresholds(truth, outputs, weights)
+        return replace(decoder, thresholds=tuple(float(t) for t in found_each))
     if choice.cost is not None:
         return replace(decoder, cost=cost_rows(choice.cost, decoder))
     if decoder.task != "classify" or len(decoder.classes) != 2:
