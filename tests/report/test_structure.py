@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
@@ -253,11 +252,9 @@ def test_direction_of_metrics_is_that_of_the_metrics() -> None:
     assert {name for name, greater in known.items() if not greater} == set(LOWER_IS_BETTER)
 
 
-def test_same_data_same_bytes_and_soon(example: ReportData) -> None:
+def test_same_data_same_bytes(example: ReportData) -> None:
     first = render_html(example)
-    start = time.perf_counter()
     assert render_html(ReportData.from_json(example.to_json())) == first
-    assert time.perf_counter() - start < 3
     assert render_markdown(example) == render_markdown(example)
 
 

@@ -149,7 +149,7 @@ def test_a_class_that_only_the_validation_rows_hold_is_passed_over(shared_bert: 
 def test_the_time_limit_is_kept(shared_bert: Any) -> None:
     start = time.monotonic()
     fitted = fit(Tune(num_train_epochs=10_000), shared_bert, tm.rows(16), run=Run(deadline=start + 0.3))
-    assert time.monotonic() - start < 3
+    assert fitted.history[-1]["step"] < 10_000  # of 10,000 epochs of a step each
     assert fitted.history[-1]["note"].startswith("time limit reached after step ")
     assert np.isfinite(fitted.logits(["good day"])).all()
 

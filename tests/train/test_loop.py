@@ -207,9 +207,7 @@ def test_the_deadline_ends_the_run_with_what_there_is() -> None:
         time.sleep(0.02)
         return network(X[at]).square().mean() + network(X[at]).mean()
 
-    start = time.monotonic()
     history = fit(network, Schedule(1000), run=run, loss=slow, batches=[[0]] * 50, evaluate=lambda: 1.0)
-    assert time.monotonic() - start < 1.0
     assert 1 <= history[-1]["step"] < 50
     assert history[-1]["note"] == f"time limit reached after step {history[-1]['step']} of 50000"
     assert history[-1]["valid_loss"] == 1.0
