@@ -72,7 +72,21 @@ class Store:
         self.folder: Path | None = None
         if run.cache is not None:
             self.folder = run.cache / backbone.fingerprint()
-            self._open(self.folder)
+            try:
+                self._open(self.folder)
+            except OSError as error:
+                self._without_cache(error)
+
+    def _keep(self, folder: Path, keys: list[bytes], values: Features) -> None:
+        try:
+            _write(folder, keys, values)
+        except OSError as error:
+            self._without_cache(error)
+
+    def _without_cache(self, error: OSError) -> None:
+        """A cache that cannot be used costs time, not the run."""
+        self.run.progress.say(f"note: features are not kept on disk ({error.strerror or error}: {self.folder})")
+        self.folder = None
 
     def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +114,7 @@ class Store:
             values = extract(self.backbone, [inputs[i] for i in fresh.values()], self.run)
             self._add(list(fresh), values)
             if self.folder is not None:
-                _write(self.folder, list(fresh), values)
+                self._keep(self.folder, list(fresh), values)
         out = np.empty((len(keys), self.backbone.width), np.float32)
         for i, key in enumerate(keys):
             array, row = self._rows[key]

@@ -58,7 +58,13 @@ class Predictor:
         words = self.words.tensor(inputs) if self.words is not None else None
         self.head.eval().to("cpu")
         with torch.inference_mode():
-            return np.asarray(self.head(torch.from_numpy(features), words).double().numpy())
+            found = np.asarray(self.head(torch.from_numpy(features), words).double().numpy())
+        if not np.isfinite(found).all():
+            raise UserError(
+                f"{int((~np.isfinite(found).all(1)).sum())} of {len(found)} rows got answers that are no numbers: the "
+                "weights are damaged or training diverged; copy the model again or fit anew"
+            )
+        return found
 
     def outputs(self, inputs: Sequence[Any], run: Run | None = None, store: Store | None = None) -> Floats:
         """Probabilities (n, k), or values (n,)."""
@@ -138,7 +144,12 @@ def load(folder: str | Path) -> Predictor:
 
     folder = Path(folder)
     about = read_about(folder)
-    head = HEADS[about["head"]["kind"]](**about["head"]["shape"])
+    try:
+        task, decoder = TASKS[about["task"]], Decoder.from_json(about["decoder"])
+        head = HEADS[about["head"]["kind"]](**about["head"]["shape"])
+        strategy, settings, trained = str(about["strategy"]), dict(about["settings"]), tuple(about["trained"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{folder / _FILE} is damaged ({error!r}); copy the bundle again or fit anew") from error
     try:
         head.load_state_dict(load_file(folder / "head.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -149,14 +160,14 @@ def load(folder: str | Path) -> Predictor:
         idf = load_file(folder / "words.safetensors")["idf"].numpy()
         words = WordFeatures(values["analyzer"], tuple(values["ngrams"]), tuple(values["vocabulary"]), idf)
     return Predictor(
-        TASKS[about["task"]],
-        Decoder.from_json(about["decoder"]),
+        task,
+        decoder,
         head.eval(),
         _load_backbone(folder / "backbone"),
         words,
-        about["strategy"],
-        about["settings"],
-        tuple(about["trained"]),
+        strategy,
+        settings,
+        trained,
         **_load_adapter(folder / "adapter"),
     )
 
@@ -187,6 +198,8 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is not a model saved by acclimate: it holds no {_FILE}") from error
     except ValueError as error:
         raise UserError(f"{folder / _FILE} is damaged: {error}; copy the bundle again or fit anew") from error
+    if not isinstance(about, dict):
+        raise UserError(f"{folder / _FILE} is damaged: it holds no object; copy the bundle again or fit anew")
     if about.get("format") != FORMAT:
         raise UserError(
             f"{folder} has bundle format {about.get('format')!r}; this version reads {FORMAT}: update acclimate"

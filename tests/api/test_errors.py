@@ -164,3 +164,38 @@ def test_inspect_runs_the_gate_alone(folder: Path, train: Path, tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
     with pytest.raises(acclimate.UserError, match="did you mean 'label'"):
         acclimate.inspect(train, label="Label ")
+
+
+def test_a_run_whose_report_is_damaged_still_predicts(fit: Fit, train: Path, tmp_path: Path) -> None:
+    model = fit(train, label="label", output_dir=tmp_path / "run")
+    (tmp_path / "run" / "report.json").write_text("{")
+    (tmp_path / "run" / "metrics.json").unlink()
+    again = acclimate.load(tmp_path / "run")
+    assert again.predict(["good"]) == model.predict(["good"])
+    with pytest.raises(acclimate.UserError, match="no report"):
+        again.report(tmp_path / "r.html")
+
+
+def test_damaged_weights_do_not_answer(fit: Fit, train: Path, tmp_path: Path) -> None:
+    fit(train, label="label", output_dir=tmp_path / "run")
+    head = tmp_path / "run" / "model" / "head.safetensors"
+    content = bytearray(head.read_bytes())
+    content[-16:] = b"\xff" * 16
+    head.write_bytes(bytes(content))
+    with pytest.raises(acclimate.UserError, match="are no numbers"):
+        acclimate.load(tmp_path / "run").predict(["good"])
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 1}', '{"format": 1, "task": "x"}'])
+def test_a_damaged_bundle_is_named(fit: Fit, train: Path, tmp_path: Path, content: str) -> None:
+    fit(train, label="label", output_dir=tmp_path / "run")
+    (tmp_path / "run" / "model" / "acclimate.json").write_text(content)
+    with pytest.raises(acclimate.UserError, match="damaged"):
+        acclimate.load(tmp_path / "run")
+
+
+def test_seeds_and_weights_that_mean_nothing_are_refused(fit: Fit, train: Path) -> None:
+    with pytest.raises(acclimate.UserError, match="seed -1"):
+        fit(train, label="label", seed=-1)
+    with pytest.raises(acclimate.UserError, match="must not be negative"):
+        fit(train, label="label", class_weight={"good": -1})

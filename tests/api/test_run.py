@@ -151,7 +151,7 @@ def test_a_failed_fit_leaves_an_old_run_in_its_place(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(acclimate.Model, "report", broken)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(acclimate.UserError, match="No space left"):
         fit(train, label="label", output_dir=tmp_path / "run", overwrite=True)
     assert state(tmp_path / "run") == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

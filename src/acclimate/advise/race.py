@@ -84,6 +84,9 @@ def race(
     for name, strategy in {**BASELINES, **{n: STRATEGIES[n] for n in FROZEN}}.items():
         if strategy.needs_backbone and problem.backbone is None:
             continue
+        if run.left() <= 0 and any(t.name in FROZEN for t in trials):
+            decisions.append(f"{name} was not run: the time limit was reached before.")
+            continue
         if run.private and name == "hybrid":
             decisions.append(
                 "hybrid was not run: its bundle holds words of the training texts, and the run is private."
@@ -157,7 +160,8 @@ def _moving(
     folds = min(len(pairs), affordable, 5)
     if folds < 1:
         return None, [
-            f"{MOVING} was not run: one fit takes about {one:.0f} s here, and {max(0.0, run.left()):.0f} s of the time "
+            f"{MOVING} was not run: a fold and the last fit take about {one * (1 + share):.1f} s here, and "
+            f"{max(0.0, 0.8 * run.left()):.1f} s of the time "
             "limit are left; raise --time-limit to have it judged."
         ]
     said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]

@@ -93,6 +93,8 @@ def fit(
         _refuse(others)
     if train_data is None:
         raise UserError("no training data was given; give a path, a frame, or a list of dicts as the first argument")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed {seed!r} must be a whole number from 0 on")
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
@@ -123,6 +125,7 @@ def fit(
                 private=private,
                 progress=Progress(quiet),
             ),
+            overwrite=overwrite,
             task=None if task is None else task_name(task),
             valid=valid_data,
             test=test_data,

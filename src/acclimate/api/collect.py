@@ -48,8 +48,8 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     if beaten:
         best = (max if greater_is_better(task, scores.metric) else min)(beaten, key=lambda b: b["value"])
         return (
-            f"No gain from transfer: {best['name']} without a pretrained model wins ({metric} {best['value']:.3f}) "
-            f"than {using} ({number})."
+            f"No gain from transfer: {best['name']} without a pretrained model has {metric} {best['value']:.3f}, "
+            f"{using} has less: {number}."
         )
     other = f"{rival['name']} ({rival['value']:.3f})"
     if rival["difference"]["verdict"] == "better":
@@ -145,6 +145,7 @@ def next_steps(
     rows: Sequence[dict[str, Any]],
     train_rows: int,
     finding_kinds: set[str],
+    fit_again: str,
 ) -> list[dict[str, str]]:
     """What to do now, most useful first."""
     steps = [
@@ -159,7 +160,7 @@ def next_steps(
         steps.append(
             {
                 "text": "The words alone do better here: fit without a pretrained model, smaller and faster.",
-                "command": "acclimate fit TRAIN.csv --strategy tfidf",
+                "command": f"{fit_again} --strategy tfidf",
             }
         )
     elif level:
@@ -173,7 +174,7 @@ def next_steps(
         steps.append(
             {
                 "text": "Some texts were cut off: read them whole, in windows.",
-                "command": "acclimate fit TRAIN.csv --truncation chunk",
+                "command": f"{fit_again} --truncation chunk",
             }
         )
     if "conflicting_label" in finding_kinds or "label_typo" in finding_kinds:
@@ -191,7 +192,7 @@ def next_steps(
         steps.append(
             {
                 "text": "See whether tuning the backbone pays with more time.",
-                "command": "acclimate fit TRAIN.csv --strategy lp_ft",
+                "command": f"{fit_again} --strategy lp_ft",
             }
         )
     if holds(predictor):

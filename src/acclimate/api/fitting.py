@@ -105,6 +105,8 @@ def _class_weight(value: object, names: tuple[str, ...]) -> object:
         if str(name) not in names:
             raise unknown("class in class_weight", str(name), names)
     weights = {str(k): float(v) for k, v in value.items()}
+    if any(not 0 <= w < float("inf") for w in weights.values()) or not any(weights.values()):
+        raise UserError(f"class_weight {dict(value)!r}: a weight must not be negative, and one must be above 0")
     return tuple(weights.get(name, 1.0) for name in names)
 
 

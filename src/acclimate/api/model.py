@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from acclimate.model import Predictor
 from acclimate.model import load as load_predictor
 from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
+
+_T = TypeVar("_T")
 
 
 class Model:
@@ -258,8 +260,13 @@ def load(path: str | Path) -> Model:
     bundle = folder / "model" if in_run else folder
     predictor = load_predictor(bundle)
     values = runs.read_json(bundle / "columns.json")
-    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    columns = Columns(**parts)
+    try:
+        parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        columns = Columns(**parts)
+        if not columns.text:
+            raise ValueError("no text column")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{bundle / 'columns.json'} is damaged ({error}); copy the bundle again or fit anew") from error
     if not in_run:
         return Model(predictor, columns)
     baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
@@ -267,10 +274,19 @@ def load(path: str | Path) -> Model:
         predictor,
         columns,
         run_dir=folder,
-        scores=Scores.from_json(runs.read_json(folder / "metrics.json")),
-        report_data=ReportData.from_json(runs.read_json(folder / "report.json")),
+        scores=_if_there(folder / "metrics.json", Scores.from_json),
+        report_data=_if_there(folder / "report.json", ReportData.from_json),
         baselines=baselines,
     )
+
+
+def _if_there(path: Path, read_from: Callable[[Any], _T]) -> _T | None:
+    """Predicting needs the model alone: numbers and report that are missing or damaged do not stop it."""
+    try:
+        found: _T = read_from(runs.read_json(path))
+        return found
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _one_input(value: Any, parts: int, position: int) -> Input | None:

@@ -26,6 +26,7 @@ class Request:
     choice: Choice
     folder: Path
     run: Run
+    overwrite: bool = False
     task: str | None = None
     valid: Any = None
     test: Any = None

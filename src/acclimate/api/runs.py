@@ -24,6 +24,8 @@ _SEEN = "learned_from.json"
 
 def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Path:
     """The folder of a new run: the one named, which must be free unless `overwrite`, or a dated one under runs/."""
+    if output_dir is not None and not str(output_dir).strip():
+        raise UserError("the output folder has an empty name; leave --output-dir out for a dated one under runs/")
     if output_dir is None:
         stamp = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
         base = Path("runs") / f"{stamp}-{stem}"
@@ -32,6 +34,11 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Pat
             folder, count = base.with_name(f"{base.name}-{count}"), count + 1
         return folder
     folder = Path(output_dir)
+    nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir() and nearest != folder or not os.access(nearest, os.W_OK):
+        raise UserError(
+            f"cannot write {folder}: {nearest} is no folder that can be written to; choose another --output-dir"
+        )
     if not folder.exists():
         return folder
     if folder.is_dir() and not any(folder.iterdir()):
@@ -46,7 +53,7 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Pat
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[Path]:
+def writing(folder: Path, replace: bool = True) -> Iterator[Path]:
     """A hidden folder beside the target to write into; it takes the target's place when the block ends well."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +72,14 @@ def writing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --output-dir") from error
     try:
-        yield temporary
+        try:
+            yield temporary
+        except Exception as error:
+            if type(error).__name__ == "SafetensorError" or isinstance(error, OSError):
+                raise UserError(f"cannot write {folder}: {error}; nothing was left there") from error
+            raise
+        if folder.exists() and not replace and any(folder.iterdir()):
+            raise UserError(f"{folder} was written by another run meanwhile; this one is not kept: name another")
         if folder.exists():
             old = folder.with_name(f"{temporary.name}.old")
             os.replace(folder, old)

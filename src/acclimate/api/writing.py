@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     rows = collect.baseline_rows(entries, metric, task.name)
     scores = dataclasses.replace(scores, baseline={row["key"]: row for row in rows})
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
-    with runs.writing(request.folder) as folder:
+    with runs.writing(request.folder, request.overwrite) as folder:
         if request.gate.private:
             folder.chmod(0o700)
         _write_files(folder, request, prepared, fitted, scores, rows, data)
@@ -50,6 +51,12 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     if held := holds(fitted.predictor):
         run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
+
+
+def _again(request: Request, prepared: Prepared) -> str:
+    """The command that fits the same rows again, to which an option may be added."""
+    source = str(request.train) if isinstance(request.train, (str, Path)) else "TRAIN.csv"
+    return f"acclimate fit {shlex.quote(source)} --label {shlex.quote(str(prepared.columns.label))}"
 
 
 def _at_prevalence(request: Request, fitted: Fitted) -> dict[str, Any]:
@@ -143,7 +150,9 @@ def _report(
             if d is not None
         },
         how_tested=prepared.how + "." + few,
-        next_steps=collect.next_steps(str(request.folder), judged, predictor, scores, rows, len(prepared.train), kinds),
+        next_steps=collect.next_steps(
+            str(request.folder), judged, predictor, scores, rows, len(prepared.train), kinds, _again(request, prepared)
+        ),
         calibration={"bins": scores.reliability, "temperature": predictor.decoder.temperature}
         if scores.reliability
         else None,
