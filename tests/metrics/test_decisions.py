@@ -267,3 +267,15 @@ def test_labels_without_rows_and_no_rows_at_all() -> None:
     assert multilabel_thresholds(np.zeros((5, 2), dtype=np.int64), np.full((5, 2), 0.1)).tolist() == [0.5, 0.5]
     weightless = multilabel_thresholds(truth, proba, np.where(truth.any(axis=1), 0.0, 1.0))
     assert weightless.tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        ({"ill": {"well": -5}}, "must not be negative"),
+        ({"ill": {"well": 0}, "well": {"ill": 0}}, "every cost in the table is 0"),
+    ],
+)
+def test_costs_that_decide_nothing_are_refused(cost: dict[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_cost(cost, ["ill", "well"])

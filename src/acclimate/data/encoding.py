@@ -142,10 +142,7 @@ def _guess(raw: bytes) -> Decoded:
     sample = _telling_lines(raw)
     names = [name for name in (_western(sample), _japanese(sample), *_statistical(sample), "cp1252", "latin-1") if name]
     name = next(n for n in names if _is(raw, n))  # latin-1 accepts anything
-    note = (
-        f"not UTF-8; read as {name}, which is a guess: give --encoding if characters look wrong, or save "
-        "the file as UTF-8"
-    )
+    note = f"not UTF-8; read as {name}, which is a guess: if characters look wrong, save the file as UTF-8"
     return _finish(raw.decode(name), name, guessed=True, extra=(note,))
 
 

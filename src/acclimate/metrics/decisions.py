@@ -151,7 +151,13 @@ def read_cost(cost: Mapping[Any, Mapping[Any, float]], classes: Sequence[object]
                     raise unknown("class in the cost table", name, names)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise UserError(f"the cost of {predicted!r} for {truth!r} must be a number, got {value!r}")
+            if value < 0:
+                raise UserError(f"the cost of {predicted!r} for {truth!r} is {value:g}; a cost must not be negative")
             table[names.index(str(truth)), names.index(str(predicted))] = float(value)
+    if not table.any():
+        raise UserError(
+            "every cost in the table is 0, so that no decision is better than another; give what errors cost"
+        )
     return table
 
 
