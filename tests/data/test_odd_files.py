@@ -70,7 +70,7 @@ def test_gate_never_crashes(path: Path) -> None:
 def test_all_rows_of_the_sentences(name: str) -> None:
     path = SHARED / "uci_sentences" / f"{name}_labelled.txt"
     if not path.exists():
-        pytest.skip("the sentences are not here")
+        pytest.skip(f"{path.name} is measuring data that lies beside the repository, and it is not here")
     table = read(path)
     raw = [line.rsplit("\t", 1) for line in path.read_text(encoding="utf-8").split("\n") if line]
     assert len(table) == len(raw) == 1000

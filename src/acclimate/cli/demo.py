@@ -11,9 +11,7 @@ def demo(
     output_dir: Annotated[
         str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer rows and strategies: a look in under a minute.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rows and strategies: a first look.")] = False,
 ) -> None:
     """Fetch a small model and sentiment data, transfer, and show where it helps and where it does not."""
     from acclimate.demo import run
