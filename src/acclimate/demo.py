@@ -35,6 +35,7 @@ from acclimate.tasks import TASKS
 CLEAR = 0.3  # snippets whose mean rating is nearer to 0 than this are left out: people disagreed on the sign
 FEW = 128
 MOST_TUNED = 1000  # rows for fine-tuning in the second half: more would take longer than a demonstration should
+MOST_JUDGED = 1000  # rows of each domain that judge a fine-tuned model, which must encode every one of them anew
 DOMAINS = {"movie": "movies", "tweets": "tweets", "amazon": "Amazon", "nyt": "NYT"}
 COLUMNS = ("tfidf", "linear_probe", "hybrid", "lp_ft")
 
@@ -75,13 +76,19 @@ def run(output_dir: str | None = None, quick: bool = False) -> None:
     progress.say(f"2 · the same strategies on four kinds of text ({len(everything):,} snippets pass the encoder once)")
     assert problem.store is not None
     problem.store.get(everything)
-    columns = COLUMNS[:3] if quick else COLUMNS
+    columns = _columns(model.predictor.strategy, quick)
     lines = [line for s in columns for line in _judge(problem, s, few, test, away, run_)]
     progress.say(f"3 · and with all {len(pool):,} labelled movie snippets")
     for s in columns:
         rows = pool if s != "lp_ft" else pool.take(np.arange(MOST_TUNED))
         lines += _judge(problem, s, rows, test, away, run_)
-    _finish(model, lines, folder, time.monotonic() - start)
+    _finish(model, lines, columns, folder, time.monotonic() - start)
+
+
+def _columns(chosen: str, quick: bool) -> tuple[str, ...]:
+    """The strategies to show, among them the one that the run chose, which its verdict speaks of."""
+    shown = COLUMNS[:3] if quick else COLUMNS
+    return shown if chosen in shown else (*shown[:-1], chosen, shown[-1])
 
 
 def _domains(quick: bool) -> dict[str, Data]:
@@ -131,7 +138,9 @@ def _judge(problem: Problem, strategy: str, train: Data, test: Data, away: dict[
     settings = {"num_train_epochs": 10 if len(train) <= FEW else 3} if strategy == "lp_ft" else None
     fitted: Predictor = named(strategy, settings)[1].fit(problem, Splits(replace(train, groups=None)), run_)
     lines = []
+    most = MOST_JUDGED if strategy == "lp_ft" else None
     for name, data in {"movie": test, **away}.items():
+        data = data.take(np.arange(min(len(data), most or len(data))))  # the rows are in random order
         judged: Judged = finish.judged_on(fitted, _clustered(data), run_, problem)
         lines.append(
             Line(len(train), strategy, name, finish.scores_of(judged, problem.task, problem.decoder, "accuracy", 0))
@@ -144,22 +153,28 @@ def _clustered(data: Data) -> Data:
     return data if data.groups is not None and len(set(data.groups)) < len(data) else replace(data, groups=None)
 
 
-def _finish(model: Model, lines: list[Line], folder: Path, seconds: float) -> None:
+def _finish(model: Model, lines: list[Line], columns: tuple[str, ...], folder: Path, seconds: float) -> None:
     """The table on the screen and in the report, and what to type next."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     table = Table(
-        title="accuracy ± half its 95 % interval; learned from movie snippets alone", title_justify="left", box=None
+        title="accuracy ± half its 95 % interval; learned from movie snippets alone",
+        title_justify="left",
+        caption=None
+        if "lp_ft" not in columns
+        else f"lp_ft is judged on {MOST_JUDGED:,} rows of each kind, the others on all of them",
+        caption_justify="left",
+        box=None,
     )
     for heading in ("labels", "strategy", *DOMAINS.values()):
         table.add_column(heading, no_wrap=True, justify="left" if heading == "strategy" else "right")
-    sizes = sorted({(line.labels, line.strategy) for line in lines}, key=lambda k: (k[0] > FEW, COLUMNS.index(k[1])))
+    sizes = sorted({(line.labels, line.strategy) for line in lines}, key=lambda k: (k[0] > FEW, columns.index(k[1])))
     by_key = {(line.labels, line.strategy, line.domain): line.scores for line in lines}
     for labels, strategy in sizes:
         cells = [_cell(by_key[labels, strategy, d]) for d in DOMAINS]
-        table.add_row(f"{labels:,}", strategy, *cells, end_section=(labels, strategy) == (FEW, COLUMNS[-1]))
+        table.add_row(f"{labels:,}", strategy, *cells, end_section=(labels, strategy) == (FEW, columns[-1]))
     console.print(table)
     assert model.report_data is not None and model.run_dir is not None
     domains = [_domain(name, by_key, sizes, model) for name in DOMAINS]
@@ -169,7 +184,7 @@ def _finish(model: Model, lines: list[Line], folder: Path, seconds: float) -> No
     shown.report(model.run_dir / "report.html")
     shown.report(model.run_dir / "report.md")
     console.print(f"\n{model!r}", highlight=False)
-    console.print(_reading(by_key), highlight=False)
+    console.print(_reading(by_key, columns), highlight=False)
     console.print(f"\n{seconds:.0f} s. Report: {model.run_dir}/report.html", highlight=False, soft_wrap=True)
     console.print("Now your own:  acclimate fit YOUR.csv --label LABEL", highlight=False)
 
@@ -190,9 +205,9 @@ def _domain(name: str, by_key: dict[Any, Scores], sizes: list[tuple[int, str]], 
     return {"name": DOMAINS[name], "rows": rows}
 
 
-def _reading(by_key: dict[Any, Scores]) -> str:
+def _reading(by_key: dict[Any, Scores], columns: tuple[str, ...]) -> str:
     """What the table says, computed from it."""
-    few = {s: by_key[FEW, s, "movie"].value or 0.0 for s in COLUMNS if (FEW, s, "movie") in by_key}
+    few = {s: by_key[FEW, s, "movie"].value or 0.0 for s in columns if (FEW, s, "movie") in by_key}
     many = {k[1]: v.value or 0.0 for k, v in by_key.items() if k[0] != FEW and k[2] == "movie"}
     tweets = {k[1]: v.value or 0.0 for k, v in by_key.items() if k[0] != FEW and k[2] == "tweets"}
     best_few = max((s for s in few if s != "tfidf"), key=few.__getitem__)
