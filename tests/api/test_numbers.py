@@ -147,7 +147,7 @@ def test_a_number_to_predict(fit: Fit, tmp_path: Path) -> None:
     assert [*new] == ["prediction", "low", "high"]
     inside = [a <= y <= b for a, y, b in zip(new["low"], test["label"], new["high"], strict=True)]
     assert 0.8 <= np.mean(inside) <= 1
-    widths = {round(b - a, 6) for a, b in zip(new["low"], new["high"], strict=True)}
+    widths = {round(b - a, 5) for a, b in zip(new["low"], new["high"], strict=True)}
     assert len(widths) == 1
 
 

@@ -364,3 +364,14 @@ def test_a_comparison_says_which_run_learned_from_the_rows() -> None:
     )
     assert "b learned from 7 of these rows: its number is too good" in text
     assert "a learned from" not in text
+
+
+def test_a_file_of_a_header_alone_gives_no_rows(fit: Fit, tmp_path: Path) -> None:
+    model = fit(rows(40), strategy="tfidf", output_dir=tmp_path / "run")
+    (tmp_path / "new.csv").write_text("text,more\n")
+    table, new = model.predict_table(tmp_path / "new.csv")
+    assert (len(table), [*new], set(map(len, new.values()))) == (
+        0,
+        ["prediction", "confidence", "p_bad", "p_good"],
+        {0},
+    )

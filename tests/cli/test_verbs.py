@@ -13,21 +13,22 @@ def test_evaluate_prints_the_deciding_metric_first_and_all_that_belongs_to_it(cl
     result = cli("evaluate", "RUN", "test.csv")
     assert result.exit_code == 0, result.exception
     assert result.stdout.splitlines() == [
+        "one class of TEST was never seen",
+        "",
         "macro_f1                 0.750 [0.650, 0.840] (n = 80)",
         "accuracy                 0.800 [0.700, 0.880] (n = 80)",
         "",
         "beside it (macro_f1), and this model minus it on the same rows",
         "  majority               0.500 [0.400, 0.600]   +0.300 [+0.200, +0.400] better",
         "",
-        "by class",
-        "  pos                    recall 0.900 [0.800, 0.950], n = 40",
-        "  neg                    recall –",
+        "by class  n   recall",
+        "  pos     40  0.900 [0.800, 0.950]",
+        "  neg         –",
         "",
         "by sex",
         "  f                      0.700 [0.500, 0.850] (n = 30)",
         "",
         "Intervals are at 95 %; they cover which rows were drawn.",
-        "one class of TEST was never seen",
         "test.csv has been used 2 times to judge this run; choosing after a look flatters it.",
     ]
     assert api.calls == [("load", ("RUN",), {}), ("evaluation", ("test.csv",), {"metric": None})]

@@ -349,3 +349,25 @@ def test_hundred_thousand_rows_stay_linear() -> None:
     table = read({"text": texts, "label": [i % 2 for i in range(100_000)]})
     _, account = audit(table, TL, "classify")
     assert kinds(account)["duplicate"] == 40_000
+
+
+def test_a_column_of_owners_is_pointed_out() -> None:
+    rows = {
+        "text": [f"note number {i} of a visit" for i in range(40)],
+        "label": ["a", "b"] * 20,
+        "patient_id": [f"p{i // 4}" for i in range(40)],
+        "ward": [f"w{i // 20}" for i in range(40)],
+    }
+    table = read(rows)
+    _, report = audit(table, Columns(label="label", text=("text",)), "classify")
+    assert [f.message[:60] for f in report.findings if f.kind == "group_like"] == [
+        "column 'patient_id' may say whose a row is (10 different valu"[:60]
+    ]
+    _, named = audit(table, Columns(label="label", text=("text",), group="patient_id"), "classify")
+    assert not [f for f in named.findings if f.kind == "group_like"]
+
+
+def test_weights_whose_sum_overflows_keep_their_ratios() -> None:
+    rows = {"text": ["one text", "another text", "a third"], "label": ["a", "b", "a"], "w": [1e308, 1e308, 5e307]}
+    data, _ = audit(read(rows), Columns(label="label", text=("text",), weight="w"), "classify")
+    assert data.weights is not None and data.weights.tolist() == [1.0, 1.0, 0.5]

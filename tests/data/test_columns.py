@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from acclimate.data.columns import guess, task_name, texts_of, typed_labels
-from acclimate.data.labels import label_set, match_classes
+from acclimate.data.labels import label_set, match_classes, respelled
 from acclimate.data.read import read
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
@@ -156,3 +156,26 @@ def test_label_sets_and_matching() -> None:
     assert match_classes(["1", 2.0, True, None, "zz"], [1, 2]) == ([1, 2, True, None, "zz"], 2)
     assert match_classes(["true", "False"], [False, True]) == ([True, False], 2)
     assert match_classes(["1.0"], ["1"]) == (["1"], 1)
+
+
+def test_codes_beyond_64_bits_stay_apart() -> None:
+    big = ["12345678901234567890", "12345678901234567891"]
+    assert typed_labels([*big, "1"], False) == ([*big, "1"], "str")
+    assert typed_labels(["12345678901234567", "12345678901234568.5"], False)[1] == "str"
+    assert typed_labels([2**60, 2**60 + 1], True) == ([2**60, 2**60 + 1], "int")
+    assert typed_labels([2**60, 0.5], True)[1] == "str"
+
+
+def test_labels_written_differently_are_told() -> None:
+    assert "'1000' and '1e3'" in respelled(["1000", "1e3", "2.5"], False)
+    assert respelled(["1", "1", "2"], False) == "" and respelled([1.0, 1], True) == ""
+
+
+def test_a_second_text_is_pointed_out() -> None:
+    rows = {
+        "question": [f"what is the capital of country number {i} in the list" for i in range(8)],
+        "answer": [f"the capital of country {i} is a town of that name" for i in range(8)],
+        "grade": [0, 1] * 4,
+    }
+    reasons = guess(read(rows), Columns(label="grade")).reasons
+    assert any("'answer' holds text too: give --text-column question --text-column answer" in r for r in reasons)

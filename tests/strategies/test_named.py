@@ -120,3 +120,12 @@ def test_the_number_of_epochs_gives_about_three_hundred_steps() -> None:
     assert Tune(batch_size=16).epochs(1000) == 5  # 63 steps an epoch
     assert Tune(batch_size=16).epochs(100_000) == 3
     assert Tune(batch_size=16, gradient_accumulation_steps=4).epochs(1000) == 19  # 16 steps an epoch
+
+
+def test_settings_go_by_the_names_of_other_libraries_too() -> None:
+    assert (
+        named("lora", {"rank": 4, "lr": 1e-4, "epochs": 2})[1]
+        == named("lora", {"lora_rank": 4, "learning_rate": 1e-4, "num_train_epochs": 2})[1]
+    )
+    with pytest.raises(UserError, match="given twice, once as 'rank'"):
+        named("lora", {"lora_rank": 4, "rank": 8})

@@ -50,6 +50,8 @@ def test_a_given_k_is_taken_and_trained_rows_answer_themselves(shared_bert: Any)
     decided = fitted.task.decide(fitted.outputs(data.inputs), fitted.decoder)
     assert fitted.task.answers(decided, fitted.decoder) == list(data.labels or ())
     assert fitted.trained == ()
+    too_many, _ = fit(Knn(k=100), shared_bert, data)
+    assert too_many.settings == {"k": 30} and too_many.notes == ("knn: k = 30 (100 asked, but only 30 rows are there)",)
 
 
 def test_copies_of_a_row_do_not_choose_k(shared_bert: Any) -> None:

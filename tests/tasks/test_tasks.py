@@ -99,6 +99,8 @@ def test_an_order_is_kept_and_must_be_complete() -> None:
     assert task.decoder((3, 1, 2), "int", ("3", "2", "1")).classes == (3, 2, 1)
     with pytest.raises(UserError, match="the class order lacks 'mid'"):
         task.decoder(("low", "high", "mid"), "str", ("low", "high"))
+    with pytest.raises(UserError, match="names 'huge', which no row has"):
+        TASKS["ordinal"].decoder(("low", "high"), "str", ("low", "high", "huge"))
     with pytest.raises(UserError, match="the class order lacks 'b'"):
         TASKS["multilabel"].decoder((("a", "b"), ("a",)), "list", ("a",))
 

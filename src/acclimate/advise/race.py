@@ -124,8 +124,9 @@ def race(
 def gap_text(gap: Any) -> str:
     """A difference with its interval and verdict."""
     if gap.low is None or gap.high is None:
-        return f"{gap.value:+.3f} (n = {gap.n}: {gap.verdict})"
-    return f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] ({gap.verdict}, n = {gap.n})"
+        return f"{gap.value:+.3f}".replace("-", "−") + f" (n = {gap.n}: {gap.verdict})"
+    numbers = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]".replace("-", "−")
+    return f"{numbers} ({gap.verdict}, n = {gap.n})"
 
 
 def _best(problem: Problem, data: Data, metric: str, trials: list[Trial]) -> Trial:

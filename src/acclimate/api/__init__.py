@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from acclimate.data.rows import Columns
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
+from acclimate.report.words import estimate
 from acclimate.run import Run, pick_device
 from acclimate.settings import parse_duration
 
@@ -184,14 +186,11 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"{self.metric} on {self.rows[0]['n']:,} rows, differences against {self.rows[0]['name']}:"]
         for row in self.rows:
-            interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-            value = "undefined" if row["value"] is None else f"{row['value']:.3f}"
-            line = f"  {row['name']}: {value}{interval}"
+            value = "undefined" if row["value"] is None else estimate(row["value"], row["low"], row["high"])
+            line = f"  {row['name']}: {value}"
             gap: dict[str, Any] | None = row["difference"]
             if gap is not None:
-                bounds = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-                size = "" if gap["value"] is None else f"{gap['value']:+.3f}"
-                line += f"   {size}{bounds}: {gap['verdict']}"
+                line += f"   {estimate(gap['value'], gap['low'], gap['high'], sign=True)}: {gap['verdict']}"
             lines.append(line)
         for row in self.rows:
             if row["learned_from"]:
@@ -285,7 +284,7 @@ class Inspection:
 
         from acclimate.data.audit import render
 
-        console = Console(width=100)
+        console = Console(width=max(72, min(120, shutil.get_terminal_size((100, 24)).columns)))
         with console.capture() as captured:
             for reason in self.reasons:
                 console.print(reason, markup=False, highlight=False)

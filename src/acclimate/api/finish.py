@@ -210,7 +210,8 @@ def clusters_of(data: Data) -> Any:
 
 
 def scores_of(judged: Judged, task: Task, decoder: Decoder, metric: str | None, seed: int) -> Scores:
-    """Every metric of the task with its interval."""
+    """Every metric of the task with its interval. Rows of weight zero say nothing and are not counted in n."""
+    judged = _counted(judged)
     positive = decoder.classes.index(decoder.positive) if decoder.positive is not None else None
     return score(
         task.name,
@@ -228,6 +229,14 @@ def scores_of(judged: Judged, task: Task, decoder: Decoder, metric: str | None, 
     )
 
 
+def _counted(judged: Judged) -> Judged:
+    weights = judged.data.weights
+    if weights is None or (weights > 0).all() or not (weights > 0).any():
+        return judged
+    at = np.flatnonzero(weights > 0)
+    return Judged(judged.data.take(at), judged.truth[at], judged.outputs[at], judged.decisions[at])
+
+
 def unseen(data: Data, decoder: Decoder) -> Sequence[Any]:
     """Classes in these rows that training never saw."""
     if decoder.task == "regress" or data.labels is None:
@@ -239,6 +248,7 @@ def unseen(data: Data, decoder: Decoder) -> Sequence[Any]:
 
 def gap_between(a: Judged, b: Judged, task: Task, metric: str, seed: int) -> Difference:
     """The paired difference a − b on the same rows."""
+    a, b = _counted(a), _counted(b)
     return difference(
         task.name,
         metric,

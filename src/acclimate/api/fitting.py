@@ -18,6 +18,7 @@ from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
 from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
+from acclimate.data.account import how_read
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -44,7 +45,10 @@ def fit(request: Request) -> Model:
     for reason in prepared.reasons:
         say(reason)
     for report in prepared.audits:
-        say(f"{report.source}: {report.read:,} rows read, {report.kept:,} kept, {report.read - report.kept:,} dropped")
+        say(
+            f"{report.source} ({how_read(report.facts)}): {report.read:,} rows read, {report.kept:,} kept, "
+            f"{report.read - report.kept:,} dropped"
+        )
     problem = _problem(request, prepared, backbone)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)

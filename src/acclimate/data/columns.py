@@ -230,7 +230,12 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
     names = " and ".join(repr(n) for n in text)
     by_name = any({t.casefold().strip() for t in text} <= set(known) for known in (_TEXT_NAMES, *_PAIRS))
     what = "columns" if len(text) == 2 else "column"
-    return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}"
+    also = [n for n in free if n not in text and _is_prose(table.columns[n])] if len(text) == 1 else []
+    hint = ""
+    if also:
+        hint = f"; {' and '.join(map(repr, also[:3]))} {'holds' if len(also) == 1 else 'hold'} text too: give "
+        hint += f"--text-column {text[0]} --text-column {also[0]} to read both"
+    return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}{hint}"
 
 
 def _present(cells: Sequence[object]) -> list[object]:

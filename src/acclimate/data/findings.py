@@ -15,6 +15,11 @@ from acclimate.data.labels import as_text, is_blank, number
 from acclimate.data.rows import Data, Input, IntArray, Label
 from acclimate.errors import UserError
 
+_OWNER = re.compile(
+    r"(^|[^a-z])(patient|student|pupil|person|subject|customer|client|user|author|speaker|account|household|hospital|"
+    r"site|school|scaffold|document|session|case)s?([^a-z]|$)|[^a-z](id|key|nr)$",
+    re.IGNORECASE,
+)
 SHOWN = 20  # lines that a finding names
 
 
@@ -223,6 +228,22 @@ def odd_columns(columns: dict[str, list[object]], kept: Sequence[int]) -> list[F
                     distinct,
                 )
             )
+    return out
+
+
+def group_like(columns: dict[str, list[object]], kept: Sequence[int]) -> list[Finding]:
+    """Columns that by their name say whose a row is, and whose values repeat: rows of one owner are no independent
+    evidence, and a split through them flatters the number."""
+    out = []
+    for name, cells in columns.items():
+        values = [as_text(cells[i]) for i in kept if not is_blank(cells[i])]
+        distinct = len(set(values))
+        if _OWNER.search(name) and 2 <= distinct < 0.8 * len(values) and distinct >= 0.02 * len(values):
+            text = (
+                f"column {name!r} may say whose a row is ({distinct:,} different values in {rows_text(len(values))}); "
+                f"if so, name it with --group-column, so that no {name!r} is on both sides of a split"
+            )
+            out.append(finding("group_like", "warning", text, len(values)))
     return out
 
 

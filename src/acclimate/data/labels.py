@@ -33,7 +33,7 @@ _ALIASES = {
     "regression": "regress",
     "regressor": "regress",
 }
-_WHOLE = re.compile(r"-?(0|[1-9]\d{0,15})\Z")  # "01" is a code, not the number 1
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)\Z")  # "01" is a code, not the number 1
 _REAL = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?\Z")
 _BLANK = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]*\Z")
 
@@ -87,16 +87,42 @@ def _text_kind(present: Sequence[object]) -> str:
     if {s.casefold() for s in seen} <= {"true", "false"}:
         return "bool"
     if all(_WHOLE.match(s) for s in seen):
-        return "int"
+        return "int" if all(len(s) < 19 for s in seen) else "str"  # beyond 64 bits it is a code
+    if any(_WHOLE.match(s) and len(s) > 15 for s in seen):
+        return "str"  # as floats, neighbours would become one
     if all(_REAL.match(s) for s in seen):
         return "float"
     return "str"
 
 
+def respelled(cells: Sequence[object], typed: bool) -> str:
+    """A sentence on labels that are written differently and count as one class; empty where there are none.
+
+    >>> respelled(["0.1", "0.10", "2.5"], False), respelled(["1", "2"], False)
+    ("labels written differently are one class where they are the same number: '0.1' and '0.10'", '')
+    """
+    if typed:
+        return ""
+    _, kind = typed_labels(cells, typed)
+    if kind not in ("int", "float"):
+        return ""
+    written: dict[float, set[str]] = {}
+    for cell in cells:
+        if not is_blank(cell):
+            text = str(cell).strip()
+            written.setdefault(float(text), set()).add(text)
+    several = [" and ".join(repr(t) for t in sorted(texts)) for _, texts in sorted(written.items()) if len(texts) > 1]
+    if not several:
+        return ""
+    more = f"; and {len(several) - 3} more" if len(several) > 3 else ""
+    return f"labels written differently are one class where they are the same number: {', '.join(several[:3])}{more}"
+
+
 def _typed_kind(present: Sequence[object]) -> str:
     kinds = {_kind_of(cell) for cell in present}
     if kinds == {"int", "float"}:
-        return "float"
+        large = any(isinstance(cell, int) and abs(cell) > 2**53 for cell in present)
+        return "str" if large else "float"
     if "list" in kinds and kinds <= {"list", "str"}:
         return "list"
     return kinds.pop() if len(kinds) == 1 else "str"

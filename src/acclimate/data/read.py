@@ -41,12 +41,14 @@ _FOREIGN = (  # first bytes -> what it is and what to do
 )
 
 
-def read(source: Any, *, delimiter: str | None = None, encoding: str | None = None) -> Table:
+def read(
+    source: Any, *, delimiter: str | None = None, encoding: str | None = None, may_be_empty: bool = False
+) -> Table:
     """Read a file (CSV, TSV, text, Parquet, JSONL, JSON), a frame, an Arrow table, a `datasets.Dataset`, a dict or
     a list.
 
     The content of a file decides, not its name. Cells of text files stay text ("NA" and "null" too); an empty cell
-    is None.
+    is None. A header without rows is refused unless it `may_be_empty`.
 
     >>> table = read([{"text": "good", "label": 1}, {"text": "bad", "label": 0}])
     >>> table.columns["label"], table.lines
@@ -55,7 +57,7 @@ def read(source: Any, *, delimiter: str | None = None, encoding: str | None = No
     if isinstance(source, Table):
         return source
     if isinstance(source, (str, Path)):
-        return read_file(Path(source), str(source), delimiter, encoding)
+        return read_file(Path(source), str(source), delimiter, encoding, may_be_empty)
     package = type(source).__module__.split(".")[0]
     if package == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns"):
         return frames.from_pandas(source)
@@ -74,7 +76,7 @@ def read(source: Any, *, delimiter: str | None = None, encoding: str | None = No
     )
 
 
-def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None) -> Table:
+def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None, may_be_empty: bool = False) -> Table:
     """The file at `path`, called `name` in messages, as its content says."""
     raw = _bytes(path.expanduser(), name)
     facts: dict[str, object] = {"bytes": len(raw)}
@@ -93,7 +95,9 @@ def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None
         raise UserError(f"{name} is empty; give a file with at least one row")
     facts |= {"encoding": decoded.encoding, "encoding_guessed": decoded.guessed}
     table = _json(decoded, path.suffix.lower(), name, facts) if decoded.text.lstrip()[0] in "[{" else None
-    return table if table is not None else _delimited(decoded, path.suffix.lower(), name, delimiter, facts)
+    return (
+        table if table is not None else _delimited(decoded, path.suffix.lower(), name, delimiter, facts, may_be_empty)
+    )
 
 
 def _bytes(path: Path, name: str) -> bytes:
@@ -247,7 +251,9 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _delimited(decoded: Decoded, suffix: str, name: str, delimiter: str | None, facts: dict[str, object]) -> Table:
+def _delimited(
+    decoded: Decoded, suffix: str, name: str, delimiter: str | None, facts: dict[str, object], may_be_empty: bool
+) -> Table:
     if delimiter is not None and len(delimiter) != 1:
         delimiter = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";"}.get(delimiter)
         if delimiter is None:
@@ -259,10 +265,10 @@ def _delimited(decoded: Decoded, suffix: str, name: str, delimiter: str | None, 
         raise UserError(f"{name} is empty; give a file with at least one row")
     named = header.has_header(rows)
     names, body, first = _named_columns(rows, named, notes)
-    if not body:
+    if not body and not may_be_empty:
         raise UserError(f"{name} has a header ({', '.join(names)[:80]}) but no rows; give a file with at least one")
     columns, problems = _cells(names, body, notes)
-    if all(problems):
+    if problems and all(problems):
         raise UserError(
             f"{name}: the header has {len(names)} names but the rows have {_mode(body)} fields; correct the header, or "
             "quote cells that hold the delimiter"

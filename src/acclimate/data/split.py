@@ -153,10 +153,11 @@ def folds(data: Data, task: str, *, k: int = 5, seed: int = 0, repeats: int = 1)
 
 def _refuse_one_unit(data: Data, unit: IntArray) -> None:
     if len(unit) and unit.max() == 0:
-        why = "all rows belong to one group" if data.groups is not None else "all rows are duplicates of one text"
+        grouped = data.groups is not None
+        why = "all rows belong to one group" if grouped else "all rows are copies of one text"
+        what = "another group column" if grouped else "rows that differ"
         raise UserError(
-            f"cannot split {data.source}: {why}, which must not stand on both sides; give a test file or "
-            "another group column"
+            f"cannot split {data.source}: {why}, which must not stand on both sides; give a test file or {what}"
         )
 
 
@@ -164,17 +165,21 @@ def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None
     if not len(train) or not len(test):
         empty = "train" if not len(train) else "test"
         raise UserError(
-            f"cannot split {data.source}: the {empty} part would be empty, because each class or time lives in "
-            "one group only; "
-            "give a test file, more groups, or no group column"
+            f"cannot split {data.source}: the {empty} part would be empty, because each class or time has "
+            + (
+                "one group only; give a test file, more groups, or no group column"
+                if data.groups is not None
+                else "too few different rows; give more rows, or a test file"
+            )
         )
     if data.labels is None or task not in ("classify", "ordinal"):
         return
     every, kept = {str(x) for x in data.labels}, {str(data.labels[i]) for i in train}
+    told = data.groups is not None or data.times is not None
     if len(every) > 1 and len(kept) < 2:
         raise UserError(
             f"cannot split {data.source}: the train part would hold one class only ({len(every)} exist); "
-            "give a test file, or another group or time column"
+            + ("give a test file, or another group or time column" if told else "give more rows, or a test file")
         )
 
 

@@ -34,8 +34,10 @@ class Estimate:
             return f"- ({self.note})"
         places = digits(self.value)
         if self.low is None or self.high is None:
-            return f"{self.value:.{places}f} (n = {self.n}{f'; {self.note}' if self.note else ''})"
-        return f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}] (n = {self.n})"
+            text = f"{self.value:.{places}f}".replace("-", "−")
+            return f"{text} (n = {self.n}{f'; {self.note}' if self.note else ''})"
+        text = f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}]".replace("-", "−")
+        return f"{text} (n = {self.n})"
 
 
 def digits(value: float) -> int:

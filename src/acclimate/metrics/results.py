@@ -138,7 +138,8 @@ def _short(e: Mapping[str, Any]) -> str:
     if value is None:
         return "-"
     places = digits(value)
-    return f"{value:.{places}f}" + ("" if low is None or high is None else f" [{low:.{places}f}, {high:.{places}f}]")
+    text = f"{value:.{places}f}" + ("" if low is None or high is None else f" [{low:.{places}f}, {high:.{places}f}]")
+    return text.replace("-", "−")
 
 
 def _against(gap: Mapping[str, Any] | None) -> str:

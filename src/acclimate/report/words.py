@@ -101,6 +101,9 @@ def estimate(value: object, low: object = None, high: object = None, *, sign: bo
     known = [finite(v) for v in (value, low, high)]
     if known[0] is None:
         return DASH
+    if 0 < max(abs(v) for v in known if v is not None) < 1e-6:  # no digits after the point would show it
+        texts = [number(v, sign=sign) for v in known]
+        return texts[0] if None in known else f"{texts[0]} [{texts[1]}, {texts[2]}]"
     places = decimals(known)
     first = number(known[0], places, sign=sign)
     if known[1] is None or known[2] is None:

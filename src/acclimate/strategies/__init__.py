@@ -31,6 +31,13 @@ ALIASES = {
     "constant": "majority", "nearest_centroid": "centroid", "tf_idf": "tfidf", "lpft": "lp_ft",
 }  # fmt: skip
 
+SETTING_ALIASES = {  # what other libraries call them
+    "rank": "lora_rank", "r": "lora_rank", "alpha": "lora_alpha", "lr": "learning_rate", "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs", "per_device_train_batch_size": "batch_size", "target_modules": "lora_targets",
+    "warmup_ratio": "warmup_steps", "warmup": "warmup_steps", "scheduler": "lr_scheduler_type", "n_neighbors": "k",
+    "n_neighbours": "k", "c": "strength", "C": "strength", "grad_accumulation": "gradient_accumulation_steps",
+}  # fmt: skip
+
 
 def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strategy]:
     """The strategy of this name with some settings replaced; errors list what there is."""
@@ -41,11 +48,16 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
         raise unknown("strategy", name, ["auto", *known])
     strategy: Any = known[key]
     fields = {f.name: f for f in dataclasses.fields(strategy) if f.init}
-    for setting, value in (settings or {}).items():
+    given: dict[str, Any] = {}
+    for asked, value in (settings or {}).items():
+        setting = asked if asked in fields else SETTING_ALIASES.get(asked, asked)
+        if setting in given:
+            raise UserError(f"the setting {setting!r} is given twice, once as {asked!r}; keep one")
+        given[setting] = value
         if setting not in fields:
             raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
         _check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
-    return key, dataclasses.replace(strategy, **(settings or {}))
+    return key, dataclasses.replace(strategy, **given)
 
 
 def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: str) -> None:

@@ -50,10 +50,11 @@ class Knn:
         head.bank.copy_(head.unit(features))
         head.answers.copy_(answers)
         head.weight.copy_(torch.from_numpy(problem.weights(train, targets)))
-        k = self.k or _choose(head, problem, targets, train.clusters)
+        k = min(self.k or _choose(head, problem, targets, train.clusters), len(train))
+        lowered = f" ({self.k} asked, but only {k} rows are there)" if self.k is not None and self.k > k else ""
         head.shape["k"] = k
         return Predictor(
-            problem.task, problem.decoder, head, backbone, None, "knn", {"k": k}, (), notes=(f"knn: k = {k}",)
+            problem.task, problem.decoder, head, backbone, None, "knn", {"k": k}, (), notes=(f"knn: k = {k}{lowered}",)
         )
 
 

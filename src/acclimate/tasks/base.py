@@ -131,4 +131,10 @@ def ordered(order: tuple[Any, ...], found: set[Any]) -> tuple[Any, ...]:
     missing = sorted(set(by_text) - {str(c) for c in order})
     if missing:
         raise UserError(f"the class order lacks {', '.join(map(repr, missing))}; list every class once, lowest first")
-    return tuple(by_text.get(str(c), c) for c in order)
+    without = sorted({str(c) for c in order} - set(by_text))
+    if without:
+        raise UserError(
+            f"the class order names {', '.join(map(repr, without))}, which no row has; leave out what cannot be "
+            f"learned (the rows have {', '.join(map(repr, sorted(by_text)))})"
+        )
+    return tuple(by_text[str(c)] for c in order)
