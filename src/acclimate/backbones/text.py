@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
@@ -17,16 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.kernels import laid_out
 from acclimate.backbones.packing import Groups, Part, by_owner, counted_from, groups, inside, pack, pad, pool, slices
 from acclimate.backbones.proof import PACKED, takes, verdict
 from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
 from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
 
-_TOKENS_AT_ONCE = 4096
-_proving = Lock()
-
 POOLINGS = ("mean", "cls", "pooler", "last")
+_TOKENS_AT_ONCE = 4096  # without gradients; a long text in many windows takes no more memory than this
+_WORTH_IT = 4096  # tokens to read below which laying out weights takes longer than it saves
+_proving = Lock()
 _SETTINGS = "acclimate_text.json"
 
 
@@ -143,6 +144,10 @@ class TextBackbone(Backbone):
             return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weight).sum(1) / weight.sum(1)
+
+    def reading(self, cost: int) -> AbstractContextManager[None]:
+        """Weights in the layout that the processor reads best, where there is enough to read."""
+        return laid_out(self.model) if cost >= _WORTH_IT else nullcontext()
 
     @property
     def blocks(self) -> list[nn.Module]:
