@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones import packing
+from acclimate.backbones import cls_block, packing
 
 if TYPE_CHECKING:
     from acclimate.backbones.text import TextBackbone
@@ -47,6 +47,20 @@ def verdict(backbone: TextBackbone) -> str:
         return PACKED
     model.config._attn_implementation = before
     return f"padded: a packed row does not give {name} the same features"
+
+
+def first_alone(backbone: TextBackbone) -> bool:
+    """Whether the last block may run for first tokens alone; it is then prepared for it."""
+    blocks = backbone.blocks
+    if backbone.text.pooling != "cls" or not blocks or not cls_block.can(blocks[-1]):
+        return False
+    parts = _made_up(backbone)
+    with _as_at_prediction(backbone):
+        whole = backbone.features_of(parts, packed=True)
+        cls_block.install(blocks[-1])
+        with cls_block.first_tokens(True):
+            alone = backbone.features_of(parts, packed=True)
+    return _gap(whole, alone) <= TOLERANCE
 
 
 def plain(model: Any) -> nn.Module:

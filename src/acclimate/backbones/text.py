@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.cls_block import first_tokens
 from acclimate.backbones.kernels import laid_out
 from acclimate.backbones.packing import Groups, Part, by_owner, counted_from, groups, inside, pack, pad, pool, slices
-from acclimate.backbones.proof import PACKED, takes, verdict
+from acclimate.backbones.proof import PACKED, first_alone, takes, verdict
 from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
 from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
@@ -45,6 +46,7 @@ class TextBackbone(Backbone):
         self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
         self._takes = takes(model)
         self._packing: str | None = None  # not asked yet
+        self._first_alone = False
 
     # -- preprocessing ---------------------------------------------------------------------------------------------
 
@@ -81,6 +83,7 @@ class TextBackbone(Backbone):
         with _proving:
             if self._packing is None:
                 self._packing = verdict(self)
+                self._first_alone = self._packing == PACKED and first_alone(self)
         return self._packing
 
     def features_of(self, parts: Sequence[Part], *, packed: bool) -> Tensor:
@@ -121,13 +124,15 @@ class TextBackbone(Backbone):
             spans = groups(lengths[part])
             stop = start + spans[-1].stop
             names = ("input_ids", "position_ids", "token_type_ids")
-            with inside(spans):
+            with inside(spans), first_tokens(self._first_alone):
                 out = self._run({key: batch[key][:, start:stop] for key in names if key in batch}, names)
             found.append(self._pool_packed(out.last_hidden_state[0], spans))
             start = stop
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _pool_packed(self, hidden: Tensor, spans: Groups) -> Tensor:
+        if len(hidden) != spans[-1].stop:  # the last block ran for the first tokens alone
+            return hidden
         if self.text.pooling == "pooler":
             pooler: Any = self.model.pooler
             first: Tensor = pooler(pool(hidden, spans, "cls")[:, None])
@@ -180,7 +185,7 @@ class TextBackbone(Backbone):
     def clone(self) -> TextBackbone:
         """A copy with weights of its own; the tokeniser is shared, since it does not learn."""
         other = TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
-        other._packing = self._packing
+        other._packing, other._first_alone = self._packing, self._first_alone
         return other
 
     def save(self, folder: Path) -> None:
