@@ -20,10 +20,10 @@ class Counted:
 
     def __init__(self, backbone: TextBackbone) -> None:
         self.rows = 0
-        backbone.model.register_forward_pre_hook(self._count, with_kwargs=True)
+        backbone.register_forward_pre_hook(self._count)
 
-    def _count(self, module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        self.rows += len(kwargs["input_ids"])
+    def _count(self, module: object, args: tuple[dict[str, torch.Tensor]]) -> None:
+        self.rows += len(args[0]["rows"])
 
 
 @pytest.fixture

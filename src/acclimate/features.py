@@ -20,7 +20,7 @@ from acclimate.backbones.base import Backbone, Batch, budgeted
 from acclimate.run import Run
 
 TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the processor's cache
-ROWS_A_BATCH = 64
+ROWS_A_BATCH = 128
 
 Features = NDArray[np.float32]
 
@@ -35,8 +35,10 @@ def extract(backbone: Backbone, inputs: Sequence[Any], run: Run) -> Features:
     rows = backbone.encode(inputs)
     out = np.empty((len(rows), backbone.width), np.float32)
     backbone.eval().to(run.device)
-    batches = budgeted([row.cost for row in rows], TOKENS_A_BATCH, ROWS_A_BATCH)
-    with torch.inference_mode(), run.progress.steps("features", len(rows)) as advance:
+    costs = [row.cost for row in rows]
+    batches = budgeted(costs, TOKENS_A_BATCH, ROWS_A_BATCH)
+    reading = backbone.reading(sum(costs))
+    with torch.inference_mode(), reading, run.progress.steps("features", len(rows)) as advance:
         made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)
         for at, batch in zip(batches, made, strict=True):
             out[at] = backbone(to_device(batch, run.device)).float().cpu().numpy()

@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -70,6 +71,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def clone(self) -> Backbone:
         """A copy whose weights may be trained without touching this one's."""
+
+    def reading(self, cost: int) -> AbstractContextManager[None]:
+        """What to hold while rows of this total cost are read without gradients: whatever makes that quicker."""
+        return nullcontext()
 
     def fingerprint(self) -> str:
         """A hash of every weight and of the preprocessing: the key of cached features."""

@@ -7,31 +7,29 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.windows import check, cut, too_long, word_starts
+from acclimate.backbones.cls_block import first_tokens
+from acclimate.backbones.kernels import laid_out
+from acclimate.backbones.packing import Groups, Part, by_owner, counted_from, groups, inside, pack, pad, pool, slices
+from acclimate.backbones.proof import PACKED, first_alone, takes, verdict
+from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
+from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
 
 POOLINGS = ("mean", "cls", "pooler", "last")
-LEAST_LENGTH = 8  # tokens: the special ones of a pair, and at least two of each text
+_TOKENS_AT_ONCE = 4096  # without gradients; a long text in many windows takes no more memory than this
+_WORTH_IT = 4096  # tokens to read below which laying out weights takes longer than it saves
+_proving = Lock()
 _SETTINGS = "acclimate_text.json"
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """How text becomes a vector. Saved in the bundle and enforced at prediction."""
-
-    pooling: str = "mean"
-    max_length: int = 256  # tokens, special ones included
-    truncation: str = "head"
-    prefix: str = ""  # put before every text, e.g. "query: " for e5
 
 
 class TextBackbone(Backbone):
@@ -46,124 +44,100 @@ class TextBackbone(Backbone):
         self.text = settings
         self.origin = origin
         self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self._takes = takes(model)
+        self._packing: str | None = None  # not asked yet
+        self._first_alone = False
 
     # -- preprocessing ---------------------------------------------------------------------------------------------
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Token ids of every text (or pair). With `truncation="chunk"` a long text becomes several windows."""
-        if not inputs:
-            return []
-        pairs = [(x, None) if isinstance(x, str) else (x[0], x[1]) for x in inputs]
-        first = [self.text.prefix + a for a, _ in pairs]
-        paired = any(b is not None for _, b in pairs)
-        second = [self.text.prefix + (b or "") for _, b in pairs] if paired else None
-        full = [self._not_empty(ids) for ids in self._tokenise(first, second, truncate=False)]
-        rows: list[Encoded] = []
-        for i, ids in enumerate(full):
-            total = len(ids["input_ids"])
-            if total <= self.text.max_length:
-                rows.append(Encoded((ids,), total, 0, total))
-            else:
-                rows.append(self._shorten(ids, first[i], second[i] if second else None, f"input {i + 1}"))
-        return rows
-
-    def _tokenise(self, first: list[str], second: list[str] | None, *, truncate: bool) -> list[dict[str, list[int]]]:
-        out = self.tokenizer(
-            first,
-            second,
-            truncation=truncate,
-            max_length=self.text.max_length if truncate else None,
-            padding=False,
-            return_attention_mask=False,
-            verbose=False,
-        )
-        return [{key: list(out[key][i]) for key in out} for i in range(len(first))]
-
-    def _not_empty(self, ids: dict[str, list[int]]) -> dict[str, list[int]]:
-        """A text that leaves no token at all is read as one that ends at once: the mean of nothing would be NaN."""
-        if ids["input_ids"]:
-            return ids
-        end = self.tokenizer.eos_token_id or self.tokenizer.pad_token_id or 0
-        return {key: [end if key == "input_ids" else 0] for key in ids}
-
-    def _shorten(self, ids: dict[str, list[int]], first: str, second: str | None, name: str) -> Encoded:
-        total, limit = len(ids["input_ids"]), self.text.max_length
-        if self.text.truncation == "fail":
-            raise too_long(name, total, limit)
-        if self.text.truncation == "head":
-            part = self._tokenise([first], None if second is None else [second], truncate=True)[0]
-            return Encoded((part,), len(part["input_ids"]), total - len(part["input_ids"]), total)
-        pieces = self._pieces(ids["input_ids"], first, second)
-        parts = tuple({key: [values[i] for i in piece] for key, values in ids.items()} for piece in pieces)
-        return Encoded(parts, sum(map(len, pieces)), total - len({i for piece in pieces for i in piece}), total)
-
-    def _pieces(self, ids: list[int], first: str, second: str | None) -> list[list[int]]:
-        """Positions that each piece keeps: the special tokens, of a pair the head of its shorter text, and a cut."""
-        bodies: list[tuple[int, list[bool]]] = []  # of each text: where it begins, and which of its tokens start words
-        at = 0
-        for text in (first, second):
-            tokens, starts = ([], []) if text is None else self._body(text)
-            while at + len(tokens) <= len(ids) and ids[at : at + len(tokens)] != tokens:
-                at += 1
-            if at + len(tokens) > len(ids):
-                raise UserError(
-                    f"truncation {self.text.truncation!r} cannot tell a text from the tokens that the tokeniser of "
-                    f"{self.origin.name!r} puts around it; use --truncation head or fail"
-                )
-            bodies.append((at, starts))
-            at += len(tokens)
-        inside = {at + i for at, starts in bodies for i in range(len(starts))}
-        special = [i for i in range(len(ids)) if i not in inside]
-        room = self.text.max_length - len(special)
-        (short_at, short), (long_at, long) = sorted(bodies, key=lambda body: len(body[1]))
-        spare = min(len(short), room // 2)  # the shorter text keeps up to half the room
-        always = [*special, *range(short_at, short_at + spare)]
-        cuts = cut(long, room - spare, self.text.truncation)
-        return [sorted([*always, *(long_at + i for i in piece)]) for piece in cuts]
-
-    def _body(self, text: str) -> tuple[list[int], list[bool]]:
-        """The tokens of a text without its frame, and where words start (anywhere, if the tokeniser cannot tell)."""
-        fast = bool(getattr(self.tokenizer, "is_fast", False))
-        out = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
-        tokens = list(out["input_ids"])
-        return tokens, word_starts(text, out["offset_mapping"]) if fast else [True] * len(tokens)
+        return Reader(self.tokenizer, self.text, self.origin.name).encode(inputs)
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Padded ids (w, t), their mask, and for every window the row that it belongs to (w,).
+        """Token ids of all windows, and for every window the row that it belongs to (w,).
 
-        Padding goes to the right whatever the tokeniser says: for generation it belongs to the left, but there GPT-2
-        and BERT count padding as positions, and the features of a text would depend on its batch-mates.
+        One packed row (1, T) with the `lengths` of its windows where that is exact (see `packing`); else padded ids
+        (w, t) with their mask. Padding goes to the right whatever the tokeniser says: for generation it belongs to the
+        left, but there GPT-2 and BERT count padding as positions, and the features of a text would depend on its
+        batch-mates.
         """
         parts = [part for row in rows for part in row.parts]
         owner = [i for i, row in enumerate(rows) for _ in row.parts]
-        length = max(len(p["input_ids"]) for p in parts)
-
-        def padded(key: str, fill: int) -> Tensor:
-            return torch.tensor([p[key] + [fill] * (length - len(p[key])) for p in parts], dtype=torch.long)
-
-        ids = padded("input_ids", self.tokenizer.pad_token_id or 0)
-        mask = torch.tensor([[i < len(p["input_ids"]) for i in range(length)] for p in parts], dtype=torch.long)
-        batch = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in parts[0]:
-            batch["token_type_ids"] = padded("token_type_ids", 0)
-        batch["owner"] = torch.tensor(owner, dtype=torch.long)
+        batch = self._batch(parts, owner, packed=self.packing == PACKED)
         batch["rows"] = torch.arange(len(rows))
         return batch
+
+    def _batch(self, parts: Sequence[Part], owner: Sequence[int], *, packed: bool) -> Batch:
+        if packed:
+            batch, order = pack(parts, counted_from(self.model))
+            owner = [owner[i] for i in order]
+        else:
+            batch = pad(parts, self.tokenizer.pad_token_id or 0)
+        batch["owner"] = torch.tensor(owner, dtype=torch.long)
+        return batch
+
+    @property
+    def packing(self) -> str:
+        """ "packed", or why texts are padded; found out at the first batch by reading the same tokens in both ways."""
+        with _proving:
+            if self._packing is None:
+                self._packing = verdict(self)
+                self._first_alone = self._packing == PACKED and first_alone(self)
+        return self._packing
+
+    def features_of(self, parts: Sequence[Part], *, packed: bool) -> Tensor:
+        """Features (w, d) of token ids, in the way asked for."""
+        batch = self._batch(parts, range(len(parts)), packed=packed)
+        batch["rows"] = torch.arange(len(parts))
+        device = next(self.parameters()).device
+        return self._features({key: value.to(device) for key, value in batch.items()})
 
     # -- the network -----------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> Tensor:
         """Pooled features, (n, d); windows of one text are averaged, weighted by their tokens."""
-        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
-        out = self.model(**inputs)
-        pooled = self._pool(out, batch["attention_mask"])
-        n = len(batch["rows"])
-        if len(pooled) == n:
-            return pooled
-        weight = batch["attention_mask"].sum(1, keepdim=True).to(pooled.dtype)  # (w, 1)
-        total = torch.zeros(n, 1, dtype=pooled.dtype, device=pooled.device).index_add(0, batch["owner"], weight)
-        summed = torch.zeros(n, pooled.shape[1], dtype=pooled.dtype, device=pooled.device)
-        return summed.index_add(0, batch["owner"], pooled * weight) / total
+        if "lengths" in batch and self.packing != PACKED:
+            raise RuntimeError(f"a packed batch was given to a model that cannot read it: {self.packing}")
+        return self._features(batch)
+
+    def _features(self, batch: Batch) -> Tensor:
+        if "lengths" in batch:
+            return by_owner(self._packed(batch), batch["lengths"], batch["owner"], len(batch["rows"]))
+        pooled = self._pool(
+            self._run(batch, ("input_ids", "attention_mask", "token_type_ids")), batch["attention_mask"]
+        )
+        return by_owner(pooled, batch["attention_mask"].sum(1), batch["owner"], len(batch["rows"]))
+
+    def _run(self, batch: Batch, names: Sequence[str]) -> Any:
+        inputs: dict[str, Any] = {key: batch[key] for key in names if key in batch and key in self._takes}
+        if "use_cache" in self._takes:
+            inputs["use_cache"] = False  # keys and values are kept for generation alone
+        return self.model(**inputs)
+
+    def _packed(self, batch: Batch) -> Tensor:
+        """One vector a window (w, d); without gradients a few windows at a time, so that memory has a limit."""
+        lengths = batch["lengths"].tolist()
+        parts = [slice(0, len(lengths))] if torch.is_grad_enabled() else slices(lengths, _TOKENS_AT_ONCE)
+        found, start = [], 0
+        for part in parts:
+            spans = groups(lengths[part])
+            stop = start + spans[-1].stop
+            names = ("input_ids", "position_ids", "token_type_ids")
+            with inside(spans), first_tokens(self._first_alone):
+                out = self._run({key: batch[key][:, start:stop] for key in names if key in batch}, names)
+            found.append(self._pool_packed(out.last_hidden_state[0], spans))
+            start = stop
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _pool_packed(self, hidden: Tensor, spans: Groups) -> Tensor:
+        if len(hidden) != spans[-1].stop:  # the last block ran for the first tokens alone
+            return hidden
+        if self.text.pooling == "pooler":
+            pooler: Any = self.model.pooler
+            first: Tensor = pooler(pool(hidden, spans, "cls")[:, None])
+            return first
+        return pool(hidden, spans, self.text.pooling)
 
     def _pool(self, out: Any, mask: Tensor) -> Tensor:
         hidden: Tensor = out.last_hidden_state  # (w, t, d)
@@ -175,6 +149,10 @@ class TextBackbone(Backbone):
             return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weight).sum(1) / weight.sum(1)
+
+    def reading(self, cost: int) -> AbstractContextManager[None]:
+        """Weights in the layout that the processor reads best, where there is enough to read."""
+        return laid_out(self.model) if cost >= _WORTH_IT else nullcontext()
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -206,7 +184,9 @@ class TextBackbone(Backbone):
 
     def clone(self) -> TextBackbone:
         """A copy with weights of its own; the tokeniser is shared, since it does not learn."""
-        return TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
+        other = TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
+        other._packing, other._first_alone = self._packing, self._first_alone
+        return other
 
     def save(self, folder: Path) -> None:
         """A plain Hugging Face folder, plus the settings above as JSON."""

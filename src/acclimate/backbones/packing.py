@@ -1,0 +1,226 @@
+"""Several texts in one row, without padding: attention runs inside each text, on groups of texts of the same length.
+
+A packed batch holds the tokens of all its texts one after another, shortest text first, so that texts of one length
+lie side by side and their queries, keys and values are views of one tensor. What a text becomes does not change; the
+work spent on padding goes, and activations stay small enough for the processor's cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NAME = "acclimate_packed"  # the attention's name in transformers; never written to disk
+Part = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """`count` texts of `length` tokens each, from token `start` on."""
+
+    start: int
+    count: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        """The token after the last one."""
+        return self.start + self.count * self.length
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """(T, ...) -> (count, length, ...), a view."""
+        return tokens[self.start : self.stop].view(self.count, self.length, *tokens.shape[1:])
+
+
+Groups = tuple[Group, ...]
+_groups: ContextVar[Groups | None] = ContextVar("acclimate_packed_groups", default=None)
+
+
+class NotPackable(Exception):
+    """The attention asks for something that is not the same inside a packed row."""
+
+
+def groups(lengths: Sequence[int]) -> Groups:
+    """Neighbours of equal length, together.
+
+    >>> groups([2, 2, 3])
+    (Group(start=0, count=2, length=2), Group(start=4, count=1, length=3))
+    """
+    found: list[Group] = []
+    start = 0
+    for length, same in itertools.groupby(lengths):
+        count = sum(1 for _ in same)
+        found.append(Group(start, count, length))
+        start += count * length
+    return tuple(found)
+
+
+@contextmanager
+def inside(boundaries: Groups) -> Iterator[None]:
+    """Within the block, the attention of this thread stays inside the texts of `boundaries`."""
+    token = _groups.set(boundaries)
+    try:
+        yield
+    finally:
+        _groups.reset(token)
+
+
+def current() -> Groups | None:
+    """The boundaries of the packed row that is being read; None outside of one."""
+    return _groups.get()
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+def pack(parts: Sequence[Part], counted_from: int | None) -> tuple[dict[str, Tensor], list[int]]:
+    """One row of all parts, shortest first, and the order in which they stand.
+
+    `counted_from` is the padding token of models that number their positions from it on, as RoBERTa does, and skip it.
+    """
+    order = sorted(range(len(parts)), key=lambda i: len(parts[i]["input_ids"]))
+    ids = [parts[i]["input_ids"] for i in order]
+    lengths = [len(i) for i in ids]
+    batch = {"input_ids": _row(ids), "lengths": torch.tensor(lengths, dtype=torch.long)}
+    if counted_from is None:
+        numbers = torch.arange(max(lengths))
+        batch["position_ids"] = torch.cat([numbers[:n] for n in lengths])[None]
+    else:
+        batch["position_ids"] = _row([_skipping(i, counted_from) for i in ids])
+    if "token_type_ids" in parts[0]:
+        batch["token_type_ids"] = _row([parts[i]["token_type_ids"] for i in order])
+    return batch, order
+
+
+def pad(parts: Sequence[Part], fill: int) -> dict[str, Tensor]:
+    """Ids (w, t), filled up on the right, and their mask."""
+    longest = max(len(p["input_ids"]) for p in parts)
+    batch: dict[str, Tensor] = {
+        key: torch.tensor([p[key] + [fill * (key == "input_ids")] * (longest - len(p[key])) for p in parts])
+        for key in ("input_ids", "token_type_ids")
+        if key in parts[0]
+    }
+    lengths = torch.tensor([len(p["input_ids"]) for p in parts])
+    batch["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()
+    return batch
+
+
+def _row(lists: Sequence[list[int]]) -> Tensor:
+    return torch.tensor(list(itertools.chain.from_iterable(lists)), dtype=torch.long)[None]
+
+
+def _skipping(ids: list[int], pad: int) -> list[int]:
+    """Positions as RoBERTa numbers them: from pad + 1 on; a padding token inside the text stays at pad.
+
+    >>> _skipping([0, 7, 1, 9, 2], 1)
+    [2, 3, 1, 4, 5]
+    """
+    seen = itertools.accumulate(int(i != pad) for i in ids)
+    return [pad + n if i != pad else pad for i, n in zip(ids, seen, strict=True)]
+
+
+def counted_from(model: nn.Module) -> int | None:
+    """The padding token from which the model numbers its positions; None where they begin at 0."""
+    for module in model.modules():
+        if hasattr(module, "create_position_ids_from_input_ids"):
+            return int(module.padding_idx)  # type: ignore[arg-type]
+    return None
+
+
+def slices(lengths: Sequence[int], budget: int) -> list[slice]:
+    """Consecutive texts of at most `budget` tokens together, one text at least.
+
+    >>> slices([2, 2, 3, 9], 5)
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    cuts, total = [0], 0
+    for i, length in enumerate(lengths):
+        if total and total + length > budget:
+            cuts.append(i)
+            total = 0
+        total += length
+    return [slice(a, b) for a, b in itertools.pairwise([*cuts, len(lengths)])]
+
+
+def pool(hidden: Tensor, spans: Groups, pooling: str) -> Tensor:
+    """(T, d) -> (w, d): the mean, the first or the last token of every text."""
+    found = []
+    for group in spans:
+        tokens = group.of(hidden)  # (count, length, d)
+        found.append(tokens.mean(1) if pooling == "mean" else tokens[:, -1 if pooling == "last" else 0])
+    return torch.cat(found)
+
+
+def by_owner(pooled: Tensor, tokens: Tensor, owner: Tensor, n: int) -> Tensor:
+    """(w, d) -> (n, d): the windows of each row, averaged by their tokens, in the order of the rows."""
+    if len(pooled) == n:
+        return pooled[torch.argsort(owner)]
+    weight = tokens[:, None].to(pooled.dtype)
+    total = torch.zeros(n, 1, dtype=pooled.dtype, device=pooled.device).index_add(0, owner, weight)
+    summed = torch.zeros(n, pooled.shape[1], dtype=pooled.dtype, device=pooled.device)
+    return summed.index_add(0, owner, pooled * weight) / total
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+# What transformers passes along that does not change the attention itself.
+_HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention of transformers' interface: group by group in a packed row, plain SDPA elsewhere.
+
+    query (1, heads, T, dim), key and value (1, key heads, T, dim) -> (1, T, heads, dim)
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward as sdpa
+
+    spans = _groups.get()
+    if spans is None:
+        given: tuple[Tensor, None] = sdpa(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal, **others
+        )
+        return given
+    asked = sorted(k for k, v in others.items() if v is not None and k not in _HARMLESS)
+    if attention_mask is not None:
+        asked.append("a mask of its own")
+    if asked or query.shape[2] != spans[-1].stop or key.shape[2] != spans[-1].stop:
+        raise NotPackable(f"its attention uses {', '.join(asked) or 'other tokens than those of the row'}")
+    tokens = [x.transpose(1, 2)[0] for x in (query, key, value)]  # (T, heads, dim)
+    found = []
+    for group in spans:
+        q, k, v = (group.of(x).transpose(1, 2) for x in tokens)  # (count, heads, length, dim)
+        found.append(sdpa(module, q, k, v, None, dropout, scaling, is_causal)[0].flatten(0, 1))
+    return (found[0] if len(found) == 1 else torch.cat(found))[None], None
+
+
+def _mask(*args: Any, **kwargs: Any) -> Any:
+    """No mask in a packed row: the groups take its place."""
+    from transformers.masking_utils import sdpa_mask
+
+    return sdpa_mask(*args, **kwargs) if _groups.get() is None else None
+
+
+def register() -> None:
+    """Make the attention known to transformers; again is harmless."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, _mask)
