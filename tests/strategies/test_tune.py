@@ -156,7 +156,7 @@ def test_the_time_limit_is_kept(shared_bert: Any) -> None:
 
 def test_a_rate_far_too_high_says_so_and_gives_no_model(shared_bert: Any) -> None:
     before = tm.state(shared_bert)
-    with pytest.raises(UserError, match=r"NaN or infinite by step \d+ \(learning rates [0-9.]+e\+29"):
+    with pytest.raises(UserError, match=r"NaN or infinite at step \d+ of \d+ \(learning rates [0-9.]+e\+29"):
         fit(Tune(learning_rate=1e30, max_grad_norm=0, lr_scheduler_type="constant"), shared_bert, tm.rows(24))
     assert tm.same_state(shared_bert, before)
 

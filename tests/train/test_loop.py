@@ -175,7 +175,7 @@ def test_a_loss_that_becomes_nan_stops_the_run_and_says_where() -> None:
     with pytest.raises(UserError) as error:
         fit(network, Schedule(10, warmup=0, shape="constant"), loss=loss, lr=1e3, batches=[[0], [1], [2], [3]])
     text = str(error.value)
-    assert "NaN or infinite by step 4 (learning rates 1e+03)" in text
+    assert "NaN or infinite at step 3 of 40 (learning rates 1e+03)" in text
     assert "Lower --learning-rate by ten, raise warmup_steps" in text
     assert len(calls) == 4  # found at the end of the first epoch
 
@@ -187,7 +187,7 @@ def test_a_nan_is_found_within_twenty_steps_of_a_long_epoch() -> None:
         calls.append(at)
         return network(X[at]).mean() * (math.nan if len(calls) >= 5 else 1)
 
-    with pytest.raises(UserError, match="by step 20"):
+    with pytest.raises(UserError, match="at step 5 of 500"):
         fit(network, Schedule(1), loss=loss, batches=[[0]] * 500)
     assert len(calls) == 20
 
@@ -195,7 +195,7 @@ def test_a_nan_is_found_within_twenty_steps_of_a_long_epoch() -> None:
 def test_weights_that_overflow_in_the_last_step_are_not_kept() -> None:
     network = line()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e38)
-    with pytest.raises(UserError, match="NaN or infinite by step 1"):
+    with pytest.raises(UserError, match="NaN or infinite at step 1 of 1"):
         fit(network, Schedule(1, warmup=0, clip=0), loss=lambda at: 1e3 * network(X[at]).mean(), optimizer=optimizer)
 
 
