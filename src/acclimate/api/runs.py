@@ -64,10 +64,7 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume
             f"{folder} holds a run that is not finished; go on with it by --resume, or start anew with --overwrite"
         )
     if resume and not overwrite and finished(folder):
-        raise UserError(
-            f"{folder} is a finished run, so there is nothing to resume; fit anew with --overwrite, or into "
-            "another folder"
-        )
+        raise nothing_to_resume(folder)
     if not overwrite:
         raise UserError(f"{folder} exists already; name another --output-dir, or replace it with --overwrite")
     if not folder.is_dir() or not (folder / _MARK).is_file():
@@ -75,6 +72,13 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume
             f"{folder} was not written by acclimate (it holds no {_MARK}), so --overwrite leaves it alone; name another"
         )
     return folder
+
+
+def nothing_to_resume(folder: Path) -> UserError:
+    """The error for `resume` of a run that is finished."""
+    return UserError(
+        f"{folder} is a finished run, so there is nothing to resume; fit anew with --overwrite, or into another folder"
+    )
 
 
 def finished(folder: Path) -> bool:
@@ -131,15 +135,27 @@ def writing(folder: Path, replace: bool = True) -> Iterator[Path]:
             raise
         if folder.exists() and not replace and _holds(folder):
             raise UserError(f"{folder} was written by another run meanwhile; this one is not kept: name another")
-        if folder.exists():
-            old = folder.with_name(f"{temporary.name}.old")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, folder)
+        try:
+            _swap(temporary, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """The folder just written takes its place; what was there goes, or stays where that cannot be done."""
+    if not folder.exists():
+        os.replace(temporary, folder)
+        return
+    old = folder.with_name(f"{temporary.name}.old")
+    os.replace(folder, old)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _alive(part: Path) -> bool:

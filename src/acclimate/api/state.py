@@ -64,7 +64,9 @@ def go_on(
         runs.put_back(folder)
     before = None if folder is None else begun(folder)
     if before is None or folder is None:
-        if asked["train_data"] is None and not (folder is not None and runs.finished(folder)):
+        if asked["train_data"] is None and folder is not None and runs.finished(folder):
+            raise runs.nothing_to_resume(folder)
+        if asked["train_data"] is None:
             raise UserError(
                 f"{'runs/' if folder is None else folder} holds no unfinished run to go on with; give the training "
                 "data to start one"
