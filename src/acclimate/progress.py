@@ -18,6 +18,13 @@ class Progress:
         self.quiet = quiet
         self._live: Any = None
         self._depth = 0
+        self._said: set[str] = set()
+
+    def say_once(self, text: str) -> None:
+        """One line, however often it is asked for."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
 
     def say(self, text: str) -> None:
         """One line, at once."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from acclimate.files import plain, write_text
 from acclimate.progress import Progress
 
 
 @dataclass(frozen=True)
 class Run:
-    """Seed, device, deadline, cache and where to report. Nothing in it changes during the run."""
+    """Seed, device, deadline, cache, resumable state and where to report. Nothing in it changes during the run."""
 
     seed: int = 0
     device: str = "cpu"
@@ -19,11 +24,43 @@ class Run:
     cache: Path | None = None  # where features are kept; None: in memory alone
     num_workers: int = 0  # 0 or more tokenise ahead; results do not depend on it
     private: bool = False
+    state: Path | None = None  # the folder of what a killed run goes on from; None: nothing is kept
+    checkpoint_every: float = 30.0  # seconds between checkpoints; 0: after every step
     progress: Progress = field(default_factory=Progress)
 
     def left(self) -> float:
         """Seconds until the deadline; infinite without one."""
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+    def at(self, part: str) -> Run:
+        """The same run with the state of one part, such as "lp_ft/fold-2"."""
+        return self if self.state is None else replace(self, state=self.state / part)
+
+    def once(self, name: str, decide: Callable[[], Any]) -> Any:
+        """What depends on the clock, as plain JSON values: decided once, and read again by a run that goes on."""
+        if self.state is None:
+            return decide()
+        path = self.state / f"{name}.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            value = plain(decide())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(value))
+        except OSError as error:
+            self.cannot_keep(error)
+        return value
+
+    def cannot_keep(self, error: Exception) -> None:
+        """Say, once, that state could not be written: the run goes on, and could not be resumed from here."""
+        reason = getattr(error, "strerror", None) or error
+        self.progress.say_once(f"nothing more is kept to resume from ({reason}); the run itself goes on")
+
+    def forget(self) -> None:
+        """Remove this part's state: it is done."""
+        if self.state is not None:
+            shutil.rmtree(self.state, ignore_errors=True)
 
 
 def pick_device() -> str:

@@ -114,7 +114,9 @@ def test_the_same_fit_gives_the_same_numbers(fit: Fit, folder: Path, tmp_path: P
 
 
 def state(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in names(folder) if (folder / name).is_file()}
+    """Every file of the run, what is kept to go on from left out."""
+    found = {name: folder / name for name in names(folder) if not name.startswith("state/")}
+    return {name: path.read_bytes() for name, path in found.items() if path.is_file()}
 
 
 def test_an_existing_folder_is_left_as_it_is(fit: Fit, train: Path, tmp_path: Path) -> None:
@@ -155,6 +157,10 @@ def test_a_failed_fit_leaves_an_old_run_in_its_place(
         fit(train, label="label", output_dir=tmp_path / "run", overwrite=True)
     assert state(tmp_path / "run") == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    monkeypatch.undo()
+    assert fit(None, output_dir=tmp_path / "run", resume=True, model="minilm", strategy="auto").run_dir
+    assert read_json(tmp_path / "run" / "run.json")["data_sha256"] == json.loads(before["run.json"])["data_sha256"]
+    assert not (tmp_path / "run" / "state").exists()
 
 
 KILLED = """
@@ -182,11 +188,15 @@ def test_a_killed_fit_leaves_no_half_run(fit: Fit, train: Path, folder: Path, tm
         assert process.stdout.readline() == "writing\n"
         process.send_signal(signal.SIGKILL)
         assert process.wait(10) == -signal.SIGKILL
-    assert not (runs_folder / "run").exists()
-    assert [p.name for p in runs_folder.iterdir() if not p.name.startswith(".")] == []
-    assert len(list(runs_folder.iterdir())) == 1  # hidden, and named after its process
-    fit(train, label="label", output_dir=runs_folder / "run")
+    assert [p.name for p in (runs_folder / "run").iterdir()] == ["state"]
+    assert [p.name for p in runs_folder.iterdir() if not p.name.startswith(".")] == ["run"]
+    assert len(list(runs_folder.iterdir())) == 2  # the other is hidden, and named after its process
+    with pytest.raises(acclimate.UserError, match="is not finished; go on with it by --resume, or .* --overwrite"):
+        fit(train, label="label", output_dir=runs_folder / "run")
+    fit(None, output_dir=runs_folder / "run", resume=True, model="minilm", strategy="auto")
     assert [p.name for p in runs_folder.iterdir()] == ["run"]
+    assert "run.json" in names(runs_folder / "run")
+    assert not (runs_folder / "run" / "state").exists()
 
 
 def test_without_a_name_a_run_gets_a_dated_folder_of_its_own(fit: Fit, train: Path) -> None:

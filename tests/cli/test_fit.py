@@ -44,6 +44,8 @@ DEFAULTS = {
     "quiet": False,
     "settings": {},
     "num_workers": 0,
+    "resume": False,
+    "checkpoint_every": 30.0,
 }
 
 
@@ -103,11 +105,23 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--alert-budget": "0.05",
         "--prevalence": "0.01",
         "--num-workers": "2",
+        "--checkpoint-every": "5",
     }
     flat = [part for pair in given.items() for part in pair]
     repeated = ["--text-column", "a", "--text-column", "b", "--subgroup-column", "sex", "--drop", "p", "--drop", "q"]
     result = cli(
-        "fit", "x.csv", *flat, *repeated, "--set", "rank=8", "--set", "note=x", "--overwrite", "--private", "--quiet"
+        "fit",
+        "x.csv",
+        *flat,
+        *repeated,
+        "--set",
+        "rank=8",
+        "--set",
+        "note=x",
+        "--overwrite",
+        "--private",
+        "--quiet",
+        "--resume",
     )
     assert result.exit_code == 0, result.stderr
     assert api.calls[0][2] == {
@@ -149,7 +163,14 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "quiet": True,
         "settings": {"rank": 8, "note": "x"},
         "num_workers": 2,
+        "resume": True,
+        "checkpoint_every": 5.0,
     }
+
+
+def test_resume_needs_no_file(cli, api) -> None:
+    assert cli("fit", "--resume", "--output-dir", "RUN").exit_code == 0
+    assert api.calls == [("fit", (None,), {**DEFAULTS, "resume": True, "output_dir": "RUN"})]
 
 
 def test_names_of_other_tools_are_understood(cli, api) -> None:

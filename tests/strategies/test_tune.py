@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,10 +15,13 @@ import torch
 import tiny_models as tm
 from acclimate import backbones
 from acclimate.errors import UserError
+from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import Splits, named
 from acclimate.strategies.probe import Probe
-from acclimate.strategies.tune import Tune
+from acclimate.strategies.tune import Tune, _Prepared
+from acclimate.train import loop
+from acclimate.train.memory import Fitting
 
 RUN = Run()
 
@@ -156,7 +160,7 @@ def test_the_time_limit_is_kept(shared_bert: Any) -> None:
 
 def test_a_rate_far_too_high_says_so_and_gives_no_model(shared_bert: Any) -> None:
     before = tm.state(shared_bert)
-    with pytest.raises(UserError, match=r"NaN or infinite by step \d+ \(learning rates [0-9.]+e\+29"):
+    with pytest.raises(UserError, match=r"NaN or infinite at step \d+ of \d+ \(learning rates [0-9.]+e\+29"):
         fit(Tune(learning_rate=1e30, max_grad_norm=0, lr_scheduler_type="constant"), shared_bert, tm.rows(24))
     assert tm.same_state(shared_bert, before)
 
@@ -187,3 +191,99 @@ def test_biases_and_norms_have_no_decay_and_the_head_a_rate_of_its_own(shared_be
     probed = replace(tune, start="probe")._optimizer(network)
     assert {g["lr"] for g in probed.param_groups} == {1e-5}
     assert type(replace(tune, optimizer="adam")._optimizer(network)) is torch.optim.Adam
+
+
+def test_out_of_memory_changes_neither_training_nor_judging(
+    shared_bert: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = replace(tm.rows(24), weights=np.linspace(0.5, 1.5, 24))
+    tune = Tune(num_train_epochs=2, dropout=0.0, batch_size=8)
+    whole = fit(tune, shared_bert, data, tm.rows(20, seed=1))
+    losses, sizes = _Prepared.losses, []
+
+    def small(self: Any, network: Any, at: list[int]) -> torch.Tensor:
+        sizes.append(len(at))
+        if len(at) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return losses(self, network, at)
+
+    monkeypatch.setattr(_Prepared, "losses", small)
+    run = Run(progress=Progress(quiet=False))
+    fitted = fit(tune, shared_bert, data, tm.rows(20, seed=1), run=run)
+    for a, b in zip(whole.history, fitted.history, strict=True):
+        for name in ("train_loss", "valid_loss"):
+            assert (a[name] is None and b[name] is None) or a[name] == pytest.approx(b[name], abs=1e-5)
+    assert [h.get("rows_at_once") for h in fitted.history] == [None, 2, 2]
+    assert sizes[:4] == [20, 10, 5, 3]  # rows held out are judged first
+    assert max(sizes[10:]) <= 8
+    said = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("out of")]
+    assert said == [f"out of memory with {n} rows at once" for n in (20, 10, 5, 8, 4)]
+
+
+def test_rows_held_out_are_judged_in_constant_memory(shared_bert: Any) -> None:
+    """No batch's logits are alive when those of the next one are made."""
+    data = tm.rows(200)
+    problem = tm.problem_of("classify", data, "str", shared_bert, RUN)
+    network = problem.task.attach(shared_bert, problem.decoder)
+    alive: list[Any] = []
+
+    def watch(module: Any, inputs: Any, output: Any) -> None:
+        assert [ref for ref in alive if ref() is not None] == []
+        alive.append(weakref.ref(output.logits))
+
+    hook = network.register_forward_hook(watch)
+    rows = _Prepared(problem, data, shared_bert, RUN)
+    mean = rows.mean_loss(network, Fitting(network, RUN.progress))
+    hook.remove()
+    assert len(alive) == 4
+    with torch.inference_mode():
+        assert mean == pytest.approx(float(rows.losses(network, list(range(200))).mean()), abs=1e-6)
+
+
+def test_a_checkpoint_is_gone_on_from_only_with_the_same_rows_and_settings(shared_bert: Any, tmp_path: Any) -> None:
+    data, tune = tm.rows(16), Tune(num_train_epochs=2, batch_size=4)
+    run = Run(state=tmp_path, checkpoint_every=0.0)
+
+    def steps_of(tune: Tune, rows: Any, seed: int = 0) -> int:
+        """How many steps were still to be done."""
+        done: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            step = loop._step
+            patch.setattr(loop, "_step", lambda *args: (done.append(1), step(*args))[1])
+            fit(tune, shared_bert, rows, run=replace(run, seed=seed))
+        return len(done)
+
+    assert steps_of(tune, data) == 8
+    assert steps_of(tune, data) == 0
+    for changed, rows, seed in (
+        (tune, replace(data, inputs=("other", *data.inputs[1:])), 0),
+        (tune, replace(data, weights=np.linspace(0.5, 1.5, 16)), 0),
+        (tune, data, 1),
+        (replace(tune, weight_decay=0.02), data, 0),
+        (replace(tune, dropout=0.3), data, 0),
+    ):
+        assert steps_of(changed, rows, seed) == 8
+
+
+@pytest.mark.parametrize("moves", ["lora", "top:1"])
+def test_every_kind_of_tuning_goes_on_bit_for_bit(moves: str, shared_bert: Any, tmp_path: Any) -> None:
+    data, valid = tm.rows(16), tm.rows(8, seed=1)
+    tune = Tune(moves=moves, start="probe", num_train_epochs=2, batch_size=4, gradient_accumulation_steps=2)
+    whole = fit(tune, shared_bert, data, valid)
+    run = Run(state=tmp_path, checkpoint_every=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        step, count = loop._step, [0]
+
+        def stop(*args: Any) -> Any:
+            count[0] += 1
+            if count[0] == 4:
+                raise RuntimeError("killed")
+            return step(*args)
+
+        patch.setattr(loop, "_step", stop)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(tune, shared_bert, data, valid, run=run)
+    resumed = fit(tune, shared_bert, data, valid, run=run)
+    assert resumed.history == whole.history
+    assert tm.same_state(resumed.backbone, tm.state(whole.backbone))
+    assert tm.same_state(resumed.head, tm.state(whole.head))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from acclimate.data.rows import Data, IntArray
+from acclimate.files import whole
 from acclimate.metrics.calibration import fit_temperature
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, Strategy
@@ -36,21 +39,69 @@ class Trial:
 
 
 def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run) -> Trial:
-    """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits."""
-    start = time.monotonic()
-    total = np.zeros((len(data), problem.task.width(problem.decoder)))
-    count = np.zeros(len(data))
-    note = ""
+    """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits.
+
+    What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again.
+    """
+    path = None if run.state is None else run.state / "trials" / f"{name}.npz"
+    so_far = _read(path) or _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
     with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
-        for fit_at, judge_at in pairs:
-            fitted = strategy.fit(problem, Splits(data.take(fit_at)), run)
-            total[judge_at] += fitted.logits(data.take(judge_at).inputs, run, problem.store)
-            count[judge_at] += 1
+        advance(so_far.folds)
+        for fold in range(so_far.folds, len(pairs)):
+            start = time.monotonic()
+            part = run.at(f"{name}/fold-{fold + 1}")
+            fit_at, judge_at = pairs[fold]
+            fitted = strategy.fit(problem, Splits(data.take(fit_at)), part)
+            so_far.total[judge_at] += fitted.logits(data.take(judge_at).inputs, run, problem.store)
+            so_far.count[judge_at] += 1
             note = fitted.notes[0] if fitted.notes else ""
+            so_far = replace(so_far, folds=fold + 1, note=note, seconds=so_far.seconds + time.monotonic() - start)
+            if path is not None and (so_far.folds == len(pairs) or not strategy.frozen):
+                _keep(path, so_far, run)
+            part.forget()
             advance(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        logits = np.where(count[:, None] > 0, total / count[:, None], np.nan)
-    return Trial(name, strategy, logits, time.monotonic() - start, len(pairs), note)
+        logits = np.where(so_far.count[:, None] > 0, so_far.total / so_far.count[:, None], np.nan)
+    return Trial(name, strategy, logits, so_far.seconds, len(pairs), so_far.note)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A trial after some of its folds: sums of logits, how often each row was judged."""
+
+    total: Floats
+    count: Floats
+    folds: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+def _keep(path: Path, judged: _Judged, run: Run) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as file:
+            np.savez(
+                file,
+                total=judged.total,
+                count=judged.count,
+                folds=judged.folds,
+                seconds=judged.seconds,
+                note=np.array(judged.note),
+            )
+    except OSError as error:
+        run.cannot_keep(error)
+
+
+def _read(path: Path | None) -> _Judged | None:
+    """None where there is nothing, or nothing that can be read."""
+    if path is None:
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            folds, seconds, note = found["folds"].item(), found["seconds"].item(), found["note"].item()
+            return _Judged(found["total"], found["count"], folds, seconds, note)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def temperature(problem: Problem, logits: Floats, truth: Floats, weights: Floats | None) -> float:

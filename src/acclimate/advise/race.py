@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from acclimate.run import Run
 from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats
+from acclimate.train.loop import Diverged
 
 FROZEN = ("centroid", "knn", "linear_probe", "hybrid")
 MOVING = "lp_ft"
@@ -42,7 +44,7 @@ def seconds_a_fit(tune: Tune, problem: Problem, data: Data, run: Run) -> float:
     """
     order = np.random.default_rng(0).permutation(len(data))
     trial = replace(tune, num_train_epochs=1, start="zero")
-    quiet = replace(run, progress=type(run.progress)(quiet=True), deadline=None)
+    quiet = replace(run, progress=type(run.progress)(quiet=True), deadline=None, state=None)
 
     def seconds(batches: int) -> tuple[float, int]:
         few = data.take(np.sort(order[: batches * tune.batch_size]))
@@ -84,7 +86,8 @@ def race(
     for name, strategy in {**BASELINES, **{n: STRATEGIES[n] for n in FROZEN}}.items():
         if strategy.needs_backbone and problem.backbone is None:
             continue
-        if run.left() <= 0 and any(t.name in FROZEN for t in trials):
+        some = any(t.name in FROZEN for t in trials)
+        if run.once(f"late/{name}", partial(_late, run, some)):
             decisions.append(f"{name} was not run: the time limit was reached before.")
             continue
         if run.private and name == "hybrid":
@@ -121,6 +124,11 @@ def race(
     return Race(tuple(trials), chosen, tuple(decisions))
 
 
+def _late(run: Run, some: bool) -> bool:
+    """Whether a candidate is passed over: the time is up, and there is one to choose already."""
+    return run.left() <= 0 and some
+
+
 def gap_text(gap: Any) -> str:
     """A difference with its interval and verdict."""
     if gap.low is None or gap.high is None:
@@ -155,15 +163,23 @@ def _moving(
     if problem.backbone is None:
         return None, []
     tune: Any = replace(STRATEGIES[MOVING], **overrides)  # type: ignore[type-var]
-    one = seconds_a_fit(tune, problem, data, run)
     share = float(np.mean([len(a) for a, _ in pairs])) / len(data)
-    affordable = int((0.8 * run.left() - one) / max(1e-6, one * share)) if np.isfinite(run.left()) else len(pairs)
-    folds = min(len(pairs), affordable, 5)
+
+    def affordable() -> dict[str, float]:
+        one = seconds_a_fit(tune, problem, data, run)
+        left = 0.8 * run.left()
+        folds = len(pairs) if np.isinf(left) else int((left - one) / max(1e-6, one * share))
+        return {"folds": min(len(pairs), folds, 5), "seconds": one * (1 + share), "left": max(0.0, left)}
+
+    found = run.once(f"{MOVING}/affordable", affordable)
+    folds = int(found["folds"])
     if folds < 1:
         return None, [
-            f"{MOVING} was not run: a fold and the last fit take about {one * (1 + share):.1f} s here, and "
-            f"{max(0.0, 0.8 * run.left()):.1f} s of the time "
-            "limit are left; raise --time-limit to have it judged."
+            f"{MOVING} was not run: a fold and the last fit take about {found['seconds']:.1f} s here, and "
+            f"{found['left']:.1f} s of the time limit are left; raise --time-limit to have it judged."
         ]
     said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]
-    return crossfit(MOVING, tune, problem, data, pairs[:folds], run), said
+    try:
+        return crossfit(MOVING, tune, problem, data, pairs[:folds], run), said
+    except Diverged as error:
+        return None, [f"{MOVING} was not run to its end: {error}"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acclimate.api import runs
+from acclimate.api import runs, state
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.model import Model, load
@@ -20,6 +20,7 @@ from acclimate.data.columns import task_name
 from acclimate.data.rows import Columns
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
+from acclimate.interrupt import terminable
 from acclimate.progress import Progress
 from acclimate.report.words import estimate
 from acclimate.run import Run, pick_device
@@ -84,19 +85,30 @@ def fit(
     quiet: bool = False,
     settings: Mapping[str, Any] | None = None,
     num_workers: int = 0,
+    resume: bool = False,
+    checkpoint_every: float = 30.0,
     **others: Any,
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions. Everything is also written to `output_dir`, a new dated folder under runs/ by default.
+    A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
+    arguments = {name: value for name, value in locals().items() if name not in state.HOW}
     if others:
         _refuse(others)
+    if resume:
+        output_dir, before = state.go_on(output_dir, arguments, _defaults())
+        if before is not None:
+            how = {"quiet": quiet, "num_workers": num_workers, "checkpoint_every": checkpoint_every}
+            return fit(**{**before, **how}, output_dir=output_dir, resume=True)
     if train_data is None:
         raise UserError("no training data was given; give a path, a frame, or a list of dicts as the first argument")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r} must be a whole number from 0 on")
+    if not isinstance(checkpoint_every, (int, float)) or not checkpoint_every >= 0:
+        raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
@@ -107,7 +119,7 @@ def fit(
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "class_weight": class_weight, "private": private, **own,
              "settings": dict(settings or {})}  # fmt: skip
-    return _fit(
+    return _carried_out(
         Request(
             train=train_data,
             model=model,
@@ -117,7 +129,7 @@ def fit(
             ),
             gate=Gate(on_bad, label_delimiter, private),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
-            folder=runs.new_folder(output_dir, stem, overwrite),
+            folder=runs.new_folder(output_dir, stem, overwrite, resume),
             run=Run(
                 seed=seed,
                 device=pick_device(),
@@ -125,9 +137,11 @@ def fit(
                 cache=cache.features(),
                 num_workers=num_workers,
                 private=private,
+                checkpoint_every=checkpoint_every,
                 progress=Progress(quiet),
             ),
             overwrite=overwrite,
+            resume=resume,
             task=None if task is None else task_name(task),
             valid=valid_data,
             test=test_data,
@@ -137,14 +151,27 @@ def fit(
             settings={**{k: v for k, v in own.items() if v is not None}, **(settings or {})},
             reading={"pooling": pooling, "max_length": max_length, "truncation": truncation},
             asked=asked,
+            arguments={name: state.same_form(name, value) for name, value in arguments.items()},
         )
     )
 
 
-def _refuse(others: Mapping[str, Any]) -> None:
+def _carried_out(request: Request) -> Model:
+    try:
+        with terminable():
+            return _fit(request)
+    except KeyboardInterrupt as stop:
+        raise state.interrupted(request.folder, stop) from None
+
+
+def _defaults() -> dict[str, Any]:
     import inspect as python_inspect
 
-    known = [p for p in python_inspect.signature(fit).parameters if p != "others"]
+    return {p.name: p.default for p in python_inspect.signature(fit).parameters.values()}
+
+
+def _refuse(others: Mapping[str, Any]) -> None:
+    known = [name for name in _defaults() if name != "others"]
     for name in others:
         if name in ALIASES:
             raise UserError(f"fit has no argument {name!r}: it is called {ALIASES[name]!r} here")

@@ -11,9 +11,10 @@ import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.advise.race import MOVING, Race, race
+from acclimate.api import state
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
 from acclimate.api.model import Model
-from acclimate.api.prepare import Prepared, folds_of, gather, prepare
+from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
 from acclimate.backbones import load as load_backbone
@@ -35,10 +36,17 @@ SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperatur
 def fit(request: Request) -> Model:
     """Everything from the user's file to a RUN folder."""
     start = time.monotonic()
-    say = request.run.progress.say
     sources = gather(request.train, request.columns, request.task, request.gate, request.valid, request.test)
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
     _early(request, sources.guessed.task)
+    given = {"train": request.train, "valid": request.valid, "test": request.test}
+    request = replace(request, sha256=state.sha256_of(given, sources.tables))
+    with state.kept(request) as (request, used):
+        return _fit(request, sources, strategy, start - used)
+
+
+def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | None, start: float) -> Model:
+    say = request.run.progress.say
     wanted = strategy is None or strategy[1].needs_backbone
     backbone = _backbone(request) if wanted else None
     prepared = prepare(sources, backbone, request.gate, request.run.seed)
@@ -50,6 +58,7 @@ def fit(request: Request) -> Model:
             f"{report.read - report.kept:,} dropped"
         )
     problem = _problem(request, prepared, backbone)
+    _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
     if problem.store is not None:
@@ -80,6 +89,16 @@ def _backbone(request: Request) -> Backbone:
             "`acclimate models list` shows the text models"
         )
     return backbone.requires_grad_(False).eval()
+
+
+def _same_model(request: Request, backbone: Backbone | None) -> None:
+    """A run that goes on needs the weights that it was begun with."""
+    now = None if backbone is None else backbone.fingerprint()
+    if request.run.once("model", lambda: now) != now:
+        raise UserError(
+            f"{request.model!r} is not the model that the unfinished run {request.folder} was begun with (its weights "
+            "or settings differ); put it back, or start anew with --overwrite"
+        )
 
 
 def _problem(request: Request, prepared: Prepared, backbone: Backbone | None) -> Problem:
@@ -143,7 +162,7 @@ def _choose_and_fit(
         cheap = chosen.frozen or prepared.test is None
         trial = crossfit(name, chosen, problem, data, pairs, run) if cheap else None
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
-    fitted, logits, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run)
+    fitted, logits, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
     fitted, thresholds = finished(problem, fitted, logits, rows, choice)
     fitted = replace(fitted, strategy=name)
     if prepared.test is not None:

@@ -35,7 +35,10 @@ class Request:
     class_order: tuple[Any, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation
-    asked: Mapping[str, Any] = field(default_factory=dict)  # everything as given, for run.json
+    asked: Mapping[str, Any] = field(default_factory=dict)  # as given, for run.json
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # every argument, to go on with the run later
+    resume: bool = False
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of the sources, by role
 
 
 @dataclass(frozen=True)

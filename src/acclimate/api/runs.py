@@ -14,16 +14,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from acclimate import files
 from acclimate.data.duplicates import keys
 from acclimate.data.rows import Input
 from acclimate.errors import UserError
+from acclimate.files import plain
 
+STATE = "state"  # inside a RUN that is not finished
 _MARK = "run.json"
 _SEEN = "learned_from.json"
 
 
-def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Path:
-    """The folder of a new run: the one named, which must be free unless `overwrite`, or a dated one under runs/."""
+class CannotWrite(UserError):
+    """The machine failed: a full disk, a folder that is read-only."""
+
+
+def cannot_write(path: Path, error: OSError) -> CannotWrite:
+    """The error for a path that cannot be written."""
+    return CannotWrite(f"cannot write {path}: {error.strerror or error}; choose another --output-dir")
+
+
+def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume: bool = False) -> Path:
+    """The folder of a run: the one named, which must be free unless `overwrite`, or a dated one under runs/.
+
+    With `resume` it may hold an unfinished run, or nothing.
+    """
     if output_dir is not None and not str(output_dir).strip():
         raise UserError("the output folder has an empty name; leave --output-dir out for a dated one under runs/")
     if output_dir is None:
@@ -39,10 +54,17 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Pat
         raise UserError(
             f"cannot write {folder}: {nearest} is no folder that can be written to; choose another --output-dir"
         )
-    if not folder.exists():
+    put_back(folder)
+    if not folder.exists() or folder.is_dir() and not _holds(folder) and not unfinished(folder):
         return folder
-    if folder.is_dir() and not any(folder.iterdir()):
+    if unfinished(folder) and (resume or overwrite):
         return folder
+    if unfinished(folder):
+        raise UserError(
+            f"{folder} holds a run that is not finished; go on with it by --resume, or start anew with --overwrite"
+        )
+    if resume and not overwrite and finished(folder):
+        raise nothing_to_resume(folder)
     if not overwrite:
         raise UserError(f"{folder} exists already; name another --output-dir, or replace it with --overwrite")
     if not folder.is_dir() or not (folder / _MARK).is_file():
@@ -52,43 +74,88 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool) -> Pat
     return folder
 
 
+def nothing_to_resume(folder: Path) -> UserError:
+    """The error for `resume` of a run that is finished."""
+    return UserError(
+        f"{folder} is a finished run, so there is nothing to resume; fit anew with --overwrite, or into another folder"
+    )
+
+
+def finished(folder: Path) -> bool:
+    """Whether this folder holds a run that ended well, and none that is under way."""
+    return (folder / _MARK).is_file() and not unfinished(folder)
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether this folder holds a run that can be gone on with."""
+    return (folder / STATE / "request.json").is_file()
+
+
+def newest_unfinished() -> Path | None:
+    """The unfinished run under runs/ that was begun last."""
+    found = [p.parent.parent for p in Path("runs").glob(f"*/{STATE}/request.json")]
+    return max(found, key=lambda p: (p / STATE / "request.json").stat().st_mtime, default=None)
+
+
+def _holds(folder: Path) -> list[Path]:
+    """What lies in a folder besides the state of an unfinished run."""
+    return [p for p in folder.iterdir() if p.name != STATE]
+
+
+def put_back(folder: Path) -> None:
+    """An earlier process may have been killed between the two renames of `writing`: what was there comes back."""
+    for old in folder.parent.glob(f".{folder.name}.*.part.old"):
+        if _alive(old.with_suffix("")):
+            continue
+        if not folder.exists():
+            os.replace(old, folder)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
 def writing(folder: Path, replace: bool = True) -> Iterator[Path]:
     """A hidden folder beside the target to write into; it takes the target's place when the block ends well."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for old in folder.parent.glob(f".{folder.name}.*.part.old"):
-            if _alive(old.with_suffix("")):
-                continue
-            if not folder.exists():  # killed between the two renames of an overwrite: the old run comes back
-                os.replace(old, folder)
-            else:
-                shutil.rmtree(old, ignore_errors=True)
+        put_back(folder)
         for left_over in folder.parent.glob(f".{folder.name}.*.part"):
             if not _alive(left_over):
                 shutil.rmtree(left_over, ignore_errors=True)
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
         temporary.mkdir()
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another --output-dir") from error
+        raise cannot_write(folder, error) from error
     try:
         try:
             yield temporary
         except Exception as error:
             if type(error).__name__ == "SafetensorError" or isinstance(error, OSError):
-                raise UserError(f"cannot write {folder}: {error}; nothing was left there") from error
+                raise CannotWrite(f"cannot write {folder}: {error}; nothing half-written was left there") from error
             raise
-        if folder.exists() and not replace and any(folder.iterdir()):
+        if folder.exists() and not replace and _holds(folder):
             raise UserError(f"{folder} was written by another run meanwhile; this one is not kept: name another")
-        if folder.exists():
-            old = folder.with_name(f"{temporary.name}.old")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, folder)
+        try:
+            _swap(temporary, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    """The folder just written takes its place; what was there goes, or stays where that cannot be done."""
+    if not folder.exists():
+        os.replace(temporary, folder)
+        return
+    old = folder.with_name(f"{temporary.name}.old")
+    os.replace(folder, old)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _alive(part: Path) -> bool:
@@ -103,32 +170,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomically: readers see the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    """Atomically, with one clear error."""
     try:
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        files.write_text(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def plain(value: Any) -> Any:
-    """Plain JSON values from numpy, tuples and dataclass fields."""
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return str(value)
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_json(path: Path) -> Any:

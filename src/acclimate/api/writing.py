@@ -16,6 +16,7 @@ from acclimate.api.prepare import FEW, Prepared
 from acclimate.api.request import Fitted, Request
 from acclimate.data.split import hash_of
 from acclimate.evaluate import Estimate, Scores
+from acclimate.files import plain
 from acclimate.metrics.decisions import predictive_values
 from acclimate.model import holds
 from acclimate.report.data import ReportData
@@ -81,15 +82,10 @@ def _write_files(
     runs.write_json(folder / "audit.json", [a.to_json() for a in prepared.audits])
     runs.write_json(folder / "metrics.json", {**scores.to_json(), **_at_prevalence(request, fitted)})
     runs.write_json(folder / "report.json", data.to_json())
-    runs.write_text(
-        folder / "history.jsonl", "".join(json.dumps(runs.plain(h)) + "\n" for h in fitted.predictor.history)
-    )
-    hashes = {
-        role: hash_of(source)
-        for role, source in (("train", request.train), ("valid", request.valid), ("test", request.test))
-        if isinstance(source, (str, Path))
-    }
-    hashes = {"rows": hash_of(prepared.train), **hashes}
+    runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in fitted.predictor.history))
+    given = {"train": request.train, "valid": request.valid, "test": request.test}
+    of_files = {role: h for role, h in request.sha256.items() if isinstance(given[role], (str, Path))}
+    hashes = {"rows": hash_of(prepared.train), **of_files}
     runs.write_json(folder / "run.json", {
         "asked": dict(request.asked), "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
         "strategy": fitted.predictor.strategy, "settings": fitted.predictor.settings, "seed": request.run.seed,

@@ -98,12 +98,23 @@ def fit(
     on_bad: options.OnBad = "skip",
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the unfinished RUN, the newest under runs/ when none is named. TRAIN may be absent.",
+        ),
+    ] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Between checkpoints of the training; 0: after every step.")
+    ] = 30.0,
     private: options.Private = False,
     quiet: options.Quiet = False,
     train_data: Annotated[str | None, typer.Option("--train-data", hidden=True)] = None,
 ) -> None:
     """Learn from TRAIN and write a folder with the model, the numbers and a report."""
-    source = options.one_of("TRAIN", train, "--train-data", train_data)
+    alone = resume and train is None and train_data is None
+    source = None if alone else options.one_of("TRAIN", train, "--train-data", train_data)
     seconds = None if time_limit is None else parse_duration(time_limit)
     settings = parse_settings(setting or ())
     costs = None if cost is None else _json_file(cost)
@@ -152,6 +163,8 @@ def fit(
         quiet=quiet,
         settings=settings,
         num_workers=num_workers,
+        resume=resume,
+        checkpoint_every=checkpoint_every,
     )
     from rich.console import Console
 

@@ -1,7 +1,7 @@
 """The commands together, and what becomes of an error.
 
 Exit codes: 0 done; 1 the machine failed (disk full, no permission, a bug); 2 something the user can put right;
-130 Ctrl-C.
+130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from acclimate import __version__
 from acclimate.cli import compare, datasets_cmd, demo, evaluate, fit, inspect, methods, models_cmd, predict, report
 from acclimate.cli.options import Aliased
 from acclimate.errors import UserError
+from acclimate.interrupt import Interrupted
 
 
 class Commands(TyperGroup):
@@ -30,6 +31,9 @@ class Commands(TyperGroup):
         except UserError as error:
             _say(f"error: {error}")
             raise typer.Exit(2) from None
+        except Interrupted as stop:
+            _say(str(stop))
+            raise typer.Exit(stop.code) from None
         except KeyboardInterrupt:
             _say("stopped by Ctrl-C; nothing half-written was left under a final name")
             raise typer.Exit(130) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Encoded
 from acclimate.data.rows import Data
+from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
 from acclimate.features import to_device
 from acclimate.model import Predictor
@@ -24,9 +26,11 @@ from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History, Schedule, train
+from acclimate.train.memory import Fitting, parts
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _OPTIMIZERS = ("adamw", "adam")
+_EVALUATED = 64  # rows of one batch when nothing is learned from them
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
 
@@ -140,15 +144,13 @@ class Tune:
         )
 
         def loss_of(at: list[int]) -> Tensor:
-            return (rows.weights[at] * rows.losses(network, at)).mean()
+            return rows.losses(network, at).mean()
 
         def evaluate() -> float:
             assert valid is not None
-            network.eval()
-            with torch.inference_mode():
-                parts = [(valid.weights[at] * valid.losses(network, at)).sum() for at in valid.in_order(64)]
-            return float(torch.stack(parts).sum() / valid.weights.sum())
+            return valid.mean_loss(network, fitting)
 
+        fitting = Fitting(network, run.progress)
         return train(
             network,
             self._optimizer(network),
@@ -158,7 +160,14 @@ class Tune:
             evaluate if valid is not None else None,
             run,
             _name(self),
+            "" if run.state is None else self._what(problem, splits.train, chosen_by),
         )
+
+    def _what(self, problem: Problem, learned: Data, chosen_by: Data | None) -> str:
+        """Names what is trained, so that only a checkpoint of the same is gone on from."""
+        rows = [hash_of(data) for data in (learned, chosen_by) if data is not None]
+        origin = problem.network()[0].fingerprint()
+        return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {origin} {rows}"
 
     def _optimizer(self, network: Network) -> torch.optim.Optimizer:
         """AdamW; biases and norms without decay; the head at a rate of its own unless it starts from a probe."""
@@ -185,17 +194,30 @@ class _Prepared:
         self.costs = [row.cost for row in self.encoded]
         targets = problem.targets(data)
         dtype = torch.long if targets.dtype.kind in "iu" else torch.float32
-        self.targets = torch.as_tensor(targets, dtype=dtype, device=run.device)
-        self.weights = torch.as_tensor(problem.weights(data, targets), dtype=torch.float32, device=run.device)
+        # These stay on the CPU: choosing rows of them on a device would wait for it at every step.
+        self.targets = torch.as_tensor(targets, dtype=dtype)
+        self.weights = torch.as_tensor(problem.weights(data, targets), dtype=torch.float32)
         self.task, self.backbone, self.device = problem.task, backbone, run.device
 
     def losses(self, network: Network, at: list[int]) -> Tensor:
-        batch = to_device(self.backbone.collate([self.encoded[i] for i in at]), self.device)
-        return self.task.losses(network(batch).logits, self.targets[at])
+        """The weighted loss of each of these rows."""
+        chosen = {"targets": self.targets[at], "weights": self.weights[at]}
+        batch = to_device({**self.backbone.collate([self.encoded[i] for i in at]), **chosen}, self.device)
+        targets, weights = batch.pop("targets"), batch.pop("weights")
+        return weights * self.task.losses(network(batch).logits, targets)
 
-    def in_order(self, size: int) -> list[list[int]]:
+    def mean_loss(self, network: Network, fitting: Fitting) -> float:
+        """The weighted mean loss of all rows, those of like length together. Only sums are kept, never logits."""
+        network.eval()
         order = np.argsort(self.costs, kind="stable").tolist()
-        return [order[i : i + size] for i in range(0, len(order), size)]
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        with torch.inference_mode():
+            for batch in parts(order, _EVALUATED):
+                total += fitting.retried(partial(self._summed, network, batch), len(batch))
+        return float(total) / float(self.weights.double().sum())
+
+    def _summed(self, network: Network, batch: list[int], most: int) -> Tensor:
+        return torch.stack([self.losses(network, part).double().sum() for part in parts(batch, most)]).sum()
 
 
 def _top(moves: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.errors import UserError
+from acclimate.files import write_text
+from acclimate.interrupt import held_back
 from acclimate.run import Run
+from acclimate.train.checkpoint import Best, Checkpoints, Place
+from acclimate.train.memory import Fitting, no_smaller, parts
 
 Rows = list[int]
 History = list[dict[str, Any]]
+_LOOK = 20  # steps between looks at the losses: reading one waits for the device
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class Schedule:
         return left if self.shape == "linear" else 0.5 * (1 - math.cos(math.pi * left))
 
 
+class Diverged(UserError):
+    """A loss or a gradient that is not finite."""
+
+
 def train(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -47,59 +58,56 @@ def train(
     evaluate: Callable[[], float] | None,
     run: Run,
     label: str = "training",
+    what: str = "",
 ) -> History:
     """Train in place and return what happened, one entry an epoch.
 
     `epoch_batches(e)` lists the rows of every batch of epoch e; `loss_of(rows)` is the mean loss of one batch;
     `evaluate()` is the loss on rows held out, asked before the first step and after every epoch: the weights that
-    moved are put back to their best. The run stops at its deadline and keeps what it has.
+    moved are put back to their best. The run stops at its deadline and keeps what it has. With `run.state` it leaves
+    checkpoints there and goes on from the newest; `what` tells whether one is of the same rows and settings.
     """
     moving = [p for p in network.parameters() if p.requires_grad]
+    total = math.ceil(len(epoch_batches(0)) / schedule.accumulate) * schedule.epochs
     rates = [group["lr"] for group in optimizer.param_groups]
-    steps_an_epoch = math.ceil(len(epoch_batches(0)) / schedule.accumulate)
-    total = steps_an_epoch * schedule.epochs
-    history: History = []
-    best = _Best(network)
-    if evaluate is not None:
-        best.offer(evaluate(), 0)
-        history.append({"step": 0, "epoch": 0, "train_loss": None, "valid_loss": best.value})
-    step = 0
-    with run.progress.steps(label, total) as advance:
-        for epoch in range(schedule.epochs):
+    best = Best(network)
+    kept = Checkpoints(run, network, optimizer, best, f"{what} {schedule} {total}")
+    place = kept.resume()
+    fitting = Fitting(network, run.progress, place.most)
+    with run.progress.steps(label, total) as advance, kept.at_interrupt(place):
+        advance(place.step)
+        if evaluate is not None and not place.history:
+            _enter(place, best, None, evaluate())
+        while place.epoch < schedule.epochs:
             network.train()
-            batches = epoch_batches(epoch)
-            sums: list[Tensor] = []
-            for start in range(0, len(batches), schedule.accumulate):
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * schedule.factor(step, total)
-                sums.append(
-                    _step(moving, optimizer, batches[start : start + schedule.accumulate], loss_of, schedule.clip)
-                )
-                step += 1
+            batches = epoch_batches(place.epoch)
+            while place.batch < len(batches):
+                with held_back():  # Ctrl-C waits until the step is whole
+                    factor = schedule.factor(place.step, total)
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * factor
+                    now = batches[place.batch : place.batch + schedule.accumulate]
+                    place.note(len(now), *_step(moving, optimizer, now, loss_of, schedule.clip, fitting))
+                    place.most = fitting.most
                 advance(1)
-                if step % 20 == 0 or step == total:  # reading a loss waits for the device: not every step
-                    _check(sums, step, optimizer)
+                if (due := kept.due()) or place.step % _LOOK == 0:
+                    _look(place, rates, schedule, total, kept)
+                if due:
+                    kept.save(place)
                 if run.left() <= 0:
                     break
-            _check(sums, step, optimizer)
-            entry: dict[str, Any] = {
-                "step": step,
-                "epoch": epoch + 1,
-                "train_loss": float(torch.stack(sums).mean()),
-                "valid_loss": None,
-            }
-            if evaluate is not None:
-                entry["valid_loss"] = evaluate()
-                best.offer(float(entry["valid_loss"]), epoch + 1)
-            history.append(entry)
-            if run.left() <= 0:
-                entry["note"] = f"time limit reached after step {step} of {total}"
+            _look(place, rates, schedule, total, kept)
+            train_loss = float(place.loss) / math.ceil(place.batch / schedule.accumulate)
+            _enter(place, best, train_loss, None if evaluate is None else evaluate())
+            if run.left() <= 0 and place.step < total:
+                place.history[-1]["note"] = f"time limit reached after step {place.step} of {total}"
                 break
     best.restore()
-    if not all(bool(torch.isfinite(p).all()) for p in moving):  # the last step itself may be the one that overflowed
-        raise _diverged(step, optimizer)
+    if not bool(torch.stack([torch.isfinite(p).all() for p in moving]).all()):
+        place.bad = torch.tensor(float(place.step))  # the last step itself may be the one that overflowed
+        _look(place, rates, schedule, total, kept)
     network.eval()
-    return history
+    return place.history
 
 
 def _step(
@@ -108,50 +116,50 @@ def _step(
     batches: Sequence[Rows],
     loss_of: Callable[[Rows], Tensor],
     clip: float,
-) -> Tensor:
-    rows = sum(len(b) for b in batches)
-    total = torch.zeros(())
-    optimizer.zero_grad(set_to_none=True)
-    for batch in batches:
-        loss = loss_of(batch) * (len(batch) / rows)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total = total + loss.detach().cpu() if loss.device.type == "cpu" else total.to(loss.device) + loss.detach()
-    if clip:
-        torch.nn.utils.clip_grad_norm_(moving, clip)
-    optimizer.step()
-    return total
+    fitting: Fitting,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; the loss and the norm of the gradient, both left on the device."""
+    rows = sum(map(len, batches))
+
+    def gradients(most: int) -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for part in (part for batch in batches for part in parts(batch, most)):
+            loss = loss_of(part) * (len(part) / rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    loss = fitting.retried(gradients, max(map(len, batches)))
+    with no_smaller():
+        norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
+        optimizer.step()
+    return loss, norm
 
 
-def _check(losses: list[Tensor], step: int, optimizer: torch.optim.Optimizer) -> None:
-    if losses and not bool(torch.isfinite(torch.stack(losses)).all()):
-        raise _diverged(step, optimizer)
+def _enter(place: Place, best: Best, train_loss: float | None, valid_loss: float | None) -> None:
+    with held_back():
+        place.enter(train_loss, valid_loss)
+        if valid_loss is not None:
+            best.offer(valid_loss)
 
 
-def _diverged(step: int, optimizer: torch.optim.Optimizer) -> UserError:
-    rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups)
-    return UserError(
-        f"the loss became NaN or infinite by step {step} (learning rates {rates}); no weights were kept. "
+def _look(place: Place, rates: Sequence[float], schedule: Schedule, total: int, kept: Checkpoints) -> None:
+    """Stop where a loss or a gradient was not finite: with the step, the rates, and what to do."""
+    step = place.first_bad()
+    if step is None:
+        return
+    factor = schedule.factor(step - 1, total)
+    note = f"the loss or its gradient became NaN or infinite at step {step}"
+    place.history.append(
+        {"step": step, "epoch": place.epoch + 1, "train_loss": math.nan, "valid_loss": None, "note": note}
+    )
+    saved = "no checkpoint was written before"
+    if kept.kept:
+        saved = f"the last finite checkpoint is {kept.kept[-1]}"
+        with contextlib.suppress(OSError):
+            write_text(kept.kept[-1].with_name("history.jsonl"), "".join(json.dumps(h) + "\n" for h in place.history))
+    raise Diverged(
+        f"{note} of {total} (learning rates {', '.join(f'{rate * factor:.3g}' for rate in rates)}); {saved}. "
         "Lower --learning-rate by ten, raise warmup_steps, or look for extreme labels or weights in the data."
     )
-
-
-class _Best:
-    """The moving weights at the lowest held-out loss so far; NaN is never lowest."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.value = math.inf
-        self.epoch: int | None = None
-        self.weights: dict[str, Tensor] = {}
-
-    def offer(self, value: float, epoch: int) -> None:
-        if value < self.value:
-            self.value, self.epoch = value, epoch
-            moving = {n for n, p in self.network.named_parameters() if p.requires_grad}
-            buffers = {n for n, _ in self.network.named_buffers()}
-            state = self.network.state_dict()
-            self.weights = {n: v.detach().clone() for n, v in state.items() if n in moving or n in buffers}
-
-    def restore(self) -> None:
-        if self.weights:
-            self.network.load_state_dict(self.weights, strict=False)

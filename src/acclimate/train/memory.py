@@ -1,0 +1,89 @@
+"""Out of memory: fewer rows go through the network at once, and the result stays what it would have been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from acclimate.errors import UserError
+from acclimate.progress import Progress
+from acclimate.train.checkpoint import random_state, set_random_state
+
+T = TypeVar("T")
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "defaultcpuallocator", "alloc_failed")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was too small, on a GPU or on the CPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def parts(rows: Sequence[int], most: int) -> list[list[int]]:
+    """The rows cut into runs of at most `most`.
+
+    >>> parts([3, 1, 4, 1, 5], 2)
+    [[3, 1], [4, 1], [5]]
+    """
+    return [list(rows[at : at + most]) for at in range(0, len(rows), most)]
+
+
+@contextmanager
+def no_smaller() -> Iterator[None]:
+    """Out of memory where fewer rows would not help: in the optimiser, which keeps two numbers a moving weight."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise UserError(
+                "there is not enough memory for the optimiser, which keeps two numbers for every weight that moves; "
+                "choose --strategy lora or partial, which move fewer, or a smaller --model"
+            ) from error
+        raise
+
+
+class Fitting:
+    """How many rows go through a network at once: all of a batch, until that does not fit; then half as many."""
+
+    def __init__(self, network: nn.Module, progress: Progress, most: int | None = None) -> None:
+        self.progress, self.most = progress, most
+        self.device = next(network.parameters()).device
+        # What a half-done step has changed besides gradients: running means and variances.
+        norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+        self.running = [b for m in norms for b in m.buffers(recurse=False)]
+
+    def retried(self, work: Callable[[int], T], rows: int) -> T:
+        """`work(most)`, `most` being `rows` or fewer; begun anew, with the same random numbers, when memory ran out."""
+        drawn = random_state(self.device)
+        running = [b.clone() for b in self.running]
+        while True:
+            most = min(rows, self.most or rows)
+            try:
+                return work(most)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside of `except`: the error's frames held the tensors that are to be freed.
+            self._halve(most)
+            set_random_state(drawn, self.device)
+            for buffer, before in zip(self.running, running, strict=True):
+                buffer.copy_(before)
+
+    def _halve(self, rows: int) -> None:
+        if rows == 1:
+            raise UserError(
+                "there is not enough memory for a single row; lower --max-length, choose a smaller --model, or a "
+                "strategy that leaves the backbone frozen, such as linear_probe"
+            )
+        self.most = (rows + 1) // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.progress.say_once(
+            f"out of memory with {rows} rows at once: going on with {self.most}; steps count as many rows as before. A "
+            "smaller --batch-size or --max-length needs less memory from the start."
+        )
