@@ -76,6 +76,18 @@ class Backbone(nn.Module, ABC):
         """What to hold while rows of this total cost are read without gradients: whatever makes that quicker."""
         return nullcontext()
 
+    def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
+        """What a block gave, without padding: lines (m, d) in the order of the rows, and how many each row has."""
+        return hidden.flatten(1), [1] * len(hidden)
+
+    def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
+        """The reverse of `flat` for a batch of the same rows; `shape` is that of one row's output."""
+        return flat.reshape(len(flat), *shape)
+
+    def flat_rows(self, encoded: Sequence[Encoded]) -> list[int]:
+        """How many lines `flat` gives for each input."""
+        return [1] * len(encoded)
+
     def fingerprint(self) -> str:
         """A hash of every weight and of the preprocessing: the key of cached features."""
         digest = hashlib.blake2b(digest_size=16)

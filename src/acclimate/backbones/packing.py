@@ -168,6 +168,32 @@ def by_owner(pooled: Tensor, tokens: Tensor, owner: Tensor, n: int) -> Tensor:
     return summed.index_add(0, owner, pooled * weight) / total
 
 
+def by_row(hidden: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, list[int]]:
+    """Hidden states of a packed or padded batch as tokens (m, d), those of one row together, and how many each has."""
+    tokens = hidden[0] if "lengths" in batch else hidden[batch["attention_mask"].bool()]
+    owner, order = _token_order(batch)
+    return tokens[order], torch.bincount(owner, minlength=len(batch["rows"])).tolist()
+
+
+def by_batch(flat: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """The reverse of `by_row`; where there is padding, zeros, which attention does not look at."""
+    tokens = torch.empty_like(flat)
+    tokens[_token_order(batch)[1]] = flat
+    if "lengths" in batch:
+        return tokens[None]
+    mask = batch["attention_mask"].bool()
+    hidden = torch.zeros(*mask.shape, flat.shape[1], dtype=flat.dtype, device=flat.device)
+    hidden[mask] = tokens
+    return hidden
+
+
+def _token_order(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The row of every token as the batch holds them, and the order that puts the tokens of one row together."""
+    lengths = batch["lengths"] if "lengths" in batch else batch["attention_mask"].sum(1)
+    owner = torch.repeat_interleave(batch["owner"], lengths)
+    return owner, torch.argsort(owner, stable=True)
+
+
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 # What transformers passes along that does not change the attention itself.

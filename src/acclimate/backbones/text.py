@@ -19,7 +19,20 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.cls_block import first_tokens
 from acclimate.backbones.kernels import laid_out
-from acclimate.backbones.packing import Groups, Part, by_owner, counted_from, groups, inside, pack, pad, pool, slices
+from acclimate.backbones.packing import (
+    Groups,
+    Part,
+    by_batch,
+    by_owner,
+    by_row,
+    counted_from,
+    groups,
+    inside,
+    pack,
+    pad,
+    pool,
+    slices,
+)
 from acclimate.backbones.proof import PACKED, first_alone, takes, verdict
 from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
 from acclimate.backbones.windows import check
@@ -153,6 +166,18 @@ class TextBackbone(Backbone):
     def reading(self, cost: int) -> AbstractContextManager[None]:
         """Weights in the layout that the processor reads best, where there is enough to read."""
         return laid_out(self.model) if cost >= _WORTH_IT else nullcontext()
+
+    def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
+        """The tokens of every row, its windows one after the other."""
+        return by_row(hidden, batch)
+
+    def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
+        """Tokens back in their places."""
+        return by_batch(flat, batch)
+
+    def flat_rows(self, encoded: Sequence[Encoded]) -> list[int]:
+        """The number of tokens of each input, all windows together."""
+        return [sum(len(part["input_ids"]) for part in row.parts) for row in encoded]
 
     @property
     def blocks(self) -> list[nn.Module]:

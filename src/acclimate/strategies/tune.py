@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from acclimate.tasks.heads import Head
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting, parts
+from acclimate.train.prefix import CHOICES, Prefix, build, frozen_depth
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _OPTIMIZERS = ("adamw", "adam")
@@ -59,6 +61,7 @@ class Tune:
     max_grad_norm: float = 1.0
     optimizer: str = "adamw"
     dropout: float | None = None  # None: as the pretrained model has it
+    cache_frozen: str = "auto"  # of the output of frozen lower blocks: auto | fp16 (half the size) | off
     lora_rank: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.05
@@ -76,6 +79,7 @@ class Tune:
             ("lr_scheduler_type", _SCHEDULES),
             ("optimizer", _OPTIMIZERS),
             ("lora_targets", lora.TARGETS),
+            ("cache_frozen", CHOICES),
         ):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
@@ -110,7 +114,7 @@ class Tune:
             torch.manual_seed(run.seed)  # dropout and low-rank initialisation
             moved = _release(backbone, self)
             network = Network(backbone, head.to(run.device))
-            history = self._train(network, problem, splits, run)
+            history, kept = self._train(network, problem, splits, run)
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
         adapter = lora.take(backbone) if self.moves == "lora" else (None, None)
         backbone.requires_grad_(False)
@@ -125,7 +129,7 @@ class Tune:
             settings,
             names,
             tuple(history),
-            (moved,),
+            (moved, *([kept] if kept else [])),
             *adapter,
         )
 
@@ -134,11 +138,13 @@ class Tune:
             return Probe().fit(problem, splits, run).head
         return problem.task.attach(problem.network()[0], problem.decoder).head
 
-    def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> History:
+    def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, str]:
+        """What happened, and a sentence on the frozen blocks."""
         rows = _Prepared(problem, splits.train, network.backbone, run)
         chosen_by = problem.held_out(splits)
         valid = None if chosen_by is None else _Prepared(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
+        prefix, note = self._prefix(network.backbone, rows, valid, epochs, run)
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
@@ -151,17 +157,35 @@ class Tune:
             return valid.mean_loss(network, fitting)
 
         fitting = Fitting(network, run.progress)
-        return train(
-            network,
-            self._optimizer(network),
-            schedule,
-            lambda epoch: shuffled(rows.costs, self.batch_size, run.seed, epoch),
-            loss_of,
-            evaluate if valid is not None else None,
-            run,
-            _name(self),
-            "" if run.state is None else self._what(problem, splits.train, chosen_by),
-        )
+        with nullcontext() if prefix is None else prefix.replaying():
+            history = train(
+                network,
+                self._optimizer(network),
+                schedule,
+                lambda epoch: shuffled(rows.costs, self.batch_size, run.seed, epoch),
+                loss_of,
+                evaluate if valid is not None else None,
+                run,
+                _name(self),
+                "" if run.state is None else self._what(problem, splits.train, chosen_by),
+            )
+        return history, note
+
+    def _prefix(
+        self, backbone: Backbone, rows: _Prepared, valid: _Prepared | None, epochs: int, run: Run
+    ) -> tuple[Prefix | None, str]:
+        """The stored output of the frozen blocks, where there are some and it is read more than once."""
+        depth = frozen_depth(backbone)
+        if depth == 0 or epochs < 2 or self.cache_frozen == "off":
+            return None, ""
+        both = [rows] if valid is None else [rows, valid]
+        prefix, note = build(backbone, [row for part in both for row in part.encoded], self.cache_frozen, run)
+        rows.prefix = prefix
+        if valid is not None:
+            valid.prefix, valid.first = prefix, len(rows.encoded)
+        said = f"the output of the {depth} frozen blocks is {note}"
+        run.progress.say(said)
+        return prefix, said
 
     def _what(self, problem: Problem, learned: Data, chosen_by: Data | None) -> str:
         """Names what is trained, so that only a checkpoint of the same is gone on from."""
@@ -198,12 +222,16 @@ class _Prepared:
         self.targets = torch.as_tensor(targets, dtype=dtype)
         self.weights = torch.as_tensor(problem.weights(data, targets), dtype=torch.float32)
         self.task, self.backbone, self.device = problem.task, backbone, run.device
+        self.prefix: Prefix | None = None
+        self.first = 0  # the number of the first of these rows in the prefix
 
     def losses(self, network: Network, at: list[int]) -> Tensor:
         """The weighted loss of each of these rows."""
         chosen = {"targets": self.targets[at], "weights": self.weights[at]}
         batch = to_device({**self.backbone.collate([self.encoded[i] for i in at]), **chosen}, self.device)
         targets, weights = batch.pop("targets"), batch.pop("weights")
+        if self.prefix is not None:
+            self.prefix.offer([self.first + i for i in at], batch)
         return weights * self.task.losses(network(batch).logits, targets)
 
     def mean_loss(self, network: Network, fitting: Fitting) -> float:
