@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +15,15 @@ from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
-from acclimate.tasks.heads import Csr, Head
+from acclimate.tasks.base import Floats
+from acclimate.tasks.heads import Csr, Head, LinearHead
 from acclimate.threads import few
+from acclimate.train.batched import KINDS, Basis, fit_head, losses_by_fold
 from acclimate.train.solve import Rows, Scaling, minimise, path
 from acclimate.words import WordFeatures, fit_words
 
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+STRENGTHS = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-10, 13))  # C from 0.003 to 1000
+FEWER = STRENGTHS[::2]  # for heads whose every fit takes its time
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,7 @@ class Probe:
         rows = self._rows(problem, train, scaling, words)
         head = self._head(problem, words)
         with few(4.0 * len(rows) * sum(p.numel() for p in head.parameters()) + 1.0):
-            strength = self.strength or self._choose(problem, splits, rows, scaling, words, run)
-            for step in [s for s in STRENGTHS if s < strength][-3:] + [
-                strength
-            ]:  # a warm start is quicker than a cold one
-                minimise(head, rows, problem.task.losses, step)
+            strength = self._fit_head(head, problem, splits, rows, scaling, words, run)
         scaling.fold_into(head)
         name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): "tfidf"}[
             (self.features, self.words)
@@ -108,24 +109,63 @@ class Probe:
             torch.from_numpy(problem.weights(data, targets)),
         )
 
-    def _choose(
-        self, problem: Problem, splits: Splits, rows: Rows, scaling: Scaling, words: WordFeatures | None, run: Run
+    def _fit_head(
+        self,
+        head: Head,
+        problem: Problem,
+        splits: Splits,
+        rows: Rows,
+        scaling: Scaling,
+        words: WordFeatures | None,
+        run: Run,
     ) -> float:
-        """The C with the least mean loss on rows that its head was not fitted on."""
+        """Fit in place at the C with the least mean loss on rows that its head was not fitted on; that C."""
+        kind = KINDS.get(problem.task.name)
+        valid = problem.held_out(splits) if self.strength is None else None
+        held_out = None if valid is None else self._rows(problem, valid, scaling, words)
+        pairs: Sequence[tuple[Any, Any]] = []
+        if self.strength is None and held_out is None:
+            pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
+        if kind is not None:
+            assert isinstance(head, LinearHead)
+            outputs, basis = len(head.weight), Basis(rows)
+            strength = self.strength or 1.0
+            if held_out is not None:
+                ends = [(range(len(rows)), range(len(rows), len(rows) + len(held_out)))]
+                both = Basis(rows.joined(held_out))
+                strength = _least(losses_by_fold(both, kind, outputs, STRENGTHS, ends).sum(0), STRENGTHS)
+            elif pairs:
+                sizes = np.array([[len(judge_at)] for _, judge_at in pairs])
+                scores = losses_by_fold(basis, kind, outputs, STRENGTHS, pairs)
+                strength = _least((scores * sizes).sum(0), STRENGTHS)
+            fit_head(head, basis, kind, strength)
+            return strength
+        strength = self.strength or self._walk(problem, rows, words, held_out, pairs)
+        for step in [*[s for s in FEWER if s < strength][-3:], strength]:  # a warm start is quicker than a cold one
+            minimise(head, rows, problem.task.losses, step)
+        return strength
+
+    def _walk(
+        self,
+        problem: Problem,
+        rows: Rows,
+        words: WordFeatures | None,
+        held_out: Rows | None,
+        pairs: Sequence[tuple[Any, Any]],
+    ) -> float:
+        """The best C of a head that only the general solver can fit: one fold after the other."""
         losses = problem.task.losses
-        valid = problem.held_out(splits)
-        if valid is not None:
-            held_out = self._rows(problem, valid, scaling, words)
-            scores = path(self._head(problem, words), rows, losses, STRENGTHS, held_out)
-            return STRENGTHS[int(np.argmin(scores))]
-        pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
-        if not pairs:
-            return 1.0
-        total = np.zeros(len(STRENGTHS))
+        if held_out is not None:
+            return _least(path(self._head(problem, words), rows, losses, FEWER, held_out), FEWER)
+        total = np.zeros(len(FEWER))
         for fit_at, valid_at in pairs:
             head = self._head(problem, words)
-            total += path(head, rows.take(fit_at), losses, STRENGTHS, rows.take(valid_at)) * len(valid_at)
-        return STRENGTHS[int(np.argmin(total))]
+            total += path(head, rows.take(fit_at), losses, FEWER, rows.take(valid_at)) * len(valid_at)
+        return _least(total, FEWER) if len(pairs) else 1.0
+
+
+def _least(scores: Floats, strengths: Sequence[float]) -> float:
+    return strengths[int(np.argmin(scores))]
 
 
 def inner(data: Data, task: str, k: int, seed: int) -> list[tuple[list[int], list[int]]]:

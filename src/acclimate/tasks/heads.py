@@ -20,6 +20,12 @@ class Csr:
         """The rows at these positions."""
         return Csr(self.matrix[rows])
 
+    def joined(self, other: Csr) -> Csr:
+        """These rows, then the others."""
+        from scipy.sparse import vstack
+
+        return Csr(vstack([self.matrix, other.matrix]))
+
 
 class _Product(torch.autograd.Function):
     """X Wᵀ (n, k) and, backward, (Xᵀ G)ᵀ (k, v). X does not learn."""

@@ -14,7 +14,7 @@ from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Csr, Head, LinearHead, OrdinalHead
 
 Losses = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> (n,)
-_BIAS_PENALTY = 1e-7  # keeps the bias of a class without rows finite
+BIAS_PENALTY = 1e-7  # keeps the bias of a class without rows finite
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,18 @@ class Rows:
         words = None if self.words is None else self.words.take(index.numpy())
         return Rows(self.features[index], words, self.targets[index], self.weights[index])
 
+    def joined(self, other: Rows) -> Rows:
+        """These rows, then the others."""
+        words = None
+        if self.words is not None and other.words is not None:
+            words = self.words.joined(other.words)
+        return Rows(
+            torch.cat([self.features, other.features]),
+            words,
+            torch.cat([self.targets, other.targets]),
+            torch.cat([self.weights, other.weights]),
+        )
+
     def __len__(self) -> int:
         return len(self.features)
 
@@ -48,7 +60,7 @@ def minimise(
     from scipy.optimize import minimize
 
     parameters = list(head.parameters())
-    penalties = [1.0 if name.endswith("weight") else _BIAS_PENALTY for name, _ in head.named_parameters()]
+    penalties = [1.0 if name.endswith("weight") else BIAS_PENALTY for name, _ in head.named_parameters()]
     sizes = [p.numel() for p in parameters]
     scale = 1.0 / (strength * len(rows))
 
