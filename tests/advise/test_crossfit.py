@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,47 @@ def test_windows_of_time_leave_the_first_rows_out() -> None:
     assert trial.judged.tolist() == list(range(first, 60))
     _, _, at = honest_outputs(problem(data), trial, data, pairs, lambda decoder, outputs, truth: decoder)
     assert at.tolist() == list(range(first, 60))
+
+
+def test_what_was_judged_is_read_again_unless_it_is_damaged_or_of_other_rows(tmp_path: Path) -> None:
+    data = tm.rows(40)
+    pairs = folds(data, "classify", k=5, seed=0)
+    run = replace(RUN, state=tmp_path)
+    whole = crossfit("w", Witness(), problem(data), data, pairs, RUN)
+    crossfit("w", Witness(), problem(data), data, pairs[:2], run)
+    rest = Witness()
+    trial = crossfit("w", rest, problem(data), data, pairs, run)
+    assert len(rest.seen) == 3
+    assert np.array_equal(trial.logits, whole.logits)
+    assert (trial.folds, trial.note) == (5, whole.note)
+    path = tmp_path / "trials" / "w.npz"
+    path.write_bytes(path.read_bytes()[:-30])
+    again = Witness()
+    crossfit("w", again, problem(data), data, pairs, run)
+    assert len(again.seen) == 5
+    other = Witness()
+    fewer = tm.rows(36)
+    crossfit("w", other, problem(fewer), fewer, folds(fewer, "classify", k=5, seed=0), run)
+    assert len(other.seen) == 5
+
+
+def test_folds_of_what_is_dear_are_kept_one_by_one(tmp_path: Path) -> None:
+    data = tm.rows(40)
+    pairs = folds(data, "classify", k=5, seed=0)
+    run = replace(RUN, state=tmp_path)
+
+    class Stops(Witness):
+        frozen = False
+
+        def fit(self, problem: Problem, splits: Splits, run: Run) -> Any:
+            assert run.state == tmp_path / "w" / f"fold-{len(self.seen) + 1}"
+            if len(self.seen) == 3:
+                raise RuntimeError("killed")
+            return super().fit(problem, splits, run)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        crossfit("w", Stops(), problem(data), data, pairs, run)
+    rest = Witness()
+    trial = crossfit("w", rest, problem(data), data, pairs, run)
+    assert len(rest.seen) == 2
+    assert np.array_equal(trial.logits, crossfit("w", Witness(), problem(data), data, pairs, RUN).logits)

@@ -44,7 +44,8 @@ def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs:
     What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again.
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
-    so_far = _read(path) or _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
+    empty = _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
+    so_far = _read(path, empty.total.shape) or empty
     with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
@@ -92,14 +93,15 @@ def _keep(path: Path, judged: _Judged, run: Run) -> None:
         run.cannot_keep(error)
 
 
-def _read(path: Path | None) -> _Judged | None:
-    """None where there is nothing, or nothing that can be read."""
+def _read(path: Path | None, shape: tuple[int, ...]) -> _Judged | None:
+    """None where there is nothing, or nothing that can be read as logits of this shape."""
     if path is None:
         return None
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             folds, seconds, note = found["folds"].item(), found["seconds"].item(), found["note"].item()
-            return _Judged(found["total"], found["count"], folds, seconds, note)
+            judged = _Judged(found["total"], found["count"], folds, seconds, note)
+            return judged if judged.total.shape == shape else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 

@@ -75,10 +75,11 @@ def go_on(
     arguments: dict[str, Any] = before["arguments"]
     alone = asked["train_data"] is None
     for name, value in asked.items():
-        mine, theirs = same_form(name, value), arguments.get(name)
+        usual = same_form(name, defaults[name])
+        mine, theirs = same_form(name, value), arguments.get(name, usual)
         if name in SOURCES and not alone:  # known by their hashes, wherever they lie
             mine, theirs = mine is not None, theirs is not None
-        if mine != theirs and not (alone and mine == same_form(name, defaults[name])):
+        if mine != theirs and not (alone and mine == usual):
             raise _differs(name, mine, theirs, folder)
     if not alone:
         return folder, None

@@ -190,8 +190,9 @@ class Tune:
     def _what(self, problem: Problem, learned: Data, chosen_by: Data | None) -> str:
         """Names what is trained, so that only a checkpoint of the same is gone on from."""
         rows = [hash_of(data) for data in (learned, chosen_by) if data is not None]
-        origin = problem.network()[0].fingerprint()
-        return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {origin} {rows}"
+        base = problem.network()[0]
+        model = f"{base.origin} {base.settings()}"  # not its weights, which the run checks once
+        return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {model} {rows}"
 
     def _optimizer(self, network: Network) -> torch.optim.Optimizer:
         """AdamW; biases and norms without decay; the head at a rate of its own unless it starts from a probe."""
