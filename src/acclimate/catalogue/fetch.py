@@ -181,16 +181,21 @@ def _watch(process: subprocess.Popen[bytes], wheel: Wheel, work: Path, say: Say)
             process.wait(timeout=0.2)
             return
         except subprocess.TimeoutExpired:
-            size = max((_size(path) for path in work.rglob("*")), default=0)
+            size = _largest(work)
             fifths = min(4, int(5 * size / (wheel.mb * 1e6)))
             if fifths > said and wheel.mb > 5:
                 said = fifths
                 say(f"{wheel.filename}: {20 * fifths} % of {wheel.mb:.0f} MB")
 
 
+def _largest(folder: Path) -> int:
+    """Bytes of the largest file below; `os.walk` passes over folders that pip removes meanwhile, `rglob` fails."""
+    return max((_size(Path(at, name)) for at, _, names in os.walk(folder) for name in names), default=0)
+
+
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.stat().st_size
     except OSError:  # pip has just removed it
         return 0
 
