@@ -108,6 +108,11 @@ class Store:
         for row, key in enumerate(keys):
             self._rows[key] = (len(self._arrays) - 1, row)
 
+    def missing(self, inputs: Sequence[Any]) -> list[Any]:
+        """Those inputs, each once, whose features are not known yet."""
+        fresh = {k: x for x in inputs if (k := key_of(x)) not in self._rows}
+        return list(fresh.values())
+
     def get(self, inputs: Sequence[Any]) -> Features:
         """Features (n, d) in the order of `inputs`; only what is not known yet is computed."""
         keys = [key_of(x) for x in inputs]

@@ -146,3 +146,13 @@ def test_folds_of_what_is_dear_are_kept_one_by_one(tmp_path: Path) -> None:
     trial = crossfit("w", rest, problem(data), data, pairs, run)
     assert len(rest.seen) == 2
     assert np.array_equal(trial.logits, crossfit("w", Witness(), problem(data), data, pairs, RUN).logits)
+
+
+def test_folds_stop_at_the_deadline_and_a_run_that_goes_on_stops_there_too(tmp_path: Path) -> None:
+    data = tm.rows(40)
+    pairs = folds(data, "classify", k=5, seed=0)
+    late = Run(deadline=0.0, state=tmp_path)
+    trial = crossfit("shares", Constant(), problem(data), data, pairs, late)
+    assert trial.folds == 1 and trial.judged.tolist() == sorted(pairs[0][1].tolist())
+    again = crossfit("shares", Constant(), problem(data), data, pairs, replace(late, deadline=None))
+    assert again.folds == 1 and np.array_equal(again.logits, trial.logits, equal_nan=True)

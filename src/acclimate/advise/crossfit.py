@@ -41,7 +41,8 @@ class Trial:
 def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run) -> Trial:
     """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits.
 
-    What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again.
+    What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again. Where the
+    deadline leaves no time for another fold, the rows judged so far count.
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
@@ -49,6 +50,9 @@ def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs:
     with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
+            if so_far.stopped or fold > 0 and so_far.seconds / fold > run.left():
+                so_far = replace(so_far, stopped=True)  # another fold would not end in time
+                break
             start = time.monotonic()
             part = run.at(f"{name}/fold-{fold + 1}")
             fit_at, judge_at = pairs[fold]
@@ -57,13 +61,15 @@ def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs:
             so_far.count[judge_at] += 1
             note = fitted.notes[0] if fitted.notes else ""
             so_far = replace(so_far, folds=fold + 1, note=note, seconds=so_far.seconds + time.monotonic() - start)
-            if path is not None and (so_far.folds == len(pairs) or not strategy.frozen):
+            if path is not None and not strategy.frozen:
                 _keep(path, so_far, run)
             part.forget()
             advance(1)
+    if path is not None and (so_far.folds == len(pairs) or so_far.stopped):
+        _keep(path, so_far, run)
     with np.errstate(invalid="ignore", divide="ignore"):
         logits = np.where(so_far.count[:, None] > 0, so_far.total / so_far.count[:, None], np.nan)
-    return Trial(name, strategy, logits, so_far.seconds, len(pairs), so_far.note)
+    return Trial(name, strategy, logits, so_far.seconds, so_far.folds, so_far.note)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class _Judged:
     folds: int = 0
     seconds: float = 0.0
     note: str = ""
+    stopped: bool = False  # by the time limit
 
 
 def _keep(path: Path, judged: _Judged, run: Run) -> None:
@@ -88,6 +95,7 @@ def _keep(path: Path, judged: _Judged, run: Run) -> None:
                 folds=judged.folds,
                 seconds=judged.seconds,
                 note=np.array(judged.note),
+                stopped=judged.stopped,
             )
     except OSError as error:
         run.cannot_keep(error)
@@ -100,7 +108,7 @@ def _read(path: Path | None, shape: tuple[int, ...]) -> _Judged | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             folds, seconds, note = found["folds"].item(), found["seconds"].item(), found["note"].item()
-            judged = _Judged(found["total"], found["count"], folds, seconds, note)
+            judged = _Judged(found["total"], found["count"], folds, seconds, note, found["stopped"].item())
             return judged if judged.total.shape == shape else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -20,8 +20,9 @@ from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats
 from acclimate.train.loop import Diverged
 
-FROZEN = ("centroid", "knn", "linear_probe", "hybrid")
+FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
 MOVING = "lp_ft"
+LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def race(
     """
     decisions: list[str] = []
     trials: list[Trial] = []
-    for name, strategy in {**BASELINES, **{n: STRATEGIES[n] for n in FROZEN}}.items():
+    for name in ("majority", FROZEN[0], "tfidf", *FROZEN[1:]):
+        strategy = {**BASELINES, **STRATEGIES}[name]
         if strategy.needs_backbone and problem.backbone is None:
             continue
         some = any(t.name in FROZEN for t in trials)
@@ -99,6 +101,8 @@ def race(
             continue
         try:
             trials.append(crossfit(name, strategy, problem, data, pairs, run))
+            if trials[-1].folds < len(pairs):
+                decisions.append(f"{name} was judged on {trials[-1].folds} of the {len(pairs)} folds: the time was up.")
         except UserError as error:
             decisions.append(f"{name} was not run: {error}")
     best = _best(problem, data, metric, [t for t in trials if t.name in FROZEN])
@@ -166,6 +170,8 @@ def _moving(
     share = float(np.mean([len(a) for a, _ in pairs])) / len(data)
 
     def affordable() -> dict[str, float]:
+        if run.left() < LEAST:
+            return {"folds": 0, "seconds": 0.0, "left": max(0.0, run.left())}
         one = seconds_a_fit(tune, problem, data, run)
         left = 0.8 * run.left()
         folds = len(pairs) if np.isinf(left) else int((left - one) / max(1e-6, one * share))
@@ -174,6 +180,10 @@ def _moving(
     found = run.once(f"{MOVING}/affordable", affordable)
     folds = int(found["folds"])
     if folds < 1:
+        if not found["seconds"]:
+            return None, [
+                f"{MOVING} was not run: {found['left']:.0f} s were left; raise --time-limit to have it judged."
+            ]
         return None, [
             f"{MOVING} was not run: a fold and the last fit take about {found['seconds']:.1f} s here, and "
             f"{found['left']:.1f} s of the time limit are left; raise --time-limit to have it judged."

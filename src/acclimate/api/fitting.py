@@ -12,6 +12,7 @@ import numpy as np
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.advise.race import MOVING, Race, race
 from acclimate.api import state
+from acclimate.api.budget import TO_FINISH, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
@@ -48,7 +49,11 @@ def fit(request: Request) -> Model:
 def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | None, start: float) -> Model:
     say = request.run.progress.say
     wanted = strategy is None or strategy[1].needs_backbone
+    loading = time.monotonic()
     backbone = _backbone(request) if wanted else None
+    if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
+        later = request.run.deadline + time.monotonic() - loading
+        request = replace(request, run=replace(request.run, deadline=later))
     prepared = prepare(sources, backbone, request.gate, request.run.seed)
     for reason in prepared.reasons:
         say(reason)
@@ -61,9 +66,15 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
+    foreseen = plan(prepared, problem, request.run)
+    prepared = foreseen.prepared
+    began = time.monotonic()
     if problem.store is not None:
         problem.store.get(prepared.everything)
-    fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric)
+    said = foreseen.said and (*foreseen.said, f"They took {time.monotonic() - began:.0f} s.")
+    reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
+    fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
+    fitted = replace(fitted, decisions=(*said, *fitted.decisions))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
 
 
@@ -149,8 +160,9 @@ def _choose_and_fit(
     strategy: tuple[str, Strategy] | None,
     choice: Choice,
     metric: str,
+    reserve: float,
 ) -> Fitted:
-    run = request.run
+    run = before_the_end(request.run, reserve)
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     if strategy is None:

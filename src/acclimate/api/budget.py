@@ -1,0 +1,91 @@
+"""What the run will take, told before it begins, and fewer rows where the time limit does not allow for all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import psutil
+
+from acclimate.api.prepare import Prepared
+from acclimate.data.rows import Data, Input
+from acclimate.run import Run
+from acclimate.strategies import Problem
+
+SAMPLE = 48  # rows whose features are timed
+FOR_FEATURES = 0.6  # the share of the time left that features may take; the rest is for folds, the last fit, the report
+TO_FINISH = 4.0  # seconds for the last head, the baselines, the figures and the files
+LEAST = 60  # rows that are kept in any case
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows to work with, and what was foreseen."""
+
+    prepared: Prepared
+    seconds_a_row: float  # of features; 0 where all are in the cache
+    said: tuple[str, ...] = ()
+
+
+def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
+    """Time the backbone on a few rows, foretell what all rows take, and leave rows out where that is too long."""
+    if problem.store is None:
+        return Plan(prepared, 0.0)
+    fresh = problem.store.missing(prepared.everything)
+    if len(fresh) < 2 * SAMPLE:
+        return Plan(prepared, 0.0)
+    found = run.once("features", lambda: _foretold(fresh, problem, run))
+    seconds, share, memory = found["seconds"], found["share"], found["memory"]
+    said = f"features of {len(fresh):,} inputs take about {seconds:.0f} s here ({memory:,.0f} MB in use)"
+    if share >= 1:
+        run.progress.say(said)
+        return Plan(prepared, seconds / len(fresh), (said,))
+    train, test = _some(prepared.train, share, run.seed), prepared.test and _some(prepared.test, share, run.seed)
+    note = f"{said}, more than the time limit allows: {len(train):,} of {len(prepared.train):,} training rows are used"
+    if test is not None and prepared.test is not None:
+        note += f", and {len(test):,} of {len(prepared.test):,} rows give the number"
+    run.progress.say(note)
+    smaller = replace(prepared, train=train, test=test, how=_how(prepared, test))
+    return Plan(smaller, seconds / len(fresh), (f"{note}; raise --time-limit to use all.",))
+
+
+def before_the_end(run: Run, reserve: float) -> Run:
+    """The run with a deadline that leaves so many seconds for what comes after; at most half of what is left."""
+    if run.deadline is None:
+        return run
+    return replace(run, deadline=run.deadline - min(reserve, max(0.0, 0.5 * run.left())))
+
+
+def _foretold(fresh: list[Input], problem: Problem, run: Run) -> dict[str, float]:
+    backbone, store = problem.network()
+    order = np.random.default_rng(0).permutation(len(fresh))[: 2 * SAMPLE]
+    sample = [fresh[i] for i in order]
+    store.get(sample[:SAMPLE])  # first use of a kernel and of the tokeniser is not taken for speed
+    start = time.monotonic()
+    timed = sample[SAMPLE:]
+    store.get(timed)
+    took = time.monotonic() - start
+    cost = sum(row.cost for row in backbone.encode(timed))
+    rest = cost / len(timed) * (len(fresh) - 2 * SAMPLE)
+    seconds = took * rest / max(1, cost)
+    left = max(0.0, run.left() - TO_FINISH)
+    share = 1.0 if seconds <= FOR_FEATURES * left else FOR_FEATURES * left / seconds
+    return {"seconds": seconds, "share": share, "memory": psutil.Process().memory_info().rss / 1e6}
+
+
+def _some(data: Data, share: float, seed: int) -> Data:
+    """A random part; every class keeps a row."""
+    n = min(len(data), max(LEAST, int(share * len(data))))
+    order = np.random.default_rng([seed, 17]).permutation(len(data))
+    chosen = set(order[:n].tolist())
+    if data.labels is not None and not isinstance(data.labels[0], (float, tuple)):
+        first = {data.labels[i]: int(i) for i in order[::-1]}
+        chosen |= set(first.values())
+    return data.take(sorted(chosen))
+
+
+def _how(prepared: Prepared, test: Data | None) -> str:
+    if test is None or prepared.test is None or len(test) == len(prepared.test):
+        return prepared.how
+    return f"{prepared.how}; for the time limit {len(test):,} of these rows, drawn at random, give the number"

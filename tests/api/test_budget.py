@@ -1,0 +1,65 @@
+"""What a run foresees, and what it leaves out for its time limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import rows
+
+from acclimate.api import budget
+from acclimate.run import Run
+
+Fit = Callable[..., Any]
+
+
+def foretold(share: float) -> Callable[..., dict[str, float]]:
+    return lambda fresh, problem, run: {"seconds": 80.0, "share": share, "memory": 300.0}
+
+
+def test_rows_are_left_out_where_the_limit_does_not_allow_for_all(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_foretold", foretold(0.5))
+    monkeypatch.setattr(budget, "SAMPLE", 4)
+    model = fit(rows(400), strategy="linear_probe", time_limit=3600, output_dir=tmp_path / "run")
+    said = model.report_data.decisions
+    first = next(d for d in said if d.startswith("features of"))
+    assert first.endswith("raise --time-limit to use all.")
+    assert "more than the time limit allows: 160 of 320 training rows are used, and 60 of 80 rows" in first
+    assert model.report_data.splits == {"train": 160, "test": 60}
+    assert model.scores.n == 60
+    assert model.report_data.how_tested.startswith("measured on 80 rows held out")
+    assert "for the time limit 60 of these rows, drawn at random, give the number" in model.report_data.how_tested
+
+
+def test_what_was_foreseen_stands_beside_what_it_took(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "SAMPLE", 4)
+    model = fit(rows(300), strategy="linear_probe", output_dir=tmp_path / "run")
+    said = [d for d in model.report_data.decisions if d.startswith(("features of", "They took"))]
+    assert len(said) == 2 and said[0].startswith("features of 300 inputs take about") and "MB in use" in said[0]
+    assert model.report_data.splits == {"train": 240, "test": 60}
+
+
+def test_every_class_keeps_a_row() -> None:
+    from acclimate.data.rows import Data
+
+    data = Data(tuple(map(str, range(1000))), ("common",) * 999 + ("rare",))
+    some = budget._some(data, 0.1, seed=0)
+    assert len(some) in (100, 101) and set(some.labels or ()) == {"common", "rare"}
+    assert budget._some(data, 0.1, seed=0) == some
+    assert len(budget._some(data, 0.001, seed=0)) in (60, 61)
+
+
+def test_the_end_is_kept_free() -> None:
+    assert budget.before_the_end(Run(), 5).deadline is None
+    now = time.monotonic()
+    assert budget.before_the_end(Run(deadline=now + 1000), 5).deadline == pytest.approx(now + 995)
+    late = budget.before_the_end(Run(deadline=now + 4), 100).deadline
+    assert late == pytest.approx(now + 2, abs=0.5)  # never more than half
+    assert budget.before_the_end(Run(deadline=now - 10), 5).deadline == pytest.approx(now - 10)
