@@ -26,9 +26,10 @@ FEWEST = 8  # rows below which nothing is chosen, and C is 1
 
 @dataclass(frozen=True)
 class Probe:
-    """A penalised linear head on frozen features: min_W Σ w_i ℓ(W f_i, y_i) + ‖W‖²/(2C), C chosen by folds.
+    """A penalised linear head on frozen features: min_W Σ w_i ℓ(W f_i, y_i) + ‖W‖²/(2C); C by folds, all of them at once.
 
-    Alain & Bengio 2016 (arXiv:1610.01644). L(θ) = L_source(θ) with only the head's θ moving.
+    Alain & Bengio 2016 (arXiv:1610.01644). L(θ) = L_source(θ) with only the head's θ moving. For regression on features
+    alone the fit has a closed form, and C comes from leaving every row out (with its duplicates and its group).
 
     Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
     Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `words` the
@@ -58,7 +59,7 @@ class Probe:
         words = fit_words(splits.train.inputs, self.max_words) if self.words else None
         if words is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
-        known = _Known.of(problem, splits, self.features, words)
+        known = Known.of(problem, splits, self.features, words)
         head = problem.task.head(known.rows.features.shape[1], problem.decoder, words.width if words else 0).double()
         with few(4.0 * len(known.rows) * sum(p.numel() for p in head.parameters()) + 1.0):
             fit = self._closed if words is None and problem.task.name == "regress" else self._iterated
@@ -86,7 +87,7 @@ class Probe:
             notes=(f"{name}: C = {strength:g}",),
         )
 
-    def _iterated(self, head: Head, problem: Problem, splits: Splits, known: _Known, run: Run) -> float:
+    def _iterated(self, head: Head, problem: Problem, splits: Splits, known: Known, run: Run) -> float:
         """Choose C along a path of penalties, all folds at once; fit from where the path was at that C."""
         link = link_of(problem.task, known.targets, problem.task.width(problem.decoder))
         axes = Axes.of(known.rows)
@@ -101,7 +102,7 @@ class Probe:
         minimise(head, known.rows, link, strength, axes)
         return strength
 
-    def _masks(self, problem: Problem, splits: Splits, known: _Known, run: Run) -> tuple[Floats, Floats] | None:
+    def _masks(self, problem: Problem, splits: Splits, known: Known, run: Run) -> tuple[Floats, Floats] | None:
         """Which rows (n, P) each fit of the path learns from and is judged on; the last one learns from all of them."""
         n = len(splits.train)
         learn = np.arange(len(known.rows)) < n
@@ -116,24 +117,20 @@ class Probe:
         fit_on[:, -1] = 1
         return fit_on, judge_on
 
-    def _closed(self, head: Head, problem: Problem, splits: Splits, known: _Known, run: Run) -> float:
+    def _closed(self, head: Head, problem: Problem, splits: Splits, known: Known, run: Run) -> float:
         """Squared error of features alone is ridge regression, and every row left out costs nothing."""
-        learn = len(splits.train)
-        features, weights = known.rows.features[:learn], known.rows.weights[:learn]
-        fitted = Ridge.of(features, known.targets[:learn, None], weights)
-        strength = self.strength
-        if strength is None and learn < len(known.rows):
-            rest = known.rows.features[learn:], known.targets[learn:, None], known.judging[learn:]
-            strength = STRENGTHS[int(np.argmin(judged(fitted, STRENGTHS, *rest)))]
-        elif strength is None:
-            strength = ridge_strength(fitted, features, splits.train, problem.task.name, self.inner_folds, run.seed)
+        learn, features, targets = len(splits.train), known.rows.features, known.targets[:, None]
+        fitted = Ridge.of(features[:learn], targets[:learn], known.rows.weights[:learn])
+        strength = self.strength or ridge_strength(
+            fitted, features, targets, known.judging, splits.train, problem.task.name, self.inner_folds, run.seed
+        )
         weight, bias = fitted.head(strength)
         link_of(problem.task, known.targets, 1).write(head, weight, np.zeros((0, 1)), bias)
         return strength
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """The training rows, and below them those to choose by where there are some; each has weight zero for the other."""
 
     rows: Rows
@@ -142,7 +139,8 @@ class _Known:
     scaling: Scaling
 
     @staticmethod
-    def of(problem: Problem, splits: Splits, features: bool, words: WordFeatures | None) -> _Known:
+    def of(problem: Problem, splits: Splits, features: bool, words: WordFeatures | None) -> Known:
+        """Features once for all, standardised by the training rows."""
         parts = [splits.train] + ([] if (valid := problem.held_out(splits)) is None else [valid])
         inputs = [x for part in parts for x in part.inputs]
         raw = problem.network()[1].get(inputs) if features else np.zeros((len(inputs), 0), np.float32)
@@ -151,7 +149,7 @@ class _Known:
         targets = [problem.targets(part) for part in parts]
         weights = [problem.weights(part, target) for part, target in zip(parts, targets, strict=True)]
         rest = np.zeros(len(inputs) - learn)
-        return _Known(
+        return Known(
             Rows(
                 scaling.apply(raw),
                 None if words is None else words.transform(inputs),
@@ -186,14 +184,22 @@ def tied(data: Data) -> IntArray | None:
     return unit if len(counts) > 2 and counts.max() <= LARGEST_UNIT else None
 
 
-def ridge_strength(fitted: Ridge, features: Floats, data: Data, task: str, k: int, seed: int) -> float:
-    """The C with the least squared error on rows left out together with their duplicates and their group."""
-    unit = tied(data)
+def ridge_strength(
+    fitted: Ridge, features: Floats, targets: Floats, judging: Floats, train: Data, task: str, k: int, seed: int
+) -> float:
+    """The C with the least squared error on the rows to choose by, where there are some below the training rows.
+
+    Else on training rows left out together with their duplicates and their group, else on folds.
+    """
+    rest = slice(len(train), None)
+    if len(train) < len(features):
+        return STRENGTHS[int(np.argmin(judged(fitted, STRENGTHS, features[rest], targets[rest], judging[rest])))]
+    unit = tied(train)
     if unit is not None:
         return STRENGTHS[int(np.argmin(leave_out(fitted, STRENGTHS, unit)))]
-    pairs = inner(data, task, k, seed)
+    pairs = inner(train, task, k, seed)
     total = np.zeros(len(STRENGTHS))
     for a, b in pairs:
-        part = Ridge.of(features[a], fitted.targets[a], fitted.weights[a])
-        total += judged(part, STRENGTHS, features[b], fitted.targets[b], fitted.weights[b]) * fitted.weights[b].sum()
+        part = Ridge.of(features[a], targets[a], fitted.weights[a])
+        total += judged(part, STRENGTHS, features[b], targets[b], fitted.weights[b]) * fitted.weights[b].sum()
     return STRENGTHS[int(np.argmin(total))] if pairs else 1.0

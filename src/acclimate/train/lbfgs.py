@@ -67,4 +67,4 @@ def _direction(gradient: Floats, pairs: deque[tuple[Floats, Floats, Floats]], in
 
 def _dot(a: Floats, b: Floats) -> Floats:
     """Column by column, (P,)."""
-    return np.einsum("qp,qp->p", a, b)
+    return np.asarray(np.einsum("qp,qp->p", a, b))

@@ -1,7 +1,7 @@
 """Losses of linear heads with their slopes written out, for several problems on the same rows at once.
 
-A problem (a fold, or all rows) has weights of its own on the rows; scores are (n, k, P) for k scores a row and P problems,
-`free` holds the e parameters that are not penalised (biases, thresholds), (e, P).
+A problem (a fold, or all rows) has weights of its own on the rows; scores are (n, k, P), k a row in each of P
+problems; `free` holds the e parameters that are not penalised (biases, thresholds), (e, P).
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class Odds:
 
 def _total(value: Floats, weights: Floats) -> Floats:
     """Σ_i w_i value_i, (P,), summed in float64: the line search compares differences of it."""
-    return np.einsum("np,np->p", value, weights, dtype=np.float64)
+    return np.asarray(np.einsum("np,np->p", value, weights, dtype=np.float64))
 
 
 def _array(parameter: torch.Tensor) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from acclimate.train.links import Floats
 
 LARGEST_UNIT = 200  # rows tied together whose joint error is worth a system of equations of their size
+_STACK = 1_000_000  # numbers in a stack of hat matrices
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def _together(units: Floats) -> Iterator[Floats]:
     sizes = np.array([len(part) for part in parts])
     for size in np.unique(sizes[sizes > 1]):
         same = np.stack([part for part in parts if len(part) == size])
-        for start in range(0, len(same), max(1, 1_000_000 // size**2)):  # a bounded stack of hat matrices
-            yield same[start : start + max(1, 1_000_000 // size**2)]
+        many = max(1, _STACK // int(size) ** 2)
+        for start in range(0, len(same), many):
+            yield same[start : start + many]
 
 
 def leave_out(ridge: Ridge, strengths: Sequence[float], units: Floats) -> Floats:

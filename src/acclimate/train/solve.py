@@ -1,4 +1,4 @@
-"""Heads on cached features by a second-order solver: exact, and a whole path of penalties costs about as much as one."""
+"""Heads on cached features by a second-order solver: exact, and a path of penalties costs about as much as one fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Axes:
-    """The rows along their principal axes, where the Hessian is nearly diagonal: that is what makes the solver quick."""
+    """The rows along their principal axes, where the Hessian is nearly diagonal: that makes the solver quick."""
 
     turn: Floats  # (d, r) orthonormal
     spectrum: Floats  # (r + v,) sum of squares of every column
@@ -143,7 +143,7 @@ def minimise(head: Head, rows: Rows, link: Link, strength: float, axes: Axes | N
 def path(
     head: Head, rows: Rows, link: Link, strengths: Sequence[float], fit_on: Floats, judge_on: Floats, axes: Axes
 ) -> Floats:
-    """The mean loss on rows held out for each strength, from strong to weak penalty; `head` gets the best of the last fit.
+    """The mean loss on rows held out for each strength, weak fits first; `head` gets the best of the last problem.
 
     `fit_on` (n, P) holds each fit's weights on the rows that it learns from, `judge_on` on those that judge it. All of
     them move together, each strength starts from where the two before it point, and the path ends once it has been
