@@ -38,11 +38,14 @@ class Trial:
         return np.flatnonzero(np.isfinite(self.logits).all(1))
 
 
-def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run) -> Trial:
+def crossfit(
+    name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run, whole: bool = False
+) -> Trial:
     """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits.
 
     What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again. Where the
-    deadline leaves no time for another fold, the rows judged so far count.
+    deadline leaves no time for another fold, the rows judged so far count; not where the `whole` is asked for, because
+    these rows give the number.
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
@@ -50,7 +53,7 @@ def crossfit(name: str, strategy: Strategy, problem: Problem, data: Data, pairs:
     with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
-            if so_far.stopped or fold > 0 and so_far.seconds / fold > run.left():
+            if not whole and (so_far.stopped or fold > 0 and so_far.seconds / fold > run.left()):
                 so_far = replace(so_far, stopped=True)  # another fold would not end in time
                 break
             start = time.monotonic()

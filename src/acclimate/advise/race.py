@@ -75,7 +75,14 @@ def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> An
 
 
 def race(
-    problem: Problem, data: Data, pairs: Pairs, metric: str, run: Run, overrides: Mapping[str, Any] | None = None
+    problem: Problem,
+    data: Data,
+    pairs: Pairs,
+    metric: str,
+    run: Run,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    whole: bool = False,
 ) -> Race:
     """Judge baselines, frozen candidates, and within the time left `lp_ft`; choose.
 
@@ -100,7 +107,7 @@ def race(
         if name == "centroid" and problem.task.name == "regress":
             continue
         try:
-            trials.append(crossfit(name, strategy, problem, data, pairs, run))
+            trials.append(crossfit(name, strategy, problem, data, pairs, run, whole))
             if trials[-1].folds < len(pairs):
                 decisions.append(f"{name} was judged on {trials[-1].folds} of the {len(pairs)} folds: the time was up.")
         except UserError as error:

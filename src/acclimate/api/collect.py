@@ -188,7 +188,7 @@ def next_steps(
         steps.append(
             {"text": "The test rows hold classes that training never saw: add labelled rows of them.", "command": ""}
         )
-    if predictor.strategy in ("linear_probe", "hybrid", "knn", "centroid") and train_rows >= 100:
+    if predictor.strategy in ("linear_probe", "ridge", "hybrid", "knn", "centroid") and train_rows >= 100:
         steps.append(
             {
                 "text": "See whether tuning the backbone pays with more time.",

@@ -166,13 +166,13 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     if strategy is None:
-        contest = race(problem, data, pairs, metric, run, request.settings)
+        contest = race(problem, data, pairs, metric, run, request.settings, whole=prepared.test is None)
         name, chosen, trial = contest.chosen, contest.trial(contest.chosen).strategy, contest.trial(contest.chosen)
     else:
         name, chosen = strategy
         contest = Race((), name, ())
         cheap = chosen.frozen or prepared.test is None
-        trial = crossfit(name, chosen, problem, data, pairs, run) if cheap else None
+        trial = crossfit(name, chosen, problem, data, pairs, run, prepared.test is None) if cheap else None
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
     fitted, logits, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
     fitted, thresholds = finished(problem, fitted, logits, rows, choice)
@@ -255,7 +255,7 @@ def _baselines(
             continue  # the model itself
         try:
             fitted = replace(strategy.fit(problem, Splits(prepared.train, prepared.valid), run), strategy=name)
-            trial = ran.get(name) or crossfit(name, strategy, problem, data, pairs, run)
+            trial = ran.get(name) or crossfit(name, strategy, problem, data, pairs, run, prepared.test is None)
             at = trial.judged
             fitted, _ = finished(
                 problem, fitted, trial.logits[at], data.take(at), Choice(positive=problem.decoder.positive)

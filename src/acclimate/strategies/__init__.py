@@ -9,6 +9,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
+from acclimate.strategies.ridge import RidgeProbe
 from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
@@ -18,6 +19,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "centroid": Centroid(),
     "knn": Knn(),
+    "ridge": RidgeProbe(),
     "linear_probe": Probe(),
     "hybrid": Probe(words=True),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
@@ -28,7 +30,7 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
-    "constant": "majority", "nearest_centroid": "centroid", "tf_idf": "tfidf", "lpft": "lp_ft",
+    "constant": "majority", "nearest_centroid": "centroid", "tf_idf": "tfidf", "ridge_probe": "ridge", "lpft": "lp_ft",
 }  # fmt: skip
 
 SETTING_ALIASES = {  # what other libraries call them

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from acclimate.data.rows import Data
-from acclimate.data.split import folds
+from acclimate.data.rows import Data, IntArray
+from acclimate.data.split import folds, units
 from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
 from acclimate.tasks.base import Floats
-from acclimate.tasks.heads import Csr, Head, LinearHead
+from acclimate.tasks.heads import Head
 from acclimate.threads import few
-from acclimate.train.batched import KINDS, Basis, fit_head, losses_by_fold
-from acclimate.train.solve import Rows, Scaling, minimise, path
+from acclimate.train.links import link_of
+from acclimate.train.ridge import LARGEST_UNIT, Ridge, judged, leave_out
+from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
 from acclimate.words import WordFeatures, fit_words
 
-STRENGTHS = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-10, 13))  # C from 0.003 to 1000
-FEWER = STRENGTHS[::2]  # for heads whose every fit takes its time
+STRENGTHS = tuple(float(f"{10 ** (i / 5 - 2):.3g}") for i in range(25))  # 0.01 to 631, five to a factor of ten
+FEWEST = 8  # rows below which nothing is chosen, and C is 1
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A penalised linear head on frozen features: min_W Σ w_i ℓ(W f_i, y_i) + ‖W‖²/(2C), C chosen by folds.
+    """A penalised linear head on frozen features: min_W Σ w_i ℓ(W f_i, y_i) + ‖W‖²/(2C); C by folds, all at once.
 
-    Alain & Bengio 2016 (arXiv:1610.01644). L(θ) = L_source(θ) with only the head's θ moving.
+    Alain & Bengio 2016 (arXiv:1610.01644). L(θ) = L_source(θ) with only the head's θ moving. For regression on features
+    alone the fit has a closed form, and C comes from leaving every row out (with its duplicates and its group).
 
     Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
     Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `words` the
@@ -56,18 +55,16 @@ class Probe:
                 raise UserError(f"{name}={getattr(self, name)!r} must be {least} or more")
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
-        """Choose C on folds inside the training rows (or on `splits.valid`), then fit on all of them."""
-        train = splits.train
-        words = fit_words(train.inputs, self.max_words) if self.words else None
+        """Choose C on rows left out of the training rows (or on `splits.valid`), then fit on all of them."""
+        words = fit_words(splits.train.inputs, self.max_words) if self.words else None
         if words is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
-        raw = self._features(problem, train)
-        scaling = Scaling.of(raw)
-        rows = self._rows(problem, train, scaling, words)
-        head = self._head(problem, words)
-        with few(4.0 * len(rows) * sum(p.numel() for p in head.parameters()) + 1.0):
-            strength = self._fit_head(head, problem, splits, rows, scaling, words, run)
-        scaling.fold_into(head)
+        known = Known.of(problem, splits, self.features, words)
+        head = problem.task.head(known.rows.features.shape[1], problem.decoder, words.width if words else 0).double()
+        with few(4.0 * len(known.rows) * sum(p.numel() for p in head.parameters()) + 1.0):
+            fit = self._closed if words is None and problem.task.name == "regress" else self._iterated
+            strength = fit(head, problem, splits, known, run)
+        known.scaling.fold_into(head)
         name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): "tfidf"}[
             (self.features, self.words)
         ]
@@ -90,87 +87,83 @@ class Probe:
             notes=(f"{name}: C = {strength:g}",),
         )
 
-    def _head(self, problem: Problem, words: WordFeatures | None) -> Head:
-        width = problem.network()[0].width if self.features else 0
-        return problem.task.head(width, problem.decoder, words.width if words else 0).double()
-
-    def _features(self, problem: Problem, data: Data) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        if not self.features:
-            return np.zeros((len(data), 0), np.float32)
-        return problem.network()[1].get(data.inputs)
-
-    def _rows(self, problem: Problem, data: Data, scaling: Scaling, words: WordFeatures | None) -> Rows:
-        targets = problem.targets(data)
-        whole = targets.dtype.kind in "iu"
-        return Rows(
-            scaling.apply(self._features(problem, data)),
-            Csr(words.transform(data.inputs)) if words else None,
-            torch.as_tensor(targets, dtype=torch.long if whole else torch.float64),
-            torch.from_numpy(problem.weights(data, targets)),
-        )
-
-    def _fit_head(
-        self,
-        head: Head,
-        problem: Problem,
-        splits: Splits,
-        rows: Rows,
-        scaling: Scaling,
-        words: WordFeatures | None,
-        run: Run,
-    ) -> float:
-        """Fit in place at the C with the least mean loss on rows that its head was not fitted on; that C."""
-        kind = KINDS.get(problem.task.name)
-        valid = problem.held_out(splits) if self.strength is None else None
-        held_out = None if valid is None else self._rows(problem, valid, scaling, words)
-        pairs: Sequence[tuple[Any, Any]] = []
-        if self.strength is None and held_out is None:
-            pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
-        if kind is not None:
-            assert isinstance(head, LinearHead)
-            outputs, basis = len(head.weight), Basis(rows)
-            strength = self.strength or 1.0
-            if held_out is not None:
-                ends = [(range(len(rows)), range(len(rows), len(rows) + len(held_out)))]
-                both = Basis(rows.joined(held_out))
-                strength = _least(losses_by_fold(both, kind, outputs, STRENGTHS, ends).sum(0), STRENGTHS)
-            elif pairs:
-                sizes = np.array([[len(judge_at)] for _, judge_at in pairs])
-                scores = losses_by_fold(basis, kind, outputs, STRENGTHS, pairs)
-                strength = _least((scores * sizes).sum(0), STRENGTHS)
-            fit_head(head, basis, kind, strength)
-            return strength
-        strength = self.strength or self._walk(problem, rows, words, held_out, pairs)
-        for step in [*[s for s in FEWER if s < strength][-3:], strength]:  # a warm start is quicker than a cold one
-            minimise(head, rows, problem.task.losses, step)
+    def _iterated(self, head: Head, problem: Problem, splits: Splits, known: Known, run: Run) -> float:
+        """Choose C along a path of penalties, all folds at once; fit from where the path was at that C."""
+        link = link_of(problem.task, known.targets, problem.task.width(problem.decoder))
+        axes = Axes.of(known.rows)
+        strength = self.strength
+        if strength is None:
+            strength, masks = 1.0, self._masks(problem, splits, known, run)
+            if masks is not None:
+                weights = known.rows.weights + known.judging
+                fit_on, judge_on = (mask * weights[:, None] for mask in masks)
+                scores = path(head, known.rows, link, STRENGTHS, fit_on, judge_on, axes)
+                strength = STRENGTHS[int(np.argmin(scores))]
+        minimise(head, known.rows, link, strength, axes)
         return strength
 
-    def _walk(
-        self,
-        problem: Problem,
-        rows: Rows,
-        words: WordFeatures | None,
-        held_out: Rows | None,
-        pairs: Sequence[tuple[Any, Any]],
-    ) -> float:
-        """The best C of a head that only the general solver can fit: one fold after the other."""
-        losses = problem.task.losses
-        if held_out is not None:
-            return _least(path(self._head(problem, words), rows, losses, FEWER, held_out), FEWER)
-        total = np.zeros(len(FEWER))
-        for fit_at, valid_at in pairs:
-            head = self._head(problem, words)
-            total += path(head, rows.take(fit_at), losses, FEWER, rows.take(valid_at)) * len(valid_at)
-        return _least(total, FEWER) if len(pairs) else 1.0
+    def _masks(self, problem: Problem, splits: Splits, known: Known, run: Run) -> tuple[Floats, Floats] | None:
+        """Which rows (n, P) each fit of the path learns from and is judged on; the last one learns from all of them."""
+        n = len(splits.train)
+        learn = np.arange(len(known.rows)) < n
+        if not learn.all():
+            return learn[:, None], ~learn[:, None]
+        pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
+        if not pairs:
+            return None
+        fit_on, judge_on = np.zeros((2, n, len(pairs) + 1))
+        for p, (fit_at, judge_at) in enumerate(pairs):
+            fit_on[fit_at, p] = judge_on[judge_at, p] = 1
+        fit_on[:, -1] = 1
+        return fit_on, judge_on
+
+    def _closed(self, head: Head, problem: Problem, splits: Splits, known: Known, run: Run) -> float:
+        """Squared error of features alone is ridge regression, and every row left out costs nothing."""
+        learn, features, targets = len(splits.train), known.rows.features, known.targets[:, None]
+        fitted = Ridge.of(features[:learn], targets[:learn], known.rows.weights[:learn])
+        strength = self.strength or ridge_strength(
+            fitted, features, targets, known.judging, splits.train, problem.task.name, self.inner_folds, run.seed
+        )
+        weight, bias = fitted.head(strength)
+        link_of(problem.task, known.targets, 1).write(head, weight, np.zeros((0, 1)), bias)
+        return strength
 
 
-def _least(scores: Floats, strengths: Sequence[float]) -> float:
-    return strengths[int(np.argmin(scores))]
+@dataclass(frozen=True)
+class Known:
+    """The training rows, and below them those to choose by where there are some; each has weight zero for the other."""
+
+    rows: Rows
+    targets: Floats
+    judging: Floats  # (n,) weights of the rows to choose by
+    scaling: Scaling
+
+    @staticmethod
+    def of(problem: Problem, splits: Splits, features: bool, words: WordFeatures | None) -> Known:
+        """Features once for all, standardised by the training rows."""
+        parts = [splits.train] + ([] if (valid := problem.held_out(splits)) is None else [valid])
+        inputs = [x for part in parts for x in part.inputs]
+        raw = problem.network()[1].get(inputs) if features else np.zeros((len(inputs), 0), np.float32)
+        learn = len(splits.train)
+        scaling = Scaling.of(raw[:learn])
+        targets = [problem.targets(part) for part in parts]
+        weights = [problem.weights(part, target) for part, target in zip(parts, targets, strict=True)]
+        rest = np.zeros(len(inputs) - learn)
+        return Known(
+            Rows(
+                scaling.apply(raw),
+                None if words is None else words.transform(inputs),
+                np.concatenate([weights[0], rest]),
+            ),
+            np.concatenate(targets),
+            np.concatenate([np.zeros(learn), *weights[1:]]),
+            scaling,
+        )
 
 
 def inner(data: Data, task: str, k: int, seed: int) -> list[tuple[list[int], list[int]]]:
     """Folds for choosing a setting; none where the rows are too few or too tied together to be folded."""
-    if len(data) < 8:
+    if len(data) < FEWEST:
         return []
     try:
         pairs = folds(data, task, k=k, seed=seed)
@@ -179,6 +172,34 @@ def inner(data: Data, task: str, k: int, seed: int) -> list[tuple[list[int], lis
     return [(list(map(int, a)), list(map(int, b))) for a, b in pairs]
 
 
-def with_words(probe: Probe) -> Probe:
-    """The same probe, reading words too."""
-    return replace(probe, words=True)
+def tied(data: Data) -> IntArray | None:
+    """What must be left out together, (n,), where leave-one-out is honest and cheap; else None, and folds are used.
+
+    With times a row left out would be judged by its own future; large groups cost a large system of equations each.
+    """
+    if data.times is not None or len(data) < FEWEST:
+        return None
+    unit = units(data)
+    counts = np.bincount(unit)
+    return unit if len(counts) > 2 and counts.max() <= LARGEST_UNIT else None
+
+
+def ridge_strength(
+    fitted: Ridge, features: Floats, targets: Floats, judging: Floats, train: Data, task: str, k: int, seed: int
+) -> float:
+    """The C with the least squared error on the rows to choose by, where there are some below the training rows.
+
+    Else on training rows left out together with their duplicates and their group, else on folds.
+    """
+    rest = slice(len(train), None)
+    if len(train) < len(features):
+        return STRENGTHS[int(np.argmin(judged(fitted, STRENGTHS, features[rest], targets[rest], judging[rest])))]
+    unit = tied(train)
+    if unit is not None:
+        return STRENGTHS[int(np.argmin(leave_out(fitted, STRENGTHS, unit)))]
+    pairs = inner(train, task, k, seed)
+    total = np.zeros(len(STRENGTHS))
+    for a, b in pairs:
+        part = Ridge.of(features[a], targets[a], fitted.weights[a])
+        total += judged(part, STRENGTHS, features[b], targets[b], fitted.weights[b]) * fitted.weights[b].sum()
+    return STRENGTHS[int(np.argmin(total))] if pairs else 1.0

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Csr:
-    """A scipy CSR matrix (n, v) that a head can be fitted on: several times quicker than torch's sparse tensors."""
-
-    def __init__(self, matrix: Any) -> None:
-        self.matrix = matrix.tocsr()
-        self.transposed = self.matrix.T.tocsr()
-
-    def take(self, rows: Any) -> Csr:
-        """The rows at these positions."""
-        return Csr(self.matrix[rows])
-
-    def joined(self, other: Csr) -> Csr:
-        """These rows, then the others."""
-        from scipy.sparse import vstack
-
-        return Csr(vstack([self.matrix, other.matrix]))
+Words: TypeAlias = Tensor | None  # (n, v), sparse or dense
 
 
-class _Product(torch.autograd.Function):
-    """X Wᵀ (n, k) and, backward, (Xᵀ G)ᵀ (k, v). X does not learn."""
-
-    @staticmethod
-    def forward(context: Any, weight: Tensor, words: Csr) -> Tensor:
-        context.words = words
-        return torch.from_numpy(words.matrix @ weight.detach().numpy().T)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return torch.from_numpy((context.words.transposed @ gradient.numpy()).T.copy()), None
-
-
-Words: TypeAlias = Tensor | Csr | None  # (n, v)
-
-
-def _times(words: Tensor | Csr, weight: Tensor) -> Tensor:
-    """Sparse or dense words (n, v) times weight (k, v) transposed: (n, k)."""
-    if isinstance(words, Csr):
-        product: Tensor = _Product.apply(weight, words)
-        return product
+def _times(words: Tensor, weight: Tensor) -> Tensor:
+    """Words (n, v) times weight (k, v) transposed: (n, k)."""
     return torch.mm(words, weight.T) if words.layout is torch.strided else torch.sparse.mm(words, weight.T)
 
 

@@ -1,98 +1,167 @@
-"""Heads on cached features by a second-order solver: exact, and cheap enough to try a whole path of penalties."""
+"""Heads on cached features by a second-order solver: exact, and a path of penalties costs about as much as one fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from acclimate.tasks.base import Floats
-from acclimate.tasks.heads import Csr, Head, LinearHead, OrdinalHead
+from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
+from acclimate.train import lbfgs
+from acclimate.train.links import Floats, Link
 
-Losses = Callable[[Tensor, Tensor], Tensor]  # (logits, targets) -> (n,)
-BIAS_PENALTY = 1e-7  # keeps the bias of a class without rows finite
+_FREE_PENALTY = 1e-7  # keeps the bias of a class without rows finite
+_PAST = 4  # strengths in a row that are worse than the best one, after which a path ends
+_RANK, _EXACT = 3e-6, 1e-13  # how far the mean loss may still fall: to rank strengths; in the head that is kept
 
 
 @dataclass(frozen=True)
 class Rows:
     """What a head is fitted on."""
 
-    features: Tensor  # (n, d) float64, standardised
-    words: Csr | None  # (n, v) float64
-    targets: Tensor  # (n,) or (n, k)
-    weights: Tensor  # (n,) of mean one
-
-    def take(self, at: Any) -> Rows:
-        """The rows at these positions."""
-        index = torch.as_tensor(np.asarray(at), dtype=torch.long)
-        words = None if self.words is None else self.words.take(index.numpy())
-        return Rows(self.features[index], words, self.targets[index], self.weights[index])
-
-    def joined(self, other: Rows) -> Rows:
-        """These rows, then the others."""
-        words = None
-        if self.words is not None and other.words is not None:
-            words = self.words.joined(other.words)
-        return Rows(
-            torch.cat([self.features, other.features]),
-            words,
-            torch.cat([self.targets, other.targets]),
-            torch.cat([self.weights, other.weights]),
-        )
+    features: Floats  # (n, d) float64, standardised
+    words: Any  # scipy CSR (n, v), or None
+    weights: Floats  # (n,)
 
     def __len__(self) -> int:
         return len(self.features)
 
 
-def minimise(
-    head: Head, rows: Rows, losses: Losses, strength: float, iterations: int = 300, tolerance: float = 1e-6
-) -> None:
+@dataclass(frozen=True)
+class Axes:
+    """The rows along their principal axes, where the Hessian is nearly diagonal: that makes the solver quick."""
+
+    turn: Floats  # (d, r) orthonormal
+    spectrum: Floats  # (r + v,) sum of squares of every column
+    dense: Floats  # (n, r) float32
+
+    @staticmethod
+    def of(rows: Rows) -> Axes:
+        """From the smaller of FᵀF (d, d) and FFᵀ (n, n)."""
+        features = rows.features
+        n, d = features.shape
+        if d == 0:
+            turn, squares = np.zeros((0, 0)), np.zeros(0)
+        elif n < d:
+            squares, left = np.linalg.eigh(features @ features.T)
+            keep = squares > 1e-12 * max(squares[-1], 1e-300)
+            squares = squares[keep]
+            turn = features.T @ (left[:, keep] / np.sqrt(squares))
+        else:
+            narrow = features.astype(np.float32)  # a direction that is off by rounding is a preconditioner all the same
+            squares, turn = np.linalg.eigh((narrow.T @ narrow).astype(np.float64))
+        words = np.zeros(0) if rows.words is None else np.asarray(rows.words.multiply(rows.words).sum(0)).reshape(-1)
+        dense = features.astype(np.float32) @ turn.astype(np.float32)
+        return Axes(turn, np.concatenate([np.maximum(squares, 0), words]), dense)
+
+
+class Problems:
+    """Several fits on the same rows, one for each column of `weights`: value, gradient and curvature of them all.
+
+    A point is (q, P): p weights of k scores, then what is free. F(W) = Σ w_i ℓ_i / m + s ‖W‖²/(2Cm), m rows of weight.
+    """
+
+    def __init__(self, rows: Rows, axes: Axes, link: Link, weights: Floats, dtype: Any) -> None:
+        self.link, self.axes, self.dtype = link, axes, dtype
+        self.counts = np.count_nonzero(weights, axis=0)
+        self.weights = (weights / self.counts).astype(dtype)
+        self.exact = None if dtype == np.float32 else rows.features
+        self.dense = axes.dense
+        self.words = None if rows.words is None else rows.words.astype(dtype)
+        self.words_turned = None if self.words is None else self.words.T.tocsr()
+        self.columns = len(axes.spectrum)
+        self.size = self.columns * link.scores + link.free
+
+    def scores(self, point: Floats) -> Floats:
+        """z without what is free, (n, k, P)."""
+        weight = point[: -self.link.free].reshape(self.columns, -1)
+        r = self.axes.turn.shape[1]
+        z = self.dense @ weight[:r] if self.exact is None else self.exact @ (self.axes.turn @ weight[:r])
+        if self.words is not None:
+            z = z + self.words @ weight[r:]
+        return np.asarray(z).reshape(len(z), self.link.scores, -1)
+
+    def objective(self, strength: float) -> lbfgs.Evaluate:
+        """Value (P,) and gradient (q, P) at C = `strength`."""
+        pull = self.pull(strength)
+
+        def evaluate(point: Floats) -> tuple[Floats, Floats]:
+            value, slope, free = self.link.slopes(self.scores(point), point[-self.link.free :], self.weights)
+            flat = slope.reshape(len(slope), -1)
+            dense = self.dense.T @ flat if self.exact is None else self.axes.turn.T @ (self.exact.T @ flat)
+            parts = [dense] if self.words_turned is None else [dense, self.words_turned @ flat]
+            weight = np.concatenate(parts).reshape(-1, point.shape[1])
+            held = pull * point
+            return value + 0.5 * np.einsum("qp,qp->p", held, point), np.concatenate([weight, free]) + held
+
+        return evaluate
+
+    def pull(self, strength: float) -> Floats:
+        """What the penalty adds to the Hessian's diagonal, (q, P)."""
+        each = np.ones(self.size)
+        each[-self.link.free :] = _FREE_PENALTY
+        return np.asarray(np.outer(each, self.link.share / (strength * self.counts)), self.dtype)
+
+    def inverse(self, point: Floats, strength: float) -> Floats:
+        """About the inverse of the Hessian's diagonal, (q, P)."""
+        bend = self.link.curvature(self.scores(point), point[-self.link.free :], self.weights)  # (k, P)
+        squares = self.axes.spectrum[:, None, None] / len(self.weights)
+        weight = (squares * bend).reshape(-1, point.shape[1])
+        if self.link.free == self.link.scores:
+            free = bend
+        else:  # thresholds, each of which only some of the rows touch
+            free = np.broadcast_to(bend.mean(0) / self.link.free, (self.link.free, point.shape[1]))
+        return np.asarray(1 / (np.concatenate([weight, free + 1e-6]) + self.pull(strength)), self.dtype)
+
+    def fit(self, start: Floats, strength: float, tolerance: float, iterations: int) -> Floats:
+        """The minimiser of every problem, (q, P)."""
+        start = start.astype(self.dtype)
+        return lbfgs.minimise(self.objective(strength), start, self.inverse(start, strength), tolerance, iterations)
+
+    def write(self, head: Head, point: Floats) -> None:
+        """Put the one problem's point (q,) into a head on the features as they were before they were turned."""
+        weight, r = point[: -self.link.free].reshape(self.columns, -1), self.axes.turn.shape[1]
+        self.link.write(head, self.axes.turn @ weight[:r], weight[r:], point[-self.link.free :])
+
+
+def minimise(head: Head, rows: Rows, link: Link, strength: float, axes: Axes | None = None) -> None:
     """Fit `head` in place, starting from where it is: min_W (1/n) Σ w_i ℓ_i(W) + ‖W‖²/(2Cn), biases not penalised.
 
     `strength` is C, as in scikit-learn's LogisticRegression, for features whose mean squared length is one. (Two
     classes have two rows of W here and one there, so that C here is 2C there; for squared error alpha is 1/(2C).)
-    L-BFGS (Liu & Nocedal 1989), stopped at a gradient of `tolerance` or after `iterations`.
     """
-    from scipy.optimize import minimize
-
-    parameters = list(head.parameters())
-    penalties = [1.0 if name.endswith("weight") else BIAS_PENALTY for name, _ in head.named_parameters()]
-    sizes = [p.numel() for p in parameters]
-    scale = 1.0 / (strength * len(rows))
-
-    def put(flat: Floats) -> None:
-        at = 0
-        for parameter, size in zip(parameters, sizes, strict=True):
-            parameter.data.copy_(torch.from_numpy(flat[at : at + size].reshape(parameter.shape)))
-            at += size
-
-    def objective(flat: Floats) -> tuple[float, Floats]:
-        put(flat)
-        loss = (rows.weights * losses(head(rows.features, rows.words), rows.targets)).mean()
-        penalty = sum(0.5 * c * p.square().sum() for c, p in zip(penalties, parameters, strict=True))
-        total = loss + scale * penalty
-        gradients = torch.autograd.grad(total, parameters)
-        return float(total.detach()), torch.cat([g.reshape(-1) for g in gradients]).numpy().copy()
-
-    start = torch.cat([p.detach().reshape(-1) for p in parameters]).numpy().copy()
-    options = {"maxiter": iterations, "gtol": tolerance, "ftol": 1e-4 * tolerance}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-    put(found.x)
+    axes = axes or Axes.of(rows)
+    problem = Problems(rows, axes, link, rows.weights[:, None], np.float64)
+    weight, words, free = link.read(head)
+    start = np.concatenate([(axes.turn.T @ weight).reshape(-1), words.reshape(-1), free])[:, None]
+    problem.write(head, problem.fit(start, strength, _EXACT, 500)[:, 0])
 
 
-def path(head: Head, rows: Rows, losses: Losses, strengths: Sequence[float], held_out: Rows) -> Floats:
-    """The mean loss on `held_out` for each strength from weak to strong fit, each started from the one before."""
-    scores = []
-    for strength in strengths:
-        minimise(head, rows, losses, strength, tolerance=1e-5)  # to rank strengths, not to be kept
-        with torch.no_grad():
-            value = held_out.weights * losses(head(held_out.features, held_out.words), held_out.targets)
-        scores.append(float(value.sum() / held_out.weights.sum()))
-    return np.array(scores)
+def path(
+    head: Head, rows: Rows, link: Link, strengths: Sequence[float], fit_on: Floats, judge_on: Floats, axes: Axes
+) -> Floats:
+    """The mean loss on rows held out for each strength, weak fits first; `head` gets the best of the last problem.
+
+    `fit_on` (n, P) holds each fit's weights on the rows that it learns from, `judge_on` on those that judge it. All of
+    them move together, each strength starts from where the two before it point, and the path ends once it has been
+    worse than its best for a while: what is not tried is infinite.
+    """
+    problems = Problems(rows, axes, link, fit_on, np.float32)
+    point = before = best = np.zeros((problems.size, fit_on.shape[1]), np.float32)
+    scores = np.full(len(strengths), np.inf)
+    for i, strength in enumerate(strengths):
+        point, before = problems.fit(2 * point - before, strength, _RANK, 100), point
+        losses = link.losses(problems.scores(point), point[-link.free :])
+        scores[i] = (losses * judge_on).sum() / judge_on.sum()
+        if scores[i] <= scores.min():
+            best = point
+        elif i - int(np.argmin(scores)) >= _PAST:
+            break
+    problems.write(head, best[:, -1])
+    return scores
 
 
 @dataclass(frozen=True)
@@ -110,9 +179,9 @@ class Scaling:
         spread = np.where(spread > 1e-6 * max(1.0, float(np.abs(wide).max(initial=0.0))), spread, 1.0)
         return Scaling(wide.mean(0) if len(wide) else np.zeros(wide.shape[1]), spread * np.sqrt(max(1, wide.shape[1])))
 
-    def apply(self, features: Any) -> Tensor:
+    def apply(self, features: Any) -> Floats:
         """Standardised float64 features."""
-        return torch.from_numpy((np.asarray(features, np.float64) - self.mean) / self.spread)
+        return np.asarray((np.asarray(features, np.float64) - self.mean) / self.spread)
 
     def fold_into(self, head: Head) -> None:
         """Rewrite a head fitted on standardised features so that it takes raw ones: W ← W/(σ√d), b ← b − W μ."""

@@ -1,0 +1,171 @@
+"""The head alone, penalty chosen: acclimate against scikit-learn on the same cached features. CPU seconds, one thread.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/heads.py [--rounds 3] [--quick]. The main table is 5,000 + 1,500 sentences of
+`vader` (movie and amazon, |valence| > 0.5; the label is its sign) through `minilm`; both are fetched once. The rows for
+other sizes and for 20 classes are made features (speed alone; their labels follow a random linear rule with noise).
+Contestants take turns inside every round; a ratio is the median over rounds. --quick leaves the slow peers out of the
+large rows. Results: benchmarks/results/heads.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "heads.json"
+Fit = Callable[[Any, Any], Callable[[Any], Any]]  # features, codes -> a function from features to codes
+
+
+class Fixed:
+    """A store whose features are known: input i is the text of the number i."""
+
+    def __init__(self, backbone: Any, features: Any) -> None:
+        self.backbone, self.features = backbone, features
+
+    def get(self, inputs: Any) -> Any:
+        return self.features[[int(x) for x in inputs]]
+
+
+class Width:
+    """What a frozen strategy asks of a backbone that it never calls."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+def ours(name: str, settings: dict[str, Any], classes: int) -> Fit:
+    from acclimate.data.rows import Data
+    from acclimate.run import Run
+    from acclimate.strategies import Problem, Splits, named
+    from acclimate.tasks import TASKS
+
+    def fit(x: Any, y: Any) -> Callable[[Any], Any]:
+        import torch
+
+        task, backbone = TASKS["classify"], Width(x.shape[1])
+        decoder = task.decoder(tuple(range(classes)), "int")
+        data = Data(tuple(map(str, range(len(x)))), tuple(y.tolist()), clusters=np.arange(len(x)))
+        problem = Problem(task, decoder, backbone, Fixed(backbone, x))  # type: ignore[arg-type]
+        head = named(name, settings)[1].fit(problem, Splits(data), Run()).head
+        return lambda new: head(torch.from_numpy(new)).detach().numpy().argmax(1)
+
+    return fit
+
+
+def contestants(classes: int) -> dict[str, Fit]:
+    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, RidgeClassifierCV
+
+    def peer(make: Callable[[], Any]) -> Fit:
+        return lambda x, y: make().fit(x, y).predict
+
+    return {
+        "linear_probe, 25 values, 5 folds": ours("linear_probe", {"inner_folds": 5}, classes),
+        "ridge, 25 values, leave-one-out": ours("ridge", {}, classes),
+        "LogisticRegressionCV(Cs=25, cv=5)": peer(lambda: LogisticRegressionCV(Cs=25, cv=5, **_new())),
+        "LogisticRegressionCV(Cs=10, cv=5)": peer(lambda: LogisticRegressionCV(Cs=10, cv=5, **_new())),
+        "LogisticRegression, one C": peer(LogisticRegression),
+        "RidgeClassifierCV(25)": peer(lambda: RidgeClassifierCV(np.logspace(-3, 3, 25))),
+    }
+
+
+def _new() -> dict[str, Any]:
+    """What newer releases ask to be said so that nothing changes."""
+    import inspect
+
+    from sklearn.linear_model import LogisticRegressionCV
+
+    known = inspect.signature(LogisticRegressionCV).parameters
+    return {name: value for name, value in (("use_legacy_attributes", True), ("scoring", "accuracy")) if name in known}
+
+
+def sentences() -> tuple[Any, Any]:
+    """Features (6500, 384) and codes of the sentences, in a fixed random order."""
+    from acclimate.backbones import load
+    from acclimate.catalogue import cache, datasets
+    from acclimate.features import Store
+    from acclimate.run import Run
+
+    folder, rows = datasets.pull("vader"), []
+    for kind in ("movie", "amazon"):
+        with open(folder / f"{kind}.csv", encoding="utf-8", newline="") as file:
+            rows += [(r["text"], float(r["valence"])) for r in csv.DictReader(file)]
+    rows = [(text, v) for text, v in rows if abs(v) > 0.5]
+    order = np.random.default_rng(0).permutation(len(rows))[:6500]
+    x = Store(load("minilm"), Run(cache=cache.features())).get([rows[i][0] for i in order])
+    return x, np.array([int(rows[i][1] > 0) for i in order])
+
+
+def made(n: int, d: int, classes: int) -> tuple[Any, Any]:
+    """Unit features with a falling spectrum, labels by a random linear rule with noise."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(n, d)) * np.linspace(1, 0.1, d) @ np.linalg.qr(rng.normal(size=(d, d)))[0]
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y = np.argmax(x @ rng.normal(size=(d, classes)) * 3 + rng.gumbel(size=(n, classes)), axis=1)
+    return x.astype(np.float32), y
+
+
+def race(title: str, x: Any, y: Any, train: int, names: list[str], rounds: int, classes: int) -> dict[str, Any]:
+    """Every contestant in turn, `rounds` times over; seconds, ratios to the first one, accuracy on what is held out."""
+    every, seconds, right = contestants(classes), {name: [] for name in names}, {}
+    for _ in range(rounds):
+        for name in names:
+            started = time.process_time()
+            predict = every[name](x[:train], y[:train])
+            seconds[name].append(time.process_time() - started)
+            right[name] = predict(x[train:]) == y[train:]
+    print(f"\n{title}")
+    found: dict[str, Any] = {}
+    for name in names:
+        ratio = float(np.median(np.array(seconds[name]) / np.array(seconds[names[0]])))
+        gap = right[names[0]].astype(float) - right[name]
+        half = 1.96 * gap.std(ddof=1) / math.sqrt(len(gap))
+        found[name] = {
+            "cpu_seconds": round(float(np.median(seconds[name])), 4),
+            "times_ours": round(ratio, 2),
+            "accuracy": round(float(right[name].mean()), 4),
+            "first_minus_this": [round(float(gap.mean()), 4), round(float(half), 4)],
+        }
+        print(
+            f"  {name:36} {found[name]['cpu_seconds']:9.3f} s  {ratio:7.1f} x   accuracy {right[name].mean():.4f}"
+            f"   first minus this {gap.mean():+.4f} ± {half:.4f}"
+        )
+    return {"rows": train, "columns": x.shape[1], "classes": classes, "held_out": len(gap), "found": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # peers that stop at their default number of iterations say so every time
+    names = list(contestants(2))
+    few = [n for n in names if "Cs=25" not in n and not (arguments.quick and "Cs=10" in n)]
+    x, y = sentences()
+    race("warming up", x[:300], y[:300], 200, names[:2] + names[4:], 1, 2)
+    results = {"vader, 5,000 rows": race("vader, minilm, 5,000 rows", x, y, 5000, names, arguments.rounds, 2)}
+    for n, classes in ((200, 2), (1000, 2), (20_000, 2), (5000, 20)):
+        a, b = made(n + 1000, 384, classes)
+        title = f"made features, {n:,} rows, {classes} classes"
+        rounds = arguments.rounds if n * classes <= 20_000 else 1
+        results[title] = race(title, a, b, n, few, rounds, classes)
+    load = os.getloadavg()
+    print(f"\n1 thread, load average {load[0]:.1f}")
+    about = {"threads": 1, "load": load, "rounds": arguments.rounds, "seconds": "CPU, median"}
+    RESULTS.write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Squared loss in closed form: one decomposition gives every penalty, and every row's error without that row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from acclimate.train.links import Floats
+
+LARGEST_UNIT = 200  # rows tied together whose joint error is worth a system of equations of their size
+_STACK = 1_000_000  # numbers in a stack of hat matrices
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """min Σ w_i ‖y_i − W f_i − b‖² + ‖W‖²/(2C) along the principal axes of the weighted rows, for any C."""
+
+    mean: Floats  # (d,) of the features
+    level: Floats  # (k,) of the targets
+    turn: Floats  # (d, r)
+    squares: Floats  # (r,) of the singular values
+    turned: Floats  # (n, r)
+    pull: Floats  # (r, k): Σ w_i x̃_i y_i
+    targets: Floats  # (n, k)
+    weights: Floats  # (n,)
+
+    @staticmethod
+    def of(features: Floats, targets: Floats, weights: Floats) -> Ridge:
+        """From standardised features (n, d), targets (n, k) and weights (n,)."""
+        share = weights / weights.sum()
+        mean, level = share @ features, share @ targets
+        centred, root = features - mean, np.sqrt(weights)[:, None]
+        scaled = centred * root
+        n, d = centred.shape
+        if n < d:
+            squares, left = np.linalg.eigh(scaled @ scaled.T)
+            keep = squares > 1e-12 * max(squares[-1], 1e-300)
+            squares, turn = squares[keep], scaled.T @ (left[:, keep] / np.sqrt(squares[keep]))
+        else:
+            squares, turn = np.linalg.eigh(scaled.T @ scaled)
+        turned = centred @ turn
+        pull = turned.T @ (weights[:, None] * (targets - level))
+        return Ridge(mean, level, turn, np.maximum(squares, 0), turned, pull, targets, weights)
+
+    def head(self, strength: float) -> tuple[Floats, Floats]:
+        """Weights (d, k) and biases (k,) at this C."""
+        weight = self.turn @ self._along(strength)
+        return weight, self.level - self.mean @ weight
+
+    def _along(self, strength: float) -> Floats:
+        return np.asarray(self.pull / (self.squares + 1 / (2 * strength))[:, None])
+
+    def errors(self, strength: float, units: Floats) -> Floats:
+        """y − ŷ of every row, (n, k), by the fit without the rows of its own unit; exact, and nothing is fitted again.
+
+        (I − H_gg)⁻¹ r_g, with H the hat matrix, r the residuals and g a unit (Allen 1974 for units of one row).
+        """
+        residual = self.targets - self.level - self.turned @ self._along(strength)
+        narrow = self.turned / np.sqrt(self.squares + 1 / (2 * strength))
+        total = self.weights.sum()
+        own = self.weights * (1 / total + np.einsum("nr,nr->n", narrow, narrow))
+        out = np.asarray(residual / np.maximum(1 - own, 1e-12)[:, None])
+        for at in _together(units):  # (u, m): u units of m rows each
+            near = narrow[at]
+            hat = (1 / total + near @ near.transpose(0, 2, 1)) * self.weights[at][:, None]
+            out[at] = np.linalg.solve(np.eye(at.shape[1]) - hat, residual[at])
+        return out
+
+
+def _together(units: Floats) -> Iterator[Floats]:
+    """Positions of the rows of every unit of two rows or more, those of one size at once."""
+    order = np.argsort(units, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(units[order])) + 1)
+    sizes = np.array([len(part) for part in parts])
+    for size in np.unique(sizes[sizes > 1]):
+        same = np.stack([part for part in parts if len(part) == size])
+        many = max(1, _STACK // int(size) ** 2)
+        for start in range(0, len(same), many):
+            yield same[start : start + many]
+
+
+def leave_out(ridge: Ridge, strengths: Sequence[float], units: Floats) -> Floats:
+    """The weighted mean squared error without a row's own unit, for each strength."""
+    return np.array([_mean(ridge.errors(c, units), ridge.weights) for c in strengths])
+
+
+def judged(ridge: Ridge, strengths: Sequence[float], features: Floats, targets: Floats, weights: Floats) -> Floats:
+    """The weighted mean squared error on other rows, for each strength."""
+    found = []
+    for c in strengths:
+        weight, bias = ridge.head(c)
+        found.append(_mean(targets - features @ weight - bias, weights))
+    return np.array(found)
+
+
+def _mean(errors: Floats, weights: Floats) -> float:
+    return float(weights @ np.square(errors).sum(1) / weights.sum())
