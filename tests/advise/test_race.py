@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(shares: dict[str, float], n: int = 400, run: Run | None = None, **overrides: Any) -> module.Race:
         data = tm.rows(n)
-        problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=object())
+        problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=SimpleNamespace(fixed=""))
         truth = problem.targets(data).astype(int)
 
         def pretend(name: str, strategy: Any, problem: Any, data: Any, pairs: Any, run: Any) -> Trial:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
+from acclimate.advise.precision import int8_cost
 from acclimate.advise.race import MOVING, Race, race
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
 from acclimate.api.model import Model
@@ -18,6 +19,7 @@ from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
 from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
+from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -37,7 +39,7 @@ def fit(request: Request) -> Model:
     say = request.run.progress.say
     sources = gather(request.train, request.columns, request.task, request.gate, request.valid, request.test)
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
-    _early(request, sources.guessed.task)
+    _early(request, sources.guessed.task, strategy)
     wanted = strategy is None or strategy[1].needs_backbone
     backbone = _backbone(request) if wanted else None
     prepared = prepare(sources, backbone, request.gate, request.run.seed)
@@ -50,12 +52,20 @@ def fit(request: Request) -> Model:
     metric = _metric(request, prepared, problem)
     if problem.store is not None:
         problem.store.get(prepared.everything)
+    notes = _precision(request, prepared, problem, metric)
     fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric)
+    fitted = replace(fitted, decisions=(*notes, *fitted.decisions))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
 
 
-def _early(request: Request, task: str) -> None:
+def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -> None:
     """What can be told wrong before a model is loaded, and perhaps fetched."""
+    precision = request.reading["precision"]
+    if precision is not None and check_precision(precision) == "int8" and strategy and not strategy[1].frozen:
+        raise UserError(
+            f"strategy {strategy[0]!r} moves weights, and precision 'int8' is for weights that stay; "
+            "use --precision fp32, or a strategy such as linear_probe"
+        )
     if request.strategy == "auto":
         named(MOVING, dict(request.settings))
     if request.metric is not None:
@@ -76,6 +86,15 @@ def _backbone(request: Request) -> Backbone:
             "`acclimate models list` shows the text models"
         )
     return backbone.requires_grad_(False).eval()
+
+
+def _precision(request: Request, prepared: Prepared, problem: Problem, metric: str) -> tuple[str, ...]:
+    """What int8 costs on these rows, said and reported; nothing in full precision."""
+    if problem.backbone is None or problem.backbone.settings().get("precision") != "int8":
+        return ()
+    note = int8_cost(problem, prepared.train, metric, request.run)
+    request.run.progress.say(note)
+    return (note,)
 
 
 def _problem(request: Request, prepared: Prepared, backbone: Backbone | None) -> Problem:

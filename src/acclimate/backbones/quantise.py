@@ -1,6 +1,6 @@
 """Linear layers in 8-bit integers, by choice: about twice as fast on a CPU, at a cost that is measured.
 
-Weights: one scale a row of W, symmetric. Activations: one scale a token, from its own largest value, over all its
+Weights: one scale a row of W, symmetric. Activations: one scale a token, from its own largest value, over all 255
 steps. A token's result therefore does not depend on the texts that are read beside it, and one outlier costs its own
 token alone. The weights themselves stay as they are; integers are made from them when they are first read.
 """
