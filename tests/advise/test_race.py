@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(shares: dict[str, float], n: int = 400, run: Run | None = None, **overrides: Any) -> module.Race:
         data = tm.rows(n)
-        problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=object())
+        problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=SimpleNamespace(fixed=""))
         truth = problem.targets(data).astype(int)
 
         def pretend(name: str, strategy: Any, problem: Any, data: Any, pairs: Any, run: Any, *_: bool) -> Trial:
@@ -97,7 +98,7 @@ def test_a_candidate_that_cannot_run_is_left_out_and_named(scripted: Any) -> Non
 def test_time_decides_on_how_many_folds_tuning_is_judged(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fit takes a second here, a fold 0.8 of one, and a fifth of the time is kept back."""
     shares = {**BASE, **dict.fromkeys(FROZEN, 0.6), "lp_ft": 0.9}
-    monkeypatch.setattr(module, "LEAST", 0.0)
+    monkeypatch.setattr(module, "LEAST", 1.0)
 
     def folds_of(seconds: float) -> tuple[int | None, str]:
         found = scripted(shares, run=Run(deadline=time.monotonic() + seconds))

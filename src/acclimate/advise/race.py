@@ -173,6 +173,8 @@ def _moving(
     """`lp_ft` on as many of the folds as the time allows, leaving room for the last fit."""
     if problem.backbone is None:
         return None, []
+    if problem.backbone.fixed:
+        return None, [f"{MOVING} was not run: {problem.backbone.fixed}."]
     tune: Any = replace(STRATEGIES[MOVING], **overrides)  # type: ignore[type-var]
     share = float(np.mean([len(a) for a, _ in pairs])) / len(data)
 

@@ -69,6 +69,7 @@ def fit(
     truncation: str = "head",
     max_length: int | None = None,
     pooling: str | None = None,
+    precision: str | None = None,
     class_weight: object = None,
     class_order: Sequence[Any] | None = None,
     label_delimiter: str | None = None,
@@ -117,7 +118,8 @@ def fit(
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
              "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length, "pooling": pooling, "class_weight": class_weight, "private": private, **own,
+             "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
+             "private": private, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -149,7 +151,12 @@ def fit(
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),
             settings={**{k: v for k, v in own.items() if v is not None}, **(settings or {})},
-            reading={"pooling": pooling, "max_length": max_length, "truncation": truncation},
+            reading={
+                "pooling": pooling,
+                "max_length": max_length,
+                "truncation": truncation,
+                "precision": precision,
+            },
             asked=asked,
             arguments={name: state.same_form(name, value) for name, value in arguments.items()},
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
+from acclimate.advise.precision import int8_cost
 from acclimate.advise.race import MOVING, Race, race
 from acclimate.api import state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
@@ -20,6 +21,7 @@ from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
 from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
+from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
@@ -39,7 +41,7 @@ def fit(request: Request) -> Model:
     start = time.monotonic()
     sources = gather(request.train, request.columns, request.task, request.gate, request.valid, request.test)
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
-    _early(request, sources.guessed.task)
+    _early(request, sources.guessed.task, strategy)
     given = {"train": request.train, "valid": request.valid, "test": request.test}
     request = replace(request, sha256=state.sha256_of(given, sources.tables))
     with state.kept(request) as (request, used):
@@ -72,14 +74,21 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     if problem.store is not None:
         problem.store.get(prepared.everything)
     said = foreseen.said and (*foreseen.said, f"They took {time.monotonic() - began:.0f} s.")
+    notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
     fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
-    fitted = replace(fitted, decisions=(*said, *fitted.decisions))
+    fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
 
 
-def _early(request: Request, task: str) -> None:
+def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -> None:
     """What can be told wrong before a model is loaded, and perhaps fetched."""
+    precision = request.reading["precision"]
+    if precision is not None and check_precision(precision) == "int8" and strategy and not strategy[1].frozen:
+        raise UserError(
+            f"strategy {strategy[0]!r} moves weights, and precision 'int8' is for weights that stay; "
+            "use --precision fp32, or a strategy such as linear_probe"
+        )
     if request.strategy == "auto":
         named(MOVING, dict(request.settings))
     if request.metric is not None:
@@ -110,6 +119,15 @@ def _same_model(request: Request, backbone: Backbone | None) -> None:
             f"{request.model!r} is not the model that the unfinished run {request.folder} was begun with (its weights "
             "or settings differ); put it back, or start anew with --overwrite"
         )
+
+
+def _precision(request: Request, prepared: Prepared, problem: Problem, metric: str) -> tuple[str, ...]:
+    """What int8 costs on these rows, said and reported; nothing in full precision."""
+    if problem.backbone is None or problem.backbone.settings().get("precision") != "int8":
+        return ()
+    note = int8_cost(problem, prepared.train, metric, request.run)
+    request.run.progress.say(note)
+    return (note,)
 
 
 def _problem(request: Request, prepared: Prepared, backbone: Backbone | None) -> Problem:

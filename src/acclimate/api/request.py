@@ -34,7 +34,7 @@ class Request:
     class_weight: object = None
     class_order: tuple[Any, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation
+    reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation, precision
     asked: Mapping[str, Any] = field(default_factory=dict)  # as given, for run.json
     arguments: Mapping[str, Any] = field(default_factory=dict)  # every argument, to go on with the run later
     resume: bool = False

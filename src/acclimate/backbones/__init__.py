@@ -18,6 +18,7 @@ def load(
     max_length: int | None = None,
     truncation: str | None = None,
     prefix: str | None = None,
+    precision: str | None = None,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", or a folder on disk.
 
@@ -47,10 +48,20 @@ def load(
     if path.startswith("timm:") or is_timm(path):
         from acclimate.backbones.image import load_image
 
+        if precision not in (None, "fp32"):
+            raise UserError(f"precision {precision!r} is for text models; {name!r} reads images")
         return load_image(path, origin)
     from acclimate.backbones.text import load_text
 
-    return load_text(path, origin, pooling=pooling, max_length=max_length, truncation=truncation, prefix=prefix)
+    return load_text(
+        path,
+        origin,
+        pooling=pooling,
+        max_length=max_length,
+        truncation=truncation,
+        prefix=prefix,
+        precision=precision,
+    )
 
 
 def is_timm(path: str) -> bool:

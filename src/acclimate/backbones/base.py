@@ -60,6 +60,11 @@ class Backbone(nn.Module, ABC):
     def blocks(self) -> list[nn.Module]:
         """The blocks in order from input to output; empty where they are shared or single."""
 
+    @property
+    def fixed(self) -> str:
+        """Why these weights cannot be tuned; empty where they can."""
+        return ""
+
     @abstractmethod
     def settings(self) -> dict[str, object]:
         """The preprocessing as plain JSON: it changes the features, so it is saved and part of the fingerprint."""

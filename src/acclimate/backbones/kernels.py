@@ -26,7 +26,7 @@ def laid_out(network: nn.Module) -> Iterator[None]:
     Nothing in the block may ask for gradients. Where oneDNN is missing, off the CPU and for other number formats,
     nothing happens.
     """
-    layers = [m for m in network.modules() if type(m) is nn.Linear and _takes(m.weight)]
+    layers = [m for m in network.modules() if type(m) is nn.Linear and "forward" not in vars(m) and _takes(m.weight)]
     gelus = {id(m.dense): m for m in network.modules() if _dense_then_gelu(m)} if layers else {}
     changed: list[nn.Module] = []
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones import cls_block, packing
+from acclimate.backbones.quantise import full_precision
 
 if TYPE_CHECKING:
     from acclimate.backbones.text import TextBackbone
@@ -103,7 +104,7 @@ def _as_at_prediction(backbone: nn.Module) -> Iterator[None]:
     for module, _ in modes:
         module.training = False
     try:
-        with torch.no_grad(), torch.autocast(device, enabled=False):
+        with torch.no_grad(), torch.autocast(device, enabled=False), full_precision():
             yield
     finally:
         for module, mode in modes:

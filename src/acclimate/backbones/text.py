@@ -34,6 +34,8 @@ from acclimate.backbones.packing import (
     slices,
 )
 from acclimate.backbones.proof import PACKED, first_alone, takes, verdict
+from acclimate.backbones.quantise import check as check_precision
+from acclimate.backbones.quantise import plain_again, quantise
 from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
 from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
@@ -58,6 +60,8 @@ class TextBackbone(Backbone):
         self.origin = origin
         self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
         self._takes = takes(model)
+        if settings.precision == "int8":
+            quantise(self.blocks or [model], origin.name)
         self._packing: str | None = None  # not asked yet
         self._first_alone = False
 
@@ -165,7 +169,7 @@ class TextBackbone(Backbone):
 
     def reading(self, cost: int) -> AbstractContextManager[None]:
         """Weights in the layout that the processor reads best, where there is enough to read."""
-        return laid_out(self.model) if cost >= _WORTH_IT else nullcontext()
+        return laid_out(self.model) if cost >= _WORTH_IT and not self.fixed else nullcontext()
 
     def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
         """The tokens of every row, its windows one after the other."""
@@ -203,12 +207,23 @@ class TextBackbone(Backbone):
         digest.update(json.dumps(stable, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
+    @property
+    def fixed(self) -> str:
+        """Weights that are read in int8 cannot learn."""
+        return "its weights are read in int8, which cannot learn" if self.text.precision == "int8" else ""
+
     def with_settings(self, settings: TextSettings) -> TextBackbone:
-        """The same weights under other settings."""
-        return TextBackbone(self.model, self.tokenizer, settings, self.origin)
+        """The same weights under other settings; with another precision, a copy of them."""
+        model = self.model
+        if settings.precision != self.text.precision:
+            model = copy.deepcopy(model)
+            plain_again(model)
+        return TextBackbone(model, self.tokenizer, settings, self.origin)
 
     def clone(self) -> TextBackbone:
         """A copy with weights of its own; the tokeniser is shared, since it does not learn."""
+        if self.fixed:
+            raise UserError(f"{self.origin.name!r} cannot be tuned: {self.fixed}; use --precision fp32")
         other = TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
         other._packing, other._first_alone = self._packing, self._first_alone
         return other
@@ -261,6 +276,7 @@ def load_text(
     max_length: int | None = None,
     truncation: str | None = None,
     prefix: str | None = None,
+    precision: str | None = None,
 ) -> TextBackbone:
     """Load a Hugging Face name or folder. Settings that are not given come from the folder, else from the model."""
     from safetensors import SafetensorError
@@ -278,7 +294,10 @@ def load_text(
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise UserError(_cannot_load(origin.name, error)) from error
     stored = _stored(Path(path))
-    settings = _resolve(model, tokenizer, stored, pooling, max_length, truncation, prefix)
+    settings = replace(
+        _resolve(model, tokenizer, stored, pooling, max_length, truncation, prefix),
+        precision=check_precision(precision or stored.get("precision", "fp32")),
+    )
     _check_weights(model, info, settings, origin.name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -316,7 +335,7 @@ def _stored(folder: Path) -> dict[str, Any]:
     for name, keys in (
         ("sentence_bert_config.json", {"max_seq_length": "max_length"}),
         ("acclimate_source.json", {"prefix": "prefix", "pooling": "pooling", "max_length": "max_length"}),
-        (_SETTINGS, {k: k for k in ("pooling", "max_length", "truncation", "prefix")}),
+        (_SETTINGS, {k: k for k in ("pooling", "max_length", "truncation", "prefix", "precision")}),
     ):
         file = folder / name
         if file.is_file():

@@ -21,6 +21,7 @@ class TextSettings:
     max_length: int = 256  # tokens, special ones included
     truncation: str = "head"
     prefix: str = ""  # put before every text, e.g. "query: " for e5
+    precision: str = "fp32"  # or int8: of the multiplications inside the blocks
 
 
 @dataclass(frozen=True)
