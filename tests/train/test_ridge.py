@@ -47,19 +47,19 @@ def test_the_error_without_a_unit_is_that_of_a_fit_without_it(d: int, units: Any
         for unit in np.unique(units):
             out = units == unit
             expected[out] = Y[out] - reference(x, strength, ~out).predict(x[out])
-        assert fitted.errors(strength, units) == pytest.approx(expected, abs=1e-8)
+        assert next(fitted.errors([strength], units)) == pytest.approx(expected, abs=1e-8)
         total.append(WEIGHTS @ np.square(expected).sum(1) / WEIGHTS.sum())
     assert leave_out(fitted, strengths, units) == pytest.approx(np.array(total))
 
 
 def test_a_stack_of_units_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     x = features(6)
-    whole = Ridge.of(x, Y, WEIGHTS).errors(1.0, UNITS)
+    whole = next(Ridge.of(x, Y, WEIGHTS).errors([1.0], UNITS))
     seen = [at.shape for at in ridge._together(UNITS)]
     assert sorted(seen) == [(1, 10), (2, 5)]
     monkeypatch.setattr(ridge, "_STACK", 25)
     assert sorted(at.shape for at in ridge._together(UNITS)) == [(1, 5), (1, 5), (1, 10)]
-    assert Ridge.of(x, Y, WEIGHTS).errors(1.0, UNITS) == pytest.approx(whole, abs=1e-12)
+    assert next(Ridge.of(x, Y, WEIGHTS).errors([1.0], UNITS)) == pytest.approx(whole, abs=1e-12)
 
 
 def test_other_rows_are_judged_by_their_own_weights() -> None:

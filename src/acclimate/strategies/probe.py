@@ -26,7 +26,7 @@ FEWEST = 8  # rows below which nothing is chosen, and C is 1
 
 @dataclass(frozen=True)
 class Probe:
-    """A penalised linear head on frozen features: min_W Σ w_i ℓ(W f_i, y_i) + ‖W‖²/(2C); C by folds, all at once.
+    """A penalised linear head on frozen features: min_W Σ w_i ℓ(W f_i, y_i) + ‖W‖²/(2C); C from one path over folds.
 
     Alain & Bengio 2016 (arXiv:1610.01644). L(θ) = L_source(θ) with only the head's θ moving. For regression on features
     alone the fit has a closed form, and C comes from leaving every row out (with its duplicates and its group).

@@ -57,7 +57,7 @@ class RidgeProbe:
             )
             weight, bias = fitted.head(strength)
             unit = tied(splits.train)
-            left_out = fitted.targets - fitted.errors(strength, np.arange(learn) if unit is None else unit)
+            left_out = fitted.targets - next(fitted.errors([strength], np.arange(learn) if unit is None else unit))
             head = _scaled(problem, weight, bias, left_out, known.targets[:learn], fitted.weights)
         known.scaling.fold_into(head)
         return Predictor(

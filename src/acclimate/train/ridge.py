@@ -10,7 +10,7 @@ import numpy as np
 from acclimate.train.links import Floats
 
 LARGEST_UNIT = 200  # rows tied together whose joint error is worth a system of equations of their size
-_STACK = 1_000_000  # numbers in a stack of hat matrices
+_STACK = 1_000_000  # numbers in a stack of hat matrices, a tenth of those of fits
 
 
 @dataclass(frozen=True)
@@ -52,30 +52,39 @@ class Ridge:
     def _along(self, strength: float) -> Floats:
         return np.asarray(self.pull / (self.squares + 1 / (2 * strength))[:, None])
 
-    def errors(self, strength: float, units: Floats) -> Floats:
-        """y − ŷ of every row, (n, k), by the fit without the rows of its own unit; exact, and nothing is fitted again.
+    def errors(self, strengths: Sequence[float], units: Floats) -> Iterator[Floats]:
+        """For each C: y − ŷ of every row, (n, k), by the fit without the rows of its own unit. Nothing is fitted again.
 
-        (I − H_gg)⁻¹ r_g, with H the hat matrix, r the residuals and g a unit (Allen 1974 for units of one row).
+        (I − H_gg)⁻¹ r_g, with H the hat matrix, r the residuals and g a unit; r_i/(1 − H_ii) for a row by itself (Allen
+        1974).
         """
-        residual = self.targets - self.level - self.turned @ self._along(strength)
-        narrow = self.turned / np.sqrt(self.squares + 1 / (2 * strength))
-        total = self.weights.sum()
-        own = self.weights * (1 / total + np.einsum("nr,nr->n", narrow, narrow))
-        out = np.asarray(residual / np.maximum(1 - own, 1e-12)[:, None])
-        for at in _together(units):  # (u, m): u units of m rows each
-            near = narrow[at]
-            hat = (1 / total + near @ near.transpose(0, 2, 1)) * self.weights[at][:, None]
-            out[at] = np.linalg.solve(np.eye(at.shape[1]) - hat, residual[at])
-        return out
+        total, together = self.weights.sum(), list(_together(units))
+        shrunk = 1 / (self.squares[:, None] + 1 / (2 * np.asarray(strengths)))  # (r, C)
+        own = self.weights[:, None] * (1 / total + np.square(self.turned) @ shrunk)  # (n, C)
+        for c, fit in enumerate(self._fits(shrunk)):
+            residual = self.targets - self.level - fit
+            out = np.asarray(residual / np.maximum(1 - own[:, c : c + 1], 1e-12))
+            for at in together:  # (u, m): u units of m rows each
+                near = self.turned[at]
+                hat = (1 / total + (near * shrunk[:, c]) @ near.transpose(0, 2, 1)) * self.weights[at][:, None]
+                out[at] = np.linalg.solve(np.eye(at.shape[1]) - hat, residual[at])
+            yield out
+
+    def _fits(self, shrunk: Floats) -> Iterator[Floats]:
+        """ŷ of every row less the level, (n, k), for each C: as many in one product as take a few million numbers."""
+        many = max(1, _STACK * 10 // max(1, self.targets.size))
+        for start in range(0, shrunk.shape[1], many):
+            some = shrunk[:, start : start + many, None] * self.pull[:, None]  # (r, C, k)
+            found = self.turned @ some.reshape(len(some), -1)
+            yield from found.reshape(len(found), *some.shape[1:]).transpose(1, 0, 2)
 
 
 def _together(units: Floats) -> Iterator[Floats]:
     """Positions of the rows of every unit of two rows or more, those of one size at once."""
-    order = np.argsort(units, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(units[order])) + 1)
-    sizes = np.array([len(part) for part in parts])
-    for size in np.unique(sizes[sizes > 1]):
-        same = np.stack([part for part in parts if len(part) == size])
+    _, number, counts = np.unique(units, return_inverse=True, return_counts=True)
+    for size in np.unique(counts[counts > 1]):
+        rows = np.flatnonzero(counts[number] == size)
+        same = rows[np.argsort(number[rows], kind="stable")].reshape(-1, size)
         many = max(1, _STACK // int(size) ** 2)
         for start in range(0, len(same), many):
             yield same[start : start + many]
@@ -83,7 +92,7 @@ def _together(units: Floats) -> Iterator[Floats]:
 
 def leave_out(ridge: Ridge, strengths: Sequence[float], units: Floats) -> Floats:
     """The weighted mean squared error without a row's own unit, for each strength."""
-    return np.array([_mean(ridge.errors(c, units), ridge.weights) for c in strengths])
+    return np.array([_mean(errors, ridge.weights) for errors in ridge.errors(strengths, units)])
 
 
 def judged(ridge: Ridge, strengths: Sequence[float], features: Floats, targets: Floats, weights: Floats) -> Floats:
