@@ -62,7 +62,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
     if problem.store is not None:
-        problem.store.get(prepared.everything)
+        problem.store.prepare(prepared.everything)
     fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric)
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
 
