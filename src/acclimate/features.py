@@ -93,15 +93,18 @@ class Store:
 
     def get(self, inputs: Sequence[Any]) -> Features:
         """Features (n, d) in the order of `inputs`; only what is not known yet is computed."""
-        return self._index.values(self._rows(inputs))
+        rows = self._rows(inputs)  # first, since a merge puts another index in place
+        return self._index.values(rows)
 
     def prepare(self, inputs: Sequence[Any]) -> None:
         """Compute and keep what is not known yet, part by part, without having all of it in memory."""
         self._rows(inputs)
 
     def _rows(self, inputs: Sequence[Any]) -> NDArray[np.intp]:
-        modality = self.backbone.modality
-        keys = np.frombuffer(b"".join([key_of(x, modality) for x in inputs]), parts.KEY)
+        joined = bytearray()  # three times smaller than a list of keys
+        for value in inputs:
+            joined += key_of(value, self.backbone.modality)
+        keys = np.frombuffer(joined, parts.KEY)
         rows = self._index.rows(keys)
         missing = np.flatnonzero(rows < 0)
         fresh = missing[np.sort(parts.first_of_each(keys[missing]))]
@@ -116,8 +119,9 @@ class Store:
         with self.run.progress.steps("features", len(fresh)) as advance:
             for at in range(0, len(fresh), ROWS_A_PART):
                 some = fresh[at : at + ROWS_A_PART]
-                values = extract(self.backbone, [inputs[i] for i in some], self.run, nullcontext(advance))
-                self._keep(keys[some], self._rounded(values))
+                rows = [inputs[i] for i in some]
+                # Without a name for the values, those of one part are gone when the next one is computed.
+                self._keep(keys[some], self._rounded(extract(self.backbone, rows, self.run, nullcontext(advance))))
 
     def _rounded(self, values: Features) -> parts.Values:
         with np.errstate(over="ignore"):

@@ -42,6 +42,7 @@ def opened(folder: Path, about: Mapping[str, object]) -> object:
             write_text(folder / ABOUT, json.dumps({**about, "created": created}, indent=1))
             os.chmod(folder / ABOUT, 0o600)
         used(folder)
+        _in_use(folder)  # or marks would gather
         # Released by the system however its holder ends. Another thread may be the one that lets go of it.
         mark = filelock.FileLock(folder / f".{uuid.uuid4().hex}.use", mode=0o600, thread_local=False)
         mark.acquire()
@@ -66,15 +67,17 @@ def _in_use(folder: Path) -> bool:
     """Does a living process hold it? Marks of dead ones are removed. Call it only where nobody opens a folder."""
     import filelock
 
+    living = False
     for path in folder.glob(".*.use"):
         mark = filelock.FileLock(path, mode=0o600)
         try:
             mark.acquire(timeout=0)
         except filelock.Timeout:
-            return True
+            living = True
+            continue
         mark.release()
         path.unlink(missing_ok=True)
-    return False
+    return living
 
 
 def folders(root: Path) -> list[Path]:
