@@ -149,6 +149,7 @@ def test_an_unknown_name_is_told_before_anything_goes(cli, root: Path) -> None:
 def test_the_list_loads_no_torch(root: Path) -> None:
     import subprocess
 
-    code = "import sys; from acclimate.cli.main import app; app(['cache'], standalone_mode=False); print('torch' in sys.modules)"
+    code = "import sys; from acclimate.cli.main import app; app(['cache'], standalone_mode=False)"
+    code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
