@@ -23,6 +23,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.interrupt import terminable
 from acclimate.progress import Progress
 from acclimate.report.words import estimate
+from acclimate.features import DTYPES
 from acclimate.run import Run, pick_device
 from acclimate.settings import parse_duration
 
@@ -87,6 +88,7 @@ def fit(
     num_workers: int = 0,
     resume: bool = False,
     checkpoint_every: float = 30.0,
+    feature_dtype: str = "fp32",
     **others: Any,
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
@@ -109,6 +111,8 @@ def fit(
         raise UserError(f"seed {seed!r} must be a whole number from 0 on")
     if not isinstance(checkpoint_every, (int, float)) or not checkpoint_every >= 0:
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
+    if feature_dtype not in DTYPES:
+        raise unknown("feature_dtype", feature_dtype, DTYPES)
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
@@ -117,7 +121,8 @@ def fit(
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
              "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length, "pooling": pooling, "class_weight": class_weight, "private": private, **own,
+             "max_length": max_length, "pooling": pooling, "class_weight": class_weight, "private": private,
+             "feature_dtype": feature_dtype, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -135,6 +140,7 @@ def fit(
                 device=pick_device(),
                 deadline=None if budget is None else time.monotonic() + budget,
                 cache=cache.features(),
+                feature_dtype=feature_dtype,
                 num_workers=num_workers,
                 private=private,
                 checkpoint_every=checkpoint_every,
