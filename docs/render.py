@@ -29,6 +29,8 @@ def visible_commands() -> Iterator[tuple[str, Any]]:
         if not getattr(command, "commands", None):
             yield name, command
             return
+        if command.invoke_without_command and name != "acclimate":  # `acclimate` alone shows its help
+            yield name, command
         for part, below in command.commands.items():
             if not below.hidden:
                 yield from walk(f"{name} {part}", below)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from acclimate.backbones.base import Backbone, Batch, budgeted
+from acclimate.catalogue import cache as places
+from acclimate.catalogue import features as folders
+from acclimate.catalogue import parts
+from acclimate.errors import UserError, unknown
+from acclimate.keys import key_of
 from acclimate.run import Run
 
 TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the processor's cache
 ROWS_A_BATCH = 128
+ROWS_A_PART = 8192  # computed at a time, and kept when they are done
+DTYPES = {"fp32": np.float32, "fp16": np.float16}
 
 Features = NDArray[np.float32]
+Steps = AbstractContextManager[Callable[[int], None]]
+T = TypeVar("T")
 
 
 def to_device(batch: Batch, device: str) -> Batch:
@@ -30,15 +36,19 @@ def to_device(batch: Batch, device: str) -> Batch:
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
-def extract(backbone: Backbone, inputs: Sequence[Any], run: Run) -> Features:
-    """Features (n, d), fp32, of every input in order; the backbone is put into eval mode and left on `run.device`."""
+def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps | None = None) -> Features:
+    """Features (n, d), fp32, of every input in order; the backbone is put into eval mode and left on `run.device`.
+
+    `progress` takes the place of steps of its own where these rows are a part of more.
+    """
     rows = backbone.encode(inputs)
     out = np.empty((len(rows), backbone.width), np.float32)
     backbone.eval().to(run.device)
     costs = [row.cost for row in rows]
     batches = budgeted(costs, TOKENS_A_BATCH, ROWS_A_BATCH)
     reading = backbone.reading(sum(costs))
-    with torch.inference_mode(), reading, run.progress.steps("features", len(rows)) as advance:
+    progress = progress or run.progress.steps("features", len(rows))
+    with torch.inference_mode(), reading, progress as advance:
         made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)
         for at, batch in zip(batches, made, strict=True):
             out[at] = backbone(to_device(batch, run.device)).float().cpu().numpy()
@@ -62,86 +72,174 @@ def ahead(make: Callable[[list[int]], Batch], batches: Sequence[list[int]], work
 class Store:
     """Features of one frozen backbone, by content: every distinct input is computed once, in memory and on disk.
 
-    On disk a store is a folder named by the fingerprint of weights and preprocessing; each extraction adds one pair of
-    files, keys and values, so that two processes never write to the same file and a half-written pair is ignored.
+    On disk a store is a folder named by the fingerprint of weights and preprocessing. What a long extraction gives is
+    added part by part, so that a killed one keeps what it had; values are mapped, not read into memory.
     """
 
     def __init__(self, backbone: Backbone, run: Run) -> None:
         self.backbone = backbone.requires_grad_(False)  # what is frozen stays in eval mode, whoever calls train()
         self.run = run
-        self._rows: dict[bytes, tuple[int, int]] = {}  # key -> (which array, which row)
-        self._arrays: list[Features] = []
+        if run.feature_dtype not in DTYPES:
+            raise unknown("feature_dtype", run.feature_dtype, DTYPES)
+        self._dtype = np.dtype(DTYPES[run.feature_dtype])
+        self._limit = places.limit()
+        self._index = Index(backbone.width)
+        self._in_use: object = None  # while it is held, nobody removes the folder
         self.folder: Path | None = None
         if run.cache is not None:
-            self.folder = run.cache / backbone.fingerprint()
-            try:
-                self._open(self.folder)
-            except OSError as error:
-                self._without_cache(error)
-
-    def _keep(self, folder: Path, keys: list[bytes], values: Features) -> None:
-        try:
-            _write(folder, keys, values)
-        except OSError as error:
-            self._without_cache(error)
-
-    def _without_cache(self, error: OSError) -> None:
-        """A cache that cannot be used costs time, not the run."""
-        self.run.progress.say(f"note: features are not kept on disk ({error.strerror or error}: {self.folder})")
-        self.folder = None
-
-    def _open(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        os.chmod(folder, 0o700)  # features of private texts are private
-        for keys_file in sorted(folder.glob("*.keys.npy")):
-            values_file = keys_file.with_name(keys_file.name.replace(".keys.", ".values."))
-            try:
-                keys = np.load(keys_file)
-                values = np.load(values_file, mmap_mode="r")
-            except (OSError, ValueError, EOFError):
-                continue  # written by a process that was killed, or being written now
-            if keys.shape == (len(values), 16) and values.shape[1:] == (self.backbone.width,):
-                self._add([bytes(k) for k in keys], values)
-
-    def _add(self, keys: Sequence[bytes], values: Features) -> None:
-        self._arrays.append(values)
-        for row, key in enumerate(keys):
-            self._rows[key] = (len(self._arrays) - 1, row)
+            rounded = "" if run.feature_dtype == "fp32" else f"-{run.feature_dtype}"
+            self.folder = run.cache / (backbone.fingerprint() + rounded)
+            self._on_disk(self._open)
 
     def missing(self, inputs: Sequence[Any]) -> list[Any]:
         """Those inputs, each once, whose features are not known yet."""
-        fresh = {k: x for x in inputs if (k := key_of(x)) not in self._rows}
-        return list(fresh.values())
+        keys = self._keys_of(inputs)
+        unknown_at = np.flatnonzero(self._index.rows(keys) < 0)
+        return [inputs[i] for i in unknown_at[np.sort(parts.first_of_each(keys[unknown_at]))]]
 
     def get(self, inputs: Sequence[Any]) -> Features:
         """Features (n, d) in the order of `inputs`; only what is not known yet is computed."""
-        keys = [key_of(x) for x in inputs]
-        fresh = {k: i for i, k in enumerate(keys) if k not in self._rows}
-        if fresh:
-            values = extract(self.backbone, [inputs[i] for i in fresh.values()], self.run)
-            self._add(list(fresh), values)
-            if self.folder is not None:
-                self._keep(self.folder, list(fresh), values)
-        out = np.empty((len(keys), self.backbone.width), np.float32)
-        for i, key in enumerate(keys):
-            array, row = self._rows[key]
-            out[i] = self._arrays[array][row]
+        rows = self._rows(inputs)  # first, since a merge puts another index in place
+        return self._index.values(rows)
+
+    def prepare(self, inputs: Sequence[Any]) -> None:
+        """Compute and keep what is not known yet, part by part, without having all of it in memory."""
+        self._rows(inputs)
+
+    def _keys_of(self, inputs: Sequence[Any]) -> parts.Keys:
+        joined = bytearray()  # three times smaller than a list of keys
+        for value in inputs:
+            joined += key_of(value, self.backbone.modality)
+        return np.frombuffer(joined, parts.KEY)
+
+    def _rows(self, inputs: Sequence[Any]) -> NDArray[np.intp]:
+        keys = self._keys_of(inputs)
+        rows = self._index.rows(keys)
+        missing = np.flatnonzero(rows < 0)
+        fresh = missing[np.sort(parts.first_of_each(keys[missing]))]
+        if len(fresh):
+            self._compute(inputs, keys, fresh)
+            rows = self._index.rows(keys)
+        if self.folder is not None:
+            folders.used(self.folder)
+        return rows
+
+    def _compute(self, inputs: Sequence[Any], keys: parts.Keys, fresh: NDArray[np.intp]) -> None:
+        with self.run.progress.steps("features", len(fresh)) as advance:
+            for at in range(0, len(fresh), ROWS_A_PART):
+                some = fresh[at : at + ROWS_A_PART]
+                rows = [inputs[i] for i in some]
+                # Without a name for the values, those of one part are gone when the next one is computed.
+                self._keep(keys[some], self._rounded(extract(self.backbone, rows, self.run, nullcontext(advance))))
+
+    def _rounded(self, values: Features) -> parts.Values:
+        with np.errstate(over="ignore"):
+            rounded = values.astype(self._dtype, copy=False)
+        if self._dtype != np.float32 and np.any(np.isinf(rounded) & np.isfinite(values)):
+            most = float(np.abs(values[np.isfinite(values)]).max())
+            raise UserError(
+                f"features of {self.backbone.origin.name} reach {most:.3g}, beyond the largest number of fp16 (65504); "
+                "keep them with feature_dtype 'fp32'"
+            )
+        return rounded
+
+    def _keep(self, keys: parts.Keys, values: parts.Values) -> None:
+        added = parts.Part(keys, values)
+        if self.folder is not None:
+            folder, block = self.folder, iter([values])
+            on_disk = self._on_disk(lambda: parts.write(folder, keys, block, self.backbone.width, self._dtype))
+            added = on_disk or added
+        self._index.add(added)
+        if self.folder is not None:
+            self._on_disk(self._tidy)
+
+    def _open(self) -> None:
+        assert self.folder is not None
+        origin = {"model": self.backbone.origin.name, "modality": self.backbone.modality}
+        about = {**origin, "width": self.backbone.width, "dtype": self.run.feature_dtype}
+        self._in_use = folders.opened(self.folder, about)
+        parts.tidy(self.folder, self.backbone.width, self._dtype)
+        self._read()
+
+    def _read(self) -> None:
+        """What is on disk takes the place of what is known, unless somebody removed files that are still mapped."""
+        assert self.folder is not None
+        found = Index(self.backbone.width)
+        for part in parts.read(self.folder, self.backbone.width, self._dtype):
+            found.add(part)
+        if found.holds(self._index):
+            self._index = found
+
+    def _tidy(self) -> None:
+        """Merge small parts, and remove what was not used for longest where the limit is passed."""
+        assert self.folder is not None
+        small = sum(len(part.keys) < parts.SMALL for part in self._index.parts)
+        if small > parts.MOST and parts.tidy(self.folder, self.backbone.width, self._dtype):
+            self._read()  # the old parts would take up space on disk as long as they are mapped
+        gone, left = folders.make_room(self.folder.parent, self._limit)
+        for name in gone:
+            self.run.progress.say(f"removed the features of {name} from the cache to keep it within {_gb(self._limit)}")
+        if self._limit and left > self._limit:
+            self.run.progress.say_once(
+                f"note: the features in use take more than {_gb(self._limit)}, the limit (ACCLIMATE_CACHE_LIMIT); "
+                "they are kept until their runs end"
+            )
+
+    def _on_disk(self, do: Callable[[], T]) -> T | None:
+        """A cache that cannot be used costs time, not the run."""
+        try:
+            return do()
+        except (OSError, NotImplementedError) as error:  # the latter from disks that know no locks
+            reason = getattr(error, "strerror", None) or error
+            self.run.progress.say(f"note: features are not kept on disk ({reason}: {self.folder})")
+            self.folder = self._in_use = None
+            return None
+
+
+class Index:
+    """Where the row of each key stands: sorted keys, and rows counted through all parts."""
+
+    def __init__(self, width: int) -> None:
+        self.parts: list[parts.Part] = []
+        self._width = width
+        self._starts: list[int] = []
+        self._count = 0
+        self._keys: parts.Keys = np.empty(0, parts.KEY)
+        self._rows = np.empty(0, np.intp)
+
+    def add(self, part: parts.Part) -> None:
+        """The rows of one more part; keys that are known already stay where they are."""
+        new = parts.first_of_each(part.keys)
+        new = new[self.rows(part.keys[new]) < 0]
+        at = np.searchsorted(self._keys, part.keys[new])
+        self._keys = np.insert(self._keys, at, part.keys[new])
+        self._rows = np.insert(self._rows, at, new + self._count)
+        self.parts.append(part)
+        self._starts.append(self._count)
+        self._count += len(part.keys)
+
+    def rows(self, keys: parts.Keys) -> NDArray[np.intp]:
+        """The row of each key, -1 where it is not known."""
+        if not len(self._keys):
+            return np.full(len(keys), -1, np.intp)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._rows[at], -1)
+
+    def holds(self, other: Index) -> bool:
+        """Is every key of the other one here?"""
+        return bool((self.rows(other._keys) >= 0).all())
+
+    def values(self, rows: NDArray[np.intp]) -> Features:
+        """The values of these rows, (n, d), fp32."""
+        out = np.empty((len(rows), self._width), np.float32)
+        part_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(part_of):
+            mine = np.flatnonzero(part_of == number)
+            for at in range(0, len(mine), ROWS_A_PART):
+                some = mine[at : at + ROWS_A_PART]
+                out[some] = self.parts[number].values[rows[some] - self._starts[number]]
         return out
 
 
-def key_of(value: Any) -> bytes:
-    """A 16-byte hash of one raw input."""
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, bytes) else value.hex()
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _write(folder: Path, keys: list[bytes], values: Features) -> None:
-    name = uuid.uuid4().hex
-    packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16)
-    # Values first: a pair counts as there once its keys are.
-    for kind, array in (("values", values), ("keys", packed)):
-        temporary = folder / f".{name}.{kind}.tmp"
-        with open(temporary, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            np.save(file, array)
-        os.replace(temporary, folder / f"{name}.{kind}.npy")
+def _gb(size: int) -> str:
+    return f"{size / 1e9:g} GB"

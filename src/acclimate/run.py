@@ -22,6 +22,7 @@ class Run:
     device: str = "cpu"
     deadline: float | None = None  # on time.monotonic(); None: no limit
     cache: Path | None = None  # where features are kept; None: in memory alone
+    feature_dtype: str = "fp32"  # of kept features; fp16 takes half the space and rounds to 11 bits
     num_workers: int = 0  # 0 or more tokenise ahead; results do not depend on it
     private: bool = False
     state: Path | None = None  # the folder of what a killed run goes on from; None: nothing is kept

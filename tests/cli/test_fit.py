@@ -47,6 +47,7 @@ DEFAULTS = {
     "num_workers": 0,
     "resume": False,
     "checkpoint_every": 30.0,
+    "feature_dtype": "fp32",
 }
 
 
@@ -108,6 +109,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--prevalence": "0.01",
         "--num-workers": "2",
         "--checkpoint-every": "5",
+        "--feature-dtype": "fp16",
     }
     flat = [part for pair in given.items() for part in pair]
     repeated = ["--text-column", "a", "--text-column", "b", "--subgroup-column", "sex", "--drop", "p", "--drop", "q"]
@@ -168,6 +170,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "num_workers": 2,
         "resume": True,
         "checkpoint_every": 5.0,
+        "feature_dtype": "fp16",
     }
 
 

@@ -20,6 +20,7 @@ from acclimate.data.columns import task_name
 from acclimate.data.rows import Columns
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
+from acclimate.features import DTYPES
 from acclimate.interrupt import terminable
 from acclimate.progress import Progress
 from acclimate.report.words import estimate
@@ -88,6 +89,7 @@ def fit(
     num_workers: int = 0,
     resume: bool = False,
     checkpoint_every: float = 30.0,
+    feature_dtype: str = "fp32",
     **others: Any,
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
@@ -110,6 +112,8 @@ def fit(
         raise UserError(f"seed {seed!r} must be a whole number from 0 on")
     if not isinstance(checkpoint_every, (int, float)) or not checkpoint_every >= 0:
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
+    if feature_dtype not in DTYPES:
+        raise unknown("feature_dtype", feature_dtype, DTYPES)
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
@@ -119,7 +123,7 @@ def fit(
              "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
-             "private": private, **own,
+             "private": private, "feature_dtype": feature_dtype, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -137,6 +141,7 @@ def fit(
                 device=pick_device(),
                 deadline=None if budget is None else time.monotonic() + budget,
                 cache=cache.features(),
+                feature_dtype=feature_dtype,
                 num_workers=num_workers,
                 private=private,
                 checkpoint_every=checkpoint_every,

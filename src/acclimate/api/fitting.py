@@ -72,7 +72,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     prepared = foreseen.prepared
     began = time.monotonic()
     if problem.store is not None:
-        problem.store.get(prepared.everything)
+        problem.store.prepare(prepared.everything)
     said = foreseen.said and (*foreseen.said, f"They took {time.monotonic() - began:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())

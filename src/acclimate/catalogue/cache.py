@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from acclimate.errors import UserError
 
 Say = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LIMIT = "10GB"  # of features, unless ACCLIMATE_CACHE_LIMIT says otherwise
+_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 def quiet(_sentence: str) -> None:
@@ -43,6 +46,17 @@ def datasets(cache: str | Path | None = None) -> Path:
 def features(cache: str | Path | None = None) -> Path:
     """Where extracted features lie."""
     return root(cache) / "features"
+
+
+def limit() -> int:
+    """Bytes that features may take, from ACCLIMATE_CACHE_LIMIT; 0: as many as there are."""
+    value = os.environ.get("ACCLIMATE_CACHE_LIMIT", LIMIT)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    if found is not None and found[2] in _UNITS:
+        return int(float(found[1]) * _UNITS[found[2]])
+    if found is None or found[2] or float(found[1]):  # a bare number could be bytes or gigabytes
+        raise UserError(f"ACCLIMATE_CACHE_LIMIT={value!r} is not a size; write 10GB or 500MB, or 0 for no limit")
+    return 0
 
 
 @contextmanager

@@ -115,6 +115,10 @@ def fit(
     checkpoint_every: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Between checkpoints of the training; 0: after every step.")
     ] = 30.0,
+    feature_dtype: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of features kept on disk: fp32, or fp16 (half the space, 3 digits)."),
+    ] = "fp32",
     private: options.Private = False,
     quiet: options.Quiet = False,
     train_data: Annotated[str | None, typer.Option("--train-data", hidden=True)] = None,
@@ -173,6 +177,7 @@ def fit(
         num_workers=num_workers,
         resume=resume,
         checkpoint_every=checkpoint_every,
+        feature_dtype=feature_dtype,
     )
     from rich.console import Console
 

@@ -14,7 +14,19 @@ import typer
 from typer.core import TyperGroup
 
 from acclimate import __version__
-from acclimate.cli import compare, datasets_cmd, demo, evaluate, fit, inspect, methods, models_cmd, predict, report
+from acclimate.cli import (
+    cache,
+    compare,
+    datasets_cmd,
+    demo,
+    evaluate,
+    fit,
+    inspect,
+    methods,
+    models_cmd,
+    predict,
+    report,
+)
 from acclimate.cli.options import Aliased
 from acclimate.errors import UserError
 from acclimate.interrupt import Interrupted
@@ -89,6 +101,7 @@ app.command("methods", cls=Aliased)(methods.methods)
 app.command("demo", cls=Aliased)(demo.demo)
 app.add_typer(models_cmd.app, name="models", help="Pretrained models that ship inside registry packages.")
 app.add_typer(datasets_cmd.app, name="datasets", help="Data sets that ship inside registry packages.")
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:
