@@ -32,12 +32,12 @@ def to_device(batch: Batch, device: str) -> Batch:
 
 def extract(backbone: Backbone, inputs: Sequence[Any], run: Run) -> Features:
     """Features (n, d), fp32, of every input in order; the backbone is put into eval mode and left on `run.device`."""
-    rows = backbone.encode(inputs)
+    rows = backbone.encode_later(inputs)
     out = np.empty((len(rows), backbone.width), np.float32)
     backbone.eval().to(run.device)
     costs = [row.cost for row in rows]
     batches = budgeted(costs, TOKENS_A_BATCH, ROWS_A_BATCH)
-    reading = backbone.reading(sum(costs))
+    reading = backbone.reading(sum(costs), run.progress.say_once)
     with torch.inference_mode(), reading, run.progress.steps("features", len(rows)) as advance:
         made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)
         for at, batch in zip(batches, made, strict=True):

@@ -1,8 +1,8 @@
-"""A frozen convolutional network with fewer steps: BatchNorm, activation and residual sum become part of the convolution.
+"""A frozen convolutional network with fewer steps: BatchNorm, activation and shortcut become part of the convolution.
 
 In eval mode BatchNorm is y = s (x - m) + b with s = g / sqrt(v + eps), all constants, so that a convolution before it
 takes it over: weight s W, bias b + s (b' - m). oneDNN, which ships with PyTorch, then applies the activation and adds
-the shortcut while a tile is still in the cache, on pictures that lie channels last. The sums are the same up to rounding.
+the shortcut while a tile is still in the cache. The sums are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ _KNOWN: dict[type[nn.Module], tuple[str, list[float], str]] = {
     nn.Hardswish: ("hardswish", [], ""),
     nn.Sigmoid: ("sigmoid", [], ""),
 }
-_Where = tuple[nn.Module, dict[str, Any]]
 
 
 class _Tracer(fx.Tracer):
@@ -58,20 +57,24 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """(n, c, h, w) -> (n, c', h', w')."""
         x = self._padded(x) if self.same else x
+        out: Tensor
         if not _fuses(x):
             out = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
             out = out if shortcut is None else out + shortcut
-            return out if self.after is None else self.after(out)  # type: ignore[no-any-return]
+            out = out if self.after is None else self.after(out)
+            return out
         how = (self.padding, self.stride, self.dilation, self.groups)
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how, list(x.shape))
         name, numbers, variant = ("none", [], "") if self.after is None else _KNOWN[type(self.after)]
         if shortcut is None:
-            run = torch.ops.mkldnn._convolution_pointwise
-            return run(x, self._packed, self.bias, *how, name, numbers, variant)  # type: ignore[no-any-return]
-        run = torch.ops.mkldnn._convolution_pointwise.binary
+            plain: Any = torch.ops.mkldnn._convolution_pointwise
+            out = plain(x, self._packed, self.bias, *how, name, numbers, variant)
+            return out
+        add: Any = torch.ops.mkldnn._convolution_pointwise.binary
         last = None if self.after is None else name
-        return run(x, shortcut, self._packed, self.bias, *how, "add", 1.0, last, [], None)  # type: ignore[no-any-return]
+        out = add(x, shortcut, self._packed, self.bias, *how, "add", 1.0, last, [], None)
+        return out
 
     def _padded(self, x: Tensor) -> Tensor:
         """Padding so that the output has ceil(size / stride) places a side."""
@@ -91,7 +94,7 @@ def fold(model: nn.Module, size: int) -> nn.Module:
     graph = _Tracer().trace(model)
     network = fx.GraphModule(model, graph)
     with torch.no_grad():
-        ShapeProp(network).propagate(torch.zeros(1, 3, size, size))  # type: ignore[no-untyped-call]
+        ShapeProp(network).propagate(torch.zeros(1, 3, size, size))
     _drop_nothings(network)
     _join_convolutions(network)
     _join_activations(network, alone=True)
@@ -100,7 +103,7 @@ def fold(model: nn.Module, size: int) -> nn.Module:
     for name, module in list(network.named_modules()):
         if type(module) is nn.Linear:  # a copy, so that the model's own one is not read from another layout
             _put(network, name, copy.copy(module))
-    network.delete_all_unused_submodules()  # type: ignore[no-untyped-call]
+    network.delete_all_unused_submodules()
     network.recompile()
     held = ExitStack()
     held.enter_context(laid_out(network))
