@@ -31,8 +31,11 @@ def open_with(library: str, model: nn.Module, size: int, folder: Path | None) ->
     if kept is not None:
         try:
             return opened(kept)
-        except Exception:  # damaged, or of a version that this library cannot read: written anew below
+        except Exception:  # damaged, or of a version that this library cannot read: written once more
             kept.unlink(missing_ok=True)
+            kept = _kept(model, size, kept.parent)
+    if kept is not None:
+        return opened(kept)
     with tempfile.TemporaryDirectory() as temporary:
         return opened(_written(model, size, Path(temporary)))
 
