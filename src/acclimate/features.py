@@ -41,12 +41,12 @@ def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps
 
     `progress` takes the place of steps of its own where these rows are a part of more.
     """
-    rows = backbone.encode(inputs)
+    rows = backbone.encode_later(inputs)
     out = np.empty((len(rows), backbone.width), np.float32)
     backbone.eval().to(run.device)
     costs = [row.cost for row in rows]
     batches = budgeted(costs, TOKENS_A_BATCH, ROWS_A_BATCH)
-    reading = backbone.reading(sum(costs))
+    reading = backbone.reading(sum(costs), run.progress.say_once)
     progress = progress or run.progress.steps("features", len(rows))
     with torch.inference_mode(), reading, progress as advance:
         made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)

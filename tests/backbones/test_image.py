@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from acclimate.backbones import load
+from acclimate.backbones import load, runtime
 from acclimate.errors import UserError
 from acclimate.features import extract
 from acclimate.run import Run
@@ -35,13 +36,12 @@ def test_pixels_are_scaled_cropped_and_standardised_as_the_folder_says(folder: P
     picture = np.zeros((64, 128, 3), np.uint8)
     picture[:, 32:96] = 255  # the centre square
     (row,) = backbone.encode([picture])
-    assert row.parts[0].shape == (3, 64, 64)
-    assert float(row.parts[0].min()) == float(row.parts[0].max()) == pytest.approx((1.0 - 0.5) / 0.25)
+    pixels = backbone.collate([row])["pixels"]
+    assert pixels.shape == (1, 3, 64, 64)
+    assert float(pixels.min()) == float(pixels.max()) == pytest.approx((1.0 - 0.5) / 0.25)
 
 
 def test_features_are_those_of_the_headless_model_and_survive_saving(folder: Path, tmp_path: Path) -> None:
-    import torch
-
     backbone = load(str(folder))
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     got = extract(backbone, [picture], Run())
@@ -53,6 +53,101 @@ def test_features_are_those_of_the_headless_model_and_survive_saving(folder: Pat
     again = load(str(tmp_path))
     assert again.fingerprint() == backbone.fingerprint()
     assert np.array_equal(extract(again, [picture], Run()), got)
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 255, (count, 64, 64, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Folded networks seem quickest, and the cache is new; the list grows by a name at every measurement."""
+    measured: list[str] = []
+
+    def fake(runs: dict[str, object], pixels: object) -> dict[str, float]:
+        measured.append(runtime.FOLDED)
+        return {name: 0.5 if name == runtime.FOLDED else 1.0 for name in runs}
+
+    monkeypatch.setattr(runtime, "_measured", fake)
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
+    return measured
+
+
+def test_many_pictures_are_read_by_the_quickest_runtime_and_few_by_torch(folder: Path, chosen: list[str]) -> None:
+    backbone = load(str(folder))
+    many = pictures(40)
+    by_torch = np.concatenate([extract(backbone, many[i : i + 10], Run()) for i in range(0, 40, 10)])
+    assert backbone.runtime == "torch" and not chosen
+    found = extract(backbone, many, Run())
+    assert backbone.runtime == "torch-folded" and len(chosen) == 1
+    np.testing.assert_allclose(found, by_torch, atol=1e-5 * np.abs(by_torch).max())
+    assert np.array_equal(extract(backbone, many, Run()), found) and len(chosen) == 1
+
+
+def test_workers_decode_ahead_with_the_same_result(folder: Path, tmp_path: Path, chosen: list[str]) -> None:
+    from PIL import Image
+
+    paths = [tmp_path / f"{i}.jpg" for i in range(40)]
+    for path, pixels in zip(paths, pictures(40), strict=True):
+        Image.fromarray(pixels).resize((300, 260)).save(path)
+    backbone = load(str(folder))
+    alone = extract(backbone, paths, Run(num_workers=0))
+    assert np.array_equal(extract(backbone, paths, Run(num_workers=3)), alone)
+    with torch.inference_mode():
+        first = backbone(backbone.collate(backbone.encode(paths[:4]))).numpy()  # as training reads them
+    np.testing.assert_allclose(first, alone[:4], atol=1e-5 * np.abs(alone).max())
+    paths[30].write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"30\.jpg cannot be read as a picture"):
+        extract(backbone, paths, Run(num_workers=3))
+
+
+def test_weights_that_changed_are_not_read_from_a_folded_copy(folder: Path, chosen: list[str]) -> None:
+    backbone = load(str(folder))
+    many = pictures(40)
+    before = extract(backbone, many, Run())
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.mul_(1.1)
+    after = extract(backbone, many, Run())
+    assert backbone.runtime == "torch-folded"
+    again = np.concatenate([extract(backbone, many[i : i + 10], Run()) for i in range(0, 40, 10)])
+    np.testing.assert_allclose(after, again, atol=1e-5 * np.abs(again).max())
+    assert np.abs(after - before).max() > 0.01 * np.abs(before).max()
+
+
+def test_what_learns_is_read_by_torch_also_after_loading(folder: Path, tmp_path: Path, chosen: list[str]) -> None:
+    backbone = load(str(folder))
+    extract(backbone.requires_grad_(True), pictures(40), Run())
+    assert backbone.runtime == "torch"
+    learner = backbone.clone().requires_grad_(False)
+    extract(learner, pictures(40), Run())
+    learner.save(tmp_path)
+    extract(again := load(str(tmp_path)), pictures(40), Run())
+    assert learner.runtime == again.runtime == "torch" and not chosen
+
+
+def test_the_choice_is_saved_with_the_weights(
+    folder: Path, tmp_path: Path, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = load(str(folder))
+    extract(backbone, pictures(40), Run())
+    backbone.save(tmp_path)
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "another"))
+    again = load(str(tmp_path))
+    assert again.fingerprint() == backbone.fingerprint()
+    extract(again, pictures(40), Run())
+    assert again.runtime == "torch-folded" and len(chosen) == 1
+    assert again.describe()[0].startswith("torch-folded: as chosen before")  # type: ignore[operator]
+
+
+def test_training_reads_a_batch_as_one(folder: Path) -> None:
+    backbone = load(str(folder)).requires_grad_(True)
+    backbone.train()
+    seen = []
+    backbone.model.register_forward_hook(lambda m, given, out: seen.append(len(given[0])))  # type: ignore[operator, union-attr]
+    with torch.no_grad():
+        backbone(backbone.collate(backbone.encode(pictures(6))))
+    assert seen == [6]
 
 
 def test_blocks_are_in_order_and_the_stem_lies_before(folder: Path) -> None:

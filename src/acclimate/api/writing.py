@@ -90,6 +90,7 @@ def _write_files(
         "asked": dict(request.asked), "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
         "strategy": fitted.predictor.strategy, "settings": fitted.predictor.settings, "seed": request.run.seed,
         "metric": scores.metric, "decision": {**dataclasses.asdict(request.choice), **fitted.thresholds},
+        "runtime": None if fitted.predictor.backbone is None else fitted.predictor.backbone.runtime,
         "preprocessing": None if fitted.predictor.backbone is None else fitted.predictor.backbone.settings(),
         "device": request.run.device, "versions": runs.versions(), "data_sha256": hashes,
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Backbone(nn.Module, ABC):
     modality: str
     origin: Origin
     width: int  # d, the number of features
+    runtime: str = "torch"  # what computed the features last
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -77,7 +78,11 @@ class Backbone(nn.Module, ABC):
     def clone(self) -> Backbone:
         """A copy whose weights may be trained without touching this one's."""
 
-    def reading(self, cost: int) -> AbstractContextManager[None]:
+    def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Like `encode`, for rows that are read once: where that pays, the work is left to `collate`."""
+        return self.encode(inputs)
+
+    def reading(self, cost: int, say: Callable[[str], None]) -> AbstractContextManager[None]:
         """What to hold while rows of this total cost are read without gradients: whatever makes that quicker."""
         return nullcontext()
 

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.pictures import ImageSettings, Pixels, square, standardised
+from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts
+from acclimate.catalogue import cache
 from acclimate.errors import UserError
 
 _SETTINGS = "acclimate_image.json"
-_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
+_COST = 64  # of a picture, in tokens of a text: 16 pictures are read together, whatever their size
+_WORTH_IT = 32  # pictures below which finding the quickest runtime takes longer than it saves
 
 
 @dataclass(frozen=True)
-class ImageSettings:
-    """How a picture becomes a tensor. Pillow resizes, whatever else is installed: two back ends differ visibly."""
+class _Undecoded:
+    """A picture that is decoded when its batch is made."""
 
-    size: int
-    crop: float  # the share of the resized picture that the centre crop keeps
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bicubic"
-    backend: str = "pil"
+    value: Any
 
 
 class ImageBackbone(Backbone):
@@ -44,44 +42,74 @@ class ImageBackbone(Backbone):
         self.architecture = architecture
         self.image = settings
         self.origin = origin
+        self._learns = False
+        self._wanted = ""  # the runtime that was chosen before
+        self._reader: Reader | None = None
+        self._held = 0  # how many are inside `reading`
         with torch.no_grad():
             probe = model.eval()(torch.zeros(1, 3, settings.size, settings.size))
         self.width = int(probe.shape[1])
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        """Paths, Pillow images or arrays (h, w, 3) to normalised tensors (3, s, s)."""
-        return [Encoded((self._tensor(x),), self.image.size**2) for x in inputs]
+        """Paths, Pillow images or arrays (h, w, 3) to squares (s, s, 3) of bytes."""
+        return [Encoded((square(x, self.image),), _COST) for x in inputs]
 
-    def _tensor(self, value: Any) -> Tensor:
-        """Resize the shorter side to size/crop, cut the centre, scale to [0, 1], standardise by mean and spread."""
-        from PIL import Image, ImageOps
-
-        if isinstance(value, (str, Path)):
-            try:
-                with Image.open(value) as opened:
-                    picture = ImageOps.exif_transpose(opened).convert("RGB")
-            except (OSError, ValueError, SyntaxError) as error:
-                raise UserError(f"{value} cannot be read as a picture: {error}") from error
-        else:
-            picture = (value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))).convert("RGB")
-        side, size = math.floor(self.image.size / self.image.crop), self.image.size
-        ratio = side / min(picture.size)
-        scaled = (max(size, round(picture.width * ratio)), max(size, round(picture.height * ratio)))
-        picture = picture.resize(scaled, _FILTERS[self.image.interpolation])
-        left, top = (picture.width - size) // 2, (picture.height - size) // 2
-        picture = picture.crop((left, top, left + size, top + size))
-        pixels = torch.from_numpy(np.asarray(picture, np.float32).copy()).permute(2, 0, 1) / 255
-        mean, std = torch.tensor(self.image.mean), torch.tensor(self.image.std)
-        return (pixels - mean[:, None, None]) / std[:, None, None]
+    def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """The pictures themselves: `collate` decodes them, so that no more than a few batches lie in memory."""
+        return [Encoded((_Undecoded(x),), _COST) for x in inputs]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Pixels (n, 3, s, s)."""
-        return {"pixels": torch.stack([row.parts[0] for row in rows]), "rows": torch.arange(len(rows))}
+        """Standardised pixels (n, 3, s, s)."""
+        pixels = standardised([self._square(row.parts[0]) for row in rows], self.image)
+        return {"pixels": pixels, "rows": torch.arange(len(rows))}
+
+    def _square(self, part: Any) -> Pixels:
+        found: Pixels = square(part.value, self.image) if isinstance(part, _Undecoded) else part
+        return found
 
     def forward(self, batch: Batch) -> Tensor:
         """Pooled features, (n, d)."""
-        features: Tensor = self.model(batch["pixels"])
-        return features
+        pixels = batch["pixels"]
+        if self.training or torch.is_grad_enabled() or pixels.device.type != "cpu":
+            features: Tensor = self.model(pixels)
+            return features
+        return self._reader(pixels) if self._held and self._reader is not None else in_parts(self.model, pixels)
+
+    @contextmanager
+    def reading(self, cost: int, say: Callable[[str], None]) -> Iterator[None]:
+        """On the CPU a frozen network is read by the runtime that is quickest on the first pictures and exact on them.
+
+        Weights that may move are read by PyTorch as it is, and so are a few pictures: to find out costs more than it
+        saves.
+        """
+        frozen = not self._learns and not any(p.requires_grad for p in self.parameters())
+        if not frozen or cost < _WORTH_IT * _COST or next(self.parameters()).device.type != "cpu":
+            self.runtime = TORCH
+            yield
+            return
+        self._prepare(say)
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if self._reader is not None and self._reader.name:
+                self.runtime = self._wanted = self._reader.name
+
+    def _prepare(self, say: Callable[[str], None]) -> None:
+        """A reader of the weights as they are now."""
+        network = Network(self.model, self.image.size, self.fingerprint(), cache.root() / "runtimes")
+        known = self._reader
+        if (
+            known is None
+            or known.network.fingerprint != network.fingerprint
+            or known.threads != torch.get_num_threads()
+        ):
+            self._reader = Reader(network, self._wanted, say)
+
+    def describe(self) -> list[str]:
+        """One line for every runtime that was looked at: how quick it was, or why it is not used."""
+        return [] if self._reader is None else self._reader.describe()
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -99,7 +127,9 @@ class ImageBackbone(Backbone):
 
     def clone(self) -> ImageBackbone:
         """A copy with weights of its own."""
-        return ImageBackbone(copy.deepcopy(self.model), self.architecture, self.image, self.origin)
+        other = ImageBackbone(copy.deepcopy(self.model), self.architecture, self.image, self.origin)
+        other._learns, other._wanted = True, TORCH
+        return other
 
     def save(self, folder: Path) -> None:
         """A timm folder: config.json with the architecture, model.safetensors, and the settings above."""
@@ -109,7 +139,7 @@ class ImageBackbone(Backbone):
         (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        about = {**asdict(self.image), "origin": asdict(self.origin)}
+        about = {**asdict(self.image), "origin": asdict(self.origin), "runtime": self._wanted}
         (folder / _SETTINGS).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
@@ -129,17 +159,18 @@ def load_image(path: str, origin: Origin) -> ImageBackbone:
     except (RuntimeError, OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the image model {origin.name!r}: {first}") from error
-    stored = folder / _SETTINGS
+    stored, wanted = folder / _SETTINGS, ""
     if stored.is_file():
         values: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
-        origin = Origin(**values.pop("origin"))
+        origin, wanted = Origin(**values.pop("origin")), values.pop("runtime", "")
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         settings = ImageSettings(**given)
     else:
         settings = _settings_of(model.pretrained_cfg)
-    return ImageBackbone(
-        model.eval().requires_grad_(False), str(model.pretrained_cfg["architecture"]), settings, origin
-    )
+    architecture = str(model.pretrained_cfg["architecture"])
+    backbone = ImageBackbone(model.eval().requires_grad_(False), architecture, settings, origin)
+    backbone._wanted = str(wanted)
+    return backbone
 
 
 def _from_folder(folder: Path) -> Any:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -167,7 +167,7 @@ class TextBackbone(Backbone):
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weight).sum(1) / weight.sum(1)
 
-    def reading(self, cost: int) -> AbstractContextManager[None]:
+    def reading(self, cost: int, say: Callable[[str], None]) -> AbstractContextManager[None]:
         """Weights in the layout that the processor reads best, where there is enough to read."""
         return laid_out(self.model) if cost >= _WORTH_IT and not self.fixed else nullcontext()
 
