@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from acclimate import ranks
 from acclimate.backbones.base import Backbone, Batch, budgeted
 from acclimate.catalogue import cache as places
 from acclimate.catalogue import features as folders
@@ -117,9 +118,14 @@ class Store:
         rows = self._index.rows(keys)
         missing = np.flatnonzero(rows < 0)
         fresh = missing[np.sort(parts.first_of_each(keys[missing]))]
-        if len(fresh):
-            self._compute(inputs, keys, fresh)
-            rows = self._index.rows(keys)
+        with ranks.first_then_others():
+            if len(fresh) and not ranks.first() and self.folder is not None:
+                self._on_disk(self._read)  # what the first process has just written
+                rows = self._index.rows(keys)
+                fresh = fresh[rows[fresh] < 0]
+            if len(fresh):
+                self._compute(inputs, keys, fresh)
+                rows = self._index.rows(keys)
         if self.folder is not None:
             folders.used(self.folder)
         return rows

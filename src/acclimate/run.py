@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from acclimate import ranks
 from acclimate.files import plain, write_text
 from acclimate.progress import Progress
 
@@ -31,21 +33,26 @@ class Run:
 
     def left(self) -> float:
         """Seconds until the deadline; infinite without one."""
-        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+        return float("inf") if self.deadline is None else ranks.agreed(self.deadline - time.monotonic())
 
     def at(self, part: str) -> Run:
         """The same run with the state of one part, such as "lp_ft/fold-2"."""
         return self if self.state is None else replace(self, state=self.state / part)
 
     def once(self, name: str, decide: Callable[[], Any]) -> Any:
-        """What depends on the clock, as plain JSON values: decided once, and read again by a run that goes on."""
+        """What depends on the clock, as plain JSON values: decided once, and read again by a run that goes on.
+
+        Of several processes all decide, since a decision may take steps together, and the first one's counts.
+        """
         if self.state is None:
-            return decide()
+            return ranks.agreed(decide())
         path = self.state / f"{name}.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            value = plain(decide())
+        known = ranks.by_first(lambda: _read(path))
+        if known is not None:
+            return known[0]
+        value = ranks.agreed(plain(decide()))
+        if not ranks.first():
+            return value
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(value))
@@ -60,12 +67,22 @@ class Run:
 
     def forget(self) -> None:
         """Remove this part's state: it is done."""
-        if self.state is not None:
+        if self.state is not None and ranks.first():
             shutil.rmtree(self.state, ignore_errors=True)
+
+
+def _read(path: Path) -> list[Any] | None:
+    """The value in a list, or nothing."""
+    try:
+        return [json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return None
 
 
 def pick_device() -> str:
     """A GPU if PyTorch sees one, else the CPU."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    return "cuda" if ranks.world() == 1 else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acclimate import ranks
 from acclimate.data.rows import Data, IntArray
 from acclimate.files import whole
 from acclimate.metrics.calibration import fit_temperature
@@ -49,7 +50,7 @@ def crossfit(
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
-    so_far = _read(path, empty.total.shape) or empty
+    so_far = ranks.by_first(lambda: _read(path, empty.total.shape)) or empty
     with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
@@ -88,6 +89,8 @@ class _Judged:
 
 
 def _keep(path: Path, judged: _Judged, run: Run) -> None:
+    if not ranks.first():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as file:

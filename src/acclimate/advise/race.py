@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from acclimate import ranks
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
@@ -132,7 +133,7 @@ def race(
             decisions.append(
                 f"{tuned.name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain."
             )
-    return Race(tuple(trials), chosen, tuple(decisions))
+    return Race(tuple(trials), ranks.agreed(chosen), tuple(decisions))
 
 
 def _late(run: Run, some: bool) -> bool:

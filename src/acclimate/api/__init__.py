@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acclimate import ranks
 from acclimate.api import runs, state
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
@@ -101,8 +102,10 @@ def fit(
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
     if others:
         _refuse(others)
+    ranks.join(pick_device())
     if resume:
-        output_dir, before = state.go_on(output_dir, arguments, _defaults())
+        asked_for = output_dir
+        output_dir, before = ranks.by_first(lambda: state.go_on(asked_for, arguments, _defaults()))
         if before is not None:
             how = {"quiet": quiet, "num_workers": num_workers, "checkpoint_every": checkpoint_every}
             return fit(**{**before, **how}, output_dir=output_dir, resume=True)
@@ -135,7 +138,7 @@ def fit(
             ),
             gate=Gate(on_bad, label_delimiter, private),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
-            folder=runs.new_folder(output_dir, stem, overwrite, resume),
+            folder=ranks.by_first(lambda: runs.new_folder(output_dir, stem, overwrite, resume)),
             run=Run(
                 seed=seed,
                 device=pick_device(),
@@ -145,7 +148,7 @@ def fit(
                 num_workers=num_workers,
                 private=private,
                 checkpoint_every=checkpoint_every,
-                progress=Progress(quiet),
+                progress=Progress(quiet or not ranks.first()),
             ),
             overwrite=overwrite,
             resume=resume,
@@ -174,6 +177,8 @@ def _carried_out(request: Request) -> Model:
             return _fit(request)
     except KeyboardInterrupt as stop:
         raise state.interrupted(request.folder, stop) from None
+    finally:
+        ranks.leave()
 
 
 def _defaults() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from acclimate import ranks
 from acclimate.api import runs
 from acclimate.api.request import Request
 from acclimate.data.rows import Table
@@ -132,6 +133,11 @@ def kept(request: Request) -> Iterator[tuple[Request, float]]:
     What was found by a run that fails stays, to go on from.
     """
     folder = request.folder / runs.STATE
+    if not ranks.first():  # the first process keeps the state; the others wait until it has read or begun it
+        used = float(ranks.agreed(0.0))
+        deadline = None if request.run.deadline is None else request.run.deadline - used
+        yield replace(request, run=replace(request.run, state=folder, deadline=deadline)), used
+        return
     try:
         runs.put_back(request.folder)
         new = not request.folder.exists()
@@ -139,7 +145,7 @@ def kept(request: Request) -> Iterator[tuple[Request, float]]:
         for made in (folder, request.folder) if request.gate.private and new else (folder,):
             made.chmod(0o700)
         with _alone(request.folder):
-            used = _begin(request, folder)
+            used = ranks.agreed(_begin(request, folder))
             deadline = None if request.run.deadline is None else request.run.deadline - used
             run = replace(request.run, state=folder, deadline=deadline)
             overwrite = bool((begun(request.folder) or {}).get("overwrite"))

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from acclimate import ranks
 from acclimate.api import collect, runs
 from acclimate.api.finish import clusters_of, gap_between, scores_of
 from acclimate.api.model import Model
@@ -34,6 +35,8 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     rows = collect.baseline_rows(entries, metric, task.name)
     scores = dataclasses.replace(scores, baseline={row["key"]: row for row in rows})
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
+    if not ranks.first():
+        return Model(fitted.predictor, prepared.columns, run_dir=request.folder, scores=scores, report_data=data)
     with runs.writing(request.folder, request.overwrite) as folder:
         if request.gate.private:
             folder.chmod(0o700)

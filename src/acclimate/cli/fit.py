@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
+from acclimate import ranks
 from acclimate.cli import options
+from acclimate.cli.processes import launch
 from acclimate.errors import UserError
 from acclimate.settings import parse_duration, parse_settings
 
@@ -119,11 +122,16 @@ def fit(
         str,
         typer.Option(metavar="NAME", help="Of features kept on disk: fp32, or fp16 (half the space, 3 digits)."),
     ] = "fp32",
+    processes: Annotated[
+        int, typer.Option(metavar="NUMBER", min=1, help="Share training steps among so many processes here.")
+    ] = 1,
     private: options.Private = False,
     quiet: options.Quiet = False,
     train_data: Annotated[str | None, typer.Option("--train-data", hidden=True)] = None,
 ) -> None:
     """Learn from TRAIN and write a folder with the model, the numbers and a report."""
+    if processes > 1 and ranks.world() == 1:
+        raise typer.Exit(launch(processes, sys.argv[1:]))
     alone = resume and train is None and train_data is None
     source = None if alone else options.one_of("TRAIN", train, "--train-data", train_data)
     seconds = None if time_limit is None else parse_duration(time_limit)
@@ -179,6 +187,8 @@ def fit(
         checkpoint_every=checkpoint_every,
         feature_dtype=feature_dtype,
     )
+    if not ranks.first():
+        return
     from rich.console import Console
 
     from acclimate.report import summary

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate import ranks
 from acclimate.backbones.base import Backbone, Encoded
 from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
@@ -241,9 +242,9 @@ class _Prepared:
         order = np.argsort(self.costs, kind="stable").tolist()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.inference_mode():
-            for batch in parts(order, _EVALUATED):
+            for batch in ranks.share(parts(order, _EVALUATED)):
                 total += fitting.retried(partial(self._summed, network, batch), len(batch))
-        return float(total) / float(self.weights.double().sum())
+        return float(ranks.summed(total)) / float(self.weights.double().sum())
 
     def _summed(self, network: Network, batch: list[int], most: int) -> Tensor:
         return torch.stack([self.losses(network, part).double().sum() for part in parts(batch, most)]).sum()

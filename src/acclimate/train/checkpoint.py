@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acclimate import ranks
 from acclimate.files import flush_folder, write_text
 from acclimate.interrupt import AtOnce
 from acclimate.run import Run
@@ -124,7 +125,7 @@ class Checkpoints:
         """Whether it is time for the next one."""
         every = self.run.checkpoint_every
         wait = 0.0 if every <= 0 else max(every, _SHARE * self._cost)
-        return self.run.state is not None and time.monotonic() - self._written >= wait
+        return self.run.state is not None and ranks.agreed(time.monotonic() - self._written >= wait)
 
     @contextmanager
     def at_interrupt(self, place: Place) -> Iterator[None]:
@@ -139,9 +140,9 @@ class Checkpoints:
 
     def save(self, place: Place) -> None:
         """Write a checkpoint and remove all but the newest two. A full disk ends the checkpoints, not the run."""
-        if self.run.state is None:
+        self._written = start = time.monotonic()
+        if self.run.state is None or not ranks.first():
             return
-        start = time.monotonic()
         folder = self.run.state / f"{place.step:09d}-{place.epoch:04d}"
         if self.kept[-1:] == [folder] or place.first_bad() is not None:
             return
@@ -206,7 +207,7 @@ class Checkpoints:
 
     def resume(self) -> Place:
         """Put network, optimiser, best weights and random state back to the newest good checkpoint, if there is one."""
-        for folder in self._found():
+        for folder in ranks.by_first(self._found):
             about, tensors = _read(folder)
             if about is None or about["what"] != self.what:
                 self.run.progress.say(f"{folder} is {'damaged' if about is None else 'of another fit'}: left aside")

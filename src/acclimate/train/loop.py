@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acclimate import ranks
 from acclimate.errors import UserError
 from acclimate.files import write_text
 from acclimate.interrupt import held_back
@@ -74,6 +75,7 @@ def train(
     kept = Checkpoints(run, network, optimizer, best, f"{what} {schedule} {total}")
     place = kept.resume()
     fitting = Fitting(network, run.progress, place.most)
+    ranks.same(network)
     with run.progress.steps(label, total) as advance, kept.at_interrupt(place):
         advance(place.step)
         if evaluate is not None and not place.history:
@@ -82,6 +84,8 @@ def train(
             network.train()
             batches = epoch_batches(place.epoch)
             while place.batch < len(batches):
+                if ranks.world() > 1:  # masks of dropout differ between processes, and are those of an unbroken run
+                    torch.manual_seed(hash((run.seed, place.step, ranks.rank())))
                 with held_back():  # Ctrl-C waits until the step is whole
                     factor = schedule.factor(place.step, total)
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -123,14 +127,15 @@ def _step(
 
     def gradients(most: int) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for part in (part for batch in batches for part in parts(batch, most)):
+        losses = [torch.zeros((), device=moving[0].device)]  # a process may have no row of a small batch
+        for part in (part for batch in batches for part in parts(ranks.share(batch), most)):
             loss = loss_of(part) * (len(part) / rows)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    loss = fitting.retried(gradients, max(map(len, batches)))
+    loss = fitting.retried(gradients, max(1, max(len(ranks.share(batch)) for batch in batches)))
+    loss = ranks.sum_gradients(moving, loss)
     with no_smaller():
         norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
         optimizer.step()

@@ -1,0 +1,140 @@
+"""Several processes at one run: every one runs the same program, training steps are shared out, the first one writes.
+
+With one process nothing here does anything, and torch.distributed is not imported. The processes are told who they are
+by the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as `accelerate launch`, `torchrun` and
+`acclimate fit --processes` set it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+_PATIENCE = timedelta(days=7)  # one process may extract features for hours while the others wait
+
+
+def world() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this one, from 0."""
+    return int(os.environ.get("RANK", "0")) if world() > 1 else 0
+
+
+def first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def join(device: str) -> None:
+    """Meet the other processes. Those after the first leave Ctrl-C and SIGTERM to it."""
+    if world() == 1:
+        return
+    import torch.distributed as dist
+    from accelerate import PartialState
+
+    if not dist.is_initialized():
+        PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    if not first() and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def leave() -> None:
+    """Part from the others, so that a process that ends does not look like one that failed."""
+    if world() == 1:
+        return
+    import torch.distributed as dist
+    from accelerate.state import PartialState
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    PartialState._reset_state()
+
+
+def agreed(value: T) -> T:
+    """The first process's value, in all of them."""
+    if world() == 1:
+        return value
+    import torch.distributed as dist
+
+    box = [value if first() else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]  # type: ignore[return-value]
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """What the first process's `work` gives, in all of them; the others do not run it."""
+    return work() if world() == 1 else agreed(work() if first() else None)  # type: ignore[return-value]
+
+
+@contextmanager
+def first_then_others() -> Iterator[None]:
+    """The block is run by the first process, then by the others, which find what it left on disk."""
+    if world() == 1:
+        yield
+        return
+    import torch.distributed as dist
+
+    if not first():
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if first():
+            dist.barrier()
+
+
+def share(rows: Sequence[T]) -> list[T]:
+    """This process's part of a batch: every world-th row, so that rows of like length are spread evenly."""
+    return list(rows[rank() :: world()])
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum over all processes, in each of them."""
+    if world() > 1:
+        import torch.distributed as dist
+
+        dist.all_reduce(value)
+    return value
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    """Replace every gradient by its sum over all processes, in one message; the sum of the losses.
+
+    A process without rows in this step has no gradients: its share of the sum is zero.
+    """
+    if world() == 1:
+        return loss
+    import torch
+
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = summed(torch.cat([*(part.reshape(-1) for part in parts), loss.reshape(1).to(parts[0].dtype)]))
+    at = 0
+    for parameter in parameters:
+        parameter.grad = flat[at : at + parameter.numel()].view_as(parameter)
+        at += parameter.numel()
+    return flat[-1]
+
+
+def same(network: nn.Module) -> None:
+    """Give every process the first one's weights and buffers."""
+    if world() == 1:
+        return
+    import torch
+    import torch.distributed as dist
+
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            dist.broadcast(tensor.data, src=0)
