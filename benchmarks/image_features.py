@@ -76,7 +76,7 @@ def features(rounds: int, clock: Clock, folder: Path) -> dict[str, Any]:
                 continue
             what[name] = partial(in_parts, run, pixels)
             errors[name] = float((what[name]() - expected).abs().max())
-        extract(backbone, pictures, Run())  # chooses
+        extract(backbone, pictures * 8, Run())  # enough of them for a choice
         what["extract"] = lambda: extract(backbone, pictures, Run())
         seconds = in_turn(what, rounds, clock)
     rows = {

@@ -88,7 +88,7 @@ class Reader:
     def _chosen(self, pixels: Tensor) -> Run:
         plain: Run = self.network.model
         expected = in_parts(plain, pixels)
-        wanted = self._wanted or _remembered(self.network, self.threads)
+        wanted = self._wanted or remembered(self.network, self.threads)
         if wanted in NAMES:  # chosen before: it must still be there and exact, but need not be measured again
             run, tried = admitted(wanted, self.network, pixels, expected)
             if run is not None:
@@ -181,7 +181,8 @@ def _circumstances(threads: int) -> dict[str, Any]:
     return {"threads": threads, **versions}
 
 
-def _remembered(network: Network, threads: int) -> str:
+def remembered(network: Network, threads: int) -> str:
+    """The runtime that was chosen for this network under the same circumstances; empty where none was."""
     if network.kept is None:
         return ""
     try:
