@@ -29,7 +29,7 @@ from PIL import Image
 
 from acclimate.backbones import load
 from acclimate.backbones.pictures import square, standardised
-from acclimate.backbones.runtime import NAMES, Network, _admitted, in_parts
+from acclimate.backbones.runtime import NAMES, Network, admitted, in_parts
 from acclimate.features import extract
 from acclimate.run import Run
 
@@ -70,13 +70,13 @@ def features(rounds: int, clock: Clock, folder: Path) -> dict[str, Any]:
         what: dict[str, Callable[[], Any]] = {"peer": partial(backbone.model, pixels)}
         errors, missing = {}, {}
         for name in NAMES:
-            run, tried = _admitted(name, network, pixels, expected)
+            run, tried = admitted(name, network, pixels, expected)
             if run is None:
                 missing[name] = tried.why_not
                 continue
             what[name] = partial(in_parts, run, pixels)
             errors[name] = float((what[name]() - expected).abs().max())
-        extract(backbone, pictures, Run())  # chooses
+        extract(backbone, pictures * 8, Run())  # enough of them for a choice
         what["extract"] = lambda: extract(backbone, pictures, Run())
         seconds = in_turn(what, rounds, clock)
     rows = {

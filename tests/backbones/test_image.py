@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from acclimate.backbones import load, runtime
+from acclimate.backbones import image, load, runtime
 from acclimate.errors import UserError
 from acclimate.features import extract
 from acclimate.run import Run
@@ -69,6 +69,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return {name: 0.5 if name == runtime.FOLDED else 1.0 for name in runs}
 
     monkeypatch.setattr(runtime, "_measured", fake)
+    monkeypatch.setattr(image, "_WORTH_MEASURING", 36)
     monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
     return measured
 
@@ -77,11 +78,16 @@ def test_many_pictures_are_read_by_the_quickest_runtime_and_few_by_torch(folder:
     backbone = load(str(folder))
     many = pictures(40)
     by_torch = np.concatenate([extract(backbone, many[i : i + 10], Run()) for i in range(0, 40, 10)])
+    extract(backbone, many[:35], Run())
     assert backbone.runtime == "torch" and not chosen
     found = extract(backbone, many, Run())
     assert backbone.runtime == "torch-folded" and len(chosen) == 1
     np.testing.assert_allclose(found, by_torch, atol=1e-5 * np.abs(by_torch).max())
     assert np.array_equal(extract(backbone, many, Run()), found) and len(chosen) == 1
+    other = load(str(folder))
+    for count, name in ((31, "torch"), (32, "torch-folded")):  # fewer are enough once a choice was made
+        extract(other, many[:count], Run())
+        assert other.runtime == name and len(chosen) == 1
 
 
 def test_workers_decode_ahead_with_the_same_result(folder: Path, tmp_path: Path, chosen: list[str]) -> None:

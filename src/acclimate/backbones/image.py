@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.pictures import ImageSettings, Pixels, square, standardised
-from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts
+from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts, remembered
 from acclimate.catalogue import cache
 from acclimate.errors import UserError
 
 _SETTINGS = "acclimate_image.json"
 _COST = 64  # of a picture, in tokens of a text: 16 pictures are read together, whatever their size
-_WORTH_IT = 32  # pictures below which finding the quickest runtime takes longer than it saves
+_WORTH_OPENING = 32  # pictures from which a runtime that was chosen before pays
+_WORTH_MEASURING = 256  # pictures from which finding the quickest runtime pays: it takes some seconds, once
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,10 @@ class ImageBackbone(Backbone):
         Weights that may move are read by PyTorch as it is, and so are a few pictures: to find out costs more than it
         saves.
         """
-        frozen = not self._learns and not any(p.requires_grad for p in self.parameters())
-        if not frozen or cost < _WORTH_IT * _COST or next(self.parameters()).device.type != "cpu":
+        if not self._prepare(cost // _COST, say):
             self.runtime = TORCH
             yield
             return
-        self._prepare(say)
         self._held += 1
         try:
             yield
@@ -96,16 +95,19 @@ class ImageBackbone(Backbone):
             if self._reader is not None and self._reader.name:
                 self.runtime = self._wanted = self._reader.name
 
-    def _prepare(self, say: Callable[[str], None]) -> None:
-        """A reader of the weights as they are now."""
+    def _prepare(self, pictures: int, say: Callable[[str], None]) -> bool:
+        """Have a reader of the weights as they are now; False where PyTorch as it is shall read."""
+        moving = self._learns or any(p.requires_grad for p in self.parameters())
+        if moving or pictures < _WORTH_OPENING or next(self.parameters()).device.type != "cpu":
+            return False
         network = Network(self.model, self.image.size, self.fingerprint(), cache.root() / "runtimes")
-        known = self._reader
-        if (
-            known is None
-            or known.network.fingerprint != network.fingerprint
-            or known.threads != torch.get_num_threads()
-        ):
-            self._reader = Reader(network, self._wanted, say)
+        known, threads = self._reader, torch.get_num_threads()
+        if known is not None and known.network.fingerprint == network.fingerprint and known.threads == threads:
+            return True
+        if pictures < _WORTH_MEASURING and not (self._wanted or remembered(network, threads)):
+            return False
+        self._reader = Reader(network, self._wanted, say)
+        return True
 
     def describe(self) -> list[str]:
         """One line for every runtime that was looked at: how quick it was, or why it is not used."""

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones import exported
+from acclimate.backbones.exported import AT_ONCE
 from acclimate.backbones.folded import fold
 from acclimate.files import write_text
 
 TOLERANCE = 1e-5  # of the largest feature
 TORCH, FOLDED = "torch", "torch-folded"
 NAMES = (TORCH, FOLDED, *exported.LIBRARIES)
-_AT_ONCE = 4  # pictures: more, and what lies between two layers no longer fits the processor's cache
 _PROBED = 8  # pictures that the measurement reads
 _ROUNDS = 3
 _GAIN = 0.95  # a runtime must take less than this share of the time of the one before it
@@ -88,16 +88,16 @@ class Reader:
     def _chosen(self, pixels: Tensor) -> Run:
         plain: Run = self.network.model
         expected = in_parts(plain, pixels)
-        wanted = self._wanted or _remembered(self.network, self.threads)
+        wanted = self._wanted or remembered(self.network, self.threads)
         if wanted in NAMES:  # chosen before: it must still be there and exact, but need not be measured again
-            run, tried = _admitted(wanted, self.network, pixels, expected)
+            run, tried = admitted(wanted, self.network, pixels, expected)
             if run is not None:
                 self.name, self.tried = wanted, [tried]
                 self._say(f"features by {tried}")
                 return run
         runs: dict[str, Run] = {}
         for name in NAMES:
-            run, tried = _admitted(name, self.network, pixels, expected)
+            run, tried = admitted(name, self.network, pixels, expected)
             self.tried.append(tried)
             if run is not None:
                 runs[name] = run
@@ -118,10 +118,10 @@ class Reader:
 
 def in_parts(run: Run, pixels: Tensor) -> Tensor:
     """`run` on a few pictures at a time, which is quicker on a processor, whatever the batch."""
-    return torch.cat([run(pixels[i : i + _AT_ONCE]) for i in range(0, len(pixels), _AT_ONCE)])
+    return torch.cat([run(pixels[i : i + AT_ONCE]) for i in range(0, len(pixels), AT_ONCE)])
 
 
-def _admitted(name: str, network: Network, pixels: Tensor, expected: Tensor) -> tuple[Run | None, Tried]:
+def admitted(name: str, network: Network, pixels: Tensor, expected: Tensor) -> tuple[Run | None, Tried]:
     """The runtime where it exists and gives the expected features."""
     try:
         run = _made(name, network)
@@ -181,7 +181,8 @@ def _circumstances(threads: int) -> dict[str, Any]:
     return {"threads": threads, **versions}
 
 
-def _remembered(network: Network, threads: int) -> str:
+def remembered(network: Network, threads: int) -> str:
+    """The runtime that was chosen for this network under the same circumstances; empty where none was."""
     if network.kept is None:
         return ""
     try:
