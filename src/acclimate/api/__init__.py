@@ -20,10 +20,10 @@ from acclimate.data.columns import task_name
 from acclimate.data.rows import Columns
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
+from acclimate.features import DTYPES
 from acclimate.interrupt import terminable
 from acclimate.progress import Progress
 from acclimate.report.words import estimate
-from acclimate.features import DTYPES
 from acclimate.run import Run, pick_device
 from acclimate.settings import parse_duration
 
