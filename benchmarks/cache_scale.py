@@ -1,6 +1,6 @@
 """Cost of the feature store against rows: is time per row constant, and memory flat?
 
-Run: python benchmarks/cache_scale.py            (about 3 minutes on one thread; needs minilm in the cache)
+Run: python benchmarks/cache_scale.py            (about 4 minutes of processor time; needs minilm in the cache)
      python benchmarks/cache_scale.py --quick    (1,000 and 10,000 rows, no minilm)
 
 A synthetic backbone stands in where the store is measured: it looks words up in a fixed random table and averages them
@@ -61,7 +61,7 @@ def minilm() -> dict[str, Any]:
     for _ in range(ROUNDS):
         for n, times in seconds.items():
             with tempfile.TemporaryDirectory() as cache:
-                times.append(child("minilm", n, cache)["us a row"])
+                times.append(child("minilm", n, cache)["write, us a row"])
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
     return {
         "us a row": {n: round(statistics.median(times), 1) for n, times in seconds.items()},
@@ -121,7 +121,7 @@ def step(which: str, n: int, cache: str) -> dict[str, float]:
     if which != "read":
         seconds, everything, own = measured(lambda: store.prepare(texts))
         more = {"bytes on disk a row": round(size(Path(cache)) / n, 1)}
-        return {"us a row": 1e6 * seconds / n, **named("write", seconds, n, everything, own), **more}
+        return {**named("write", seconds, n, everything, own), **more}
     blocks = measured(lambda: [store.get(texts[at : at + BLOCK]).sum() for at in range(0, n, BLOCK)])
     at_once = measured(lambda: store.get(texts))
     return {**named("read in blocks", blocks[0], n, *blocks[1:]), **named("read at once", at_once[0], n, *at_once[1:])}

@@ -154,7 +154,7 @@ def ago(days: float) -> str:
     """In words.
 
     >>> ago(0.001), ago(0.2), ago(1.5), ago(40)
-    ('just now', '4 h ago', '1 d ago', '40 d ago')
+    ('just now', '5 h ago', '1 d ago', '40 d ago')
     """
     if days < 1 / 24:
         return "just now"
