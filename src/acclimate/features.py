@@ -26,6 +26,7 @@ TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the proces
 ROWS_A_BATCH = 128
 ROWS_A_PART = 8192  # computed at a time, and kept when they are done
 DTYPES = {"fp32": np.float32, "fp16": np.float16}
+ON_A_GPU = 32  # times as much a batch: a GPU has no such cache and waits for every launch
 
 Features = NDArray[np.float32]
 Steps = AbstractContextManager[Callable[[int], None]]
@@ -33,8 +34,8 @@ T = TypeVar("T")
 
 
 def to_device(batch: Batch, device: str) -> Batch:
-    """Every tensor of a batch on `device`."""
-    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    """Every tensor of a batch on `device`, but for `lengths`: the host reads them, and would wait for a GPU."""
+    return {key: value if key == "lengths" else value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
 def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps | None = None) -> Features:
@@ -46,7 +47,8 @@ def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps
     out = np.empty((len(rows), backbone.width), np.float32)
     backbone.eval().to(run.device)
     costs = [row.cost for row in rows]
-    batches = budgeted(costs, TOKENS_A_BATCH, ROWS_A_BATCH)
+    times = 1 if run.device == "cpu" else ON_A_GPU
+    batches = budgeted(costs, times * TOKENS_A_BATCH, times * ROWS_A_BATCH)
     reading = backbone.reading(sum(costs), run.progress.say_once)
     progress = progress or run.progress.steps("features", len(rows))
     with torch.inference_mode(), reading, progress as advance:

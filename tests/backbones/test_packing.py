@@ -173,7 +173,7 @@ def test_a_long_document_is_read_a_few_windows_at_a_time(folder_of: FolderOf, mo
     backbone.model.register_forward_pre_hook(lambda m, a, k: sizes.append(k["input_ids"].shape[1]), with_kwargs=True)
     whole = backbone.requires_grad_(True)(batch).detach()
     assert sizes == [int(batch["lengths"].sum())]
-    monkeypatch.setattr(text_module, "_TOKENS_AT_ONCE", 30)
+    monkeypatch.setattr(text_module, "_TOKENS_AT_ONCE", {"cpu": 30})
     sizes.clear()
     with torch.inference_mode():
         sliced = backbone(batch)

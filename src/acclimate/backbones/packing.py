@@ -162,7 +162,7 @@ def by_owner(pooled: Tensor, tokens: Tensor, owner: Tensor, n: int) -> Tensor:
     """(w, d) -> (n, d): the windows of each row, averaged by their tokens, in the order of the rows."""
     if len(pooled) == n:
         return pooled[torch.argsort(owner)]
-    weight = tokens[:, None].to(pooled.dtype)
+    weight = tokens[:, None].to(pooled)
     total = torch.zeros(n, 1, dtype=pooled.dtype, device=pooled.device).index_add(0, owner, weight)
     summed = torch.zeros(n, pooled.shape[1], dtype=pooled.dtype, device=pooled.device)
     return summed.index_add(0, owner, pooled * weight) / total
@@ -190,7 +190,7 @@ def by_batch(flat: Tensor, batch: dict[str, Tensor]) -> Tensor:
 def _token_order(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The row of every token as the batch holds them, and the order that puts the tokens of one row together."""
     lengths = batch["lengths"] if "lengths" in batch else batch["attention_mask"].sum(1)
-    owner = torch.repeat_interleave(batch["owner"], lengths)
+    owner = torch.repeat_interleave(batch["owner"], lengths.to(batch["owner"].device))
     return owner, torch.argsort(owner, stable=True)
 
 

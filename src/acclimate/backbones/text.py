@@ -41,7 +41,7 @@ from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
 
 POOLINGS = ("mean", "cls", "pooler", "last")
-_TOKENS_AT_ONCE = 4096  # without gradients; a long text in many windows takes no more memory than this
+_TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65_536}  # without gradients: a long text takes no more memory than this
 _WORTH_IT = 4096  # tokens to read below which laying out weights takes longer than it saves
 _proving = Lock()
 _SETTINGS = "acclimate_text.json"
@@ -135,7 +135,8 @@ class TextBackbone(Backbone):
     def _packed(self, batch: Batch) -> Tensor:
         """One vector a window (w, d); without gradients a few windows at a time, so that memory has a limit."""
         lengths = batch["lengths"].tolist()
-        parts = [slice(0, len(lengths))] if torch.is_grad_enabled() else slices(lengths, _TOKENS_AT_ONCE)
+        limit = _TOKENS_AT_ONCE.get(batch["input_ids"].device.type, _TOKENS_AT_ONCE["cpu"])
+        parts = [slice(0, len(lengths))] if torch.is_grad_enabled() else slices(lengths, limit)
         found, start = [], 0
         for part in parts:
             spans = groups(lengths[part])
