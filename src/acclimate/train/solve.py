@@ -87,9 +87,15 @@ class Problems:
         self.words_turned = None if self.words is None else self.words.T.tocsr()
         self.columns = len(axes.spectrum)
         self.size = self.columns * link.scores + link.free
+        self.last: tuple[Floats, Floats] | None = None  # a point and its scores: where one step ends the next begins
 
     def scores(self, point: Floats) -> Floats:
         """z without what is free, (n, k, P)."""
+        if self.last is None or self.last[0] is not point:
+            self.last = point, self._scores(point)
+        return self.last[1]
+
+    def _scores(self, point: Floats) -> Floats:
         weight = point[: -self.link.free].reshape(self.columns, -1)
         r = self.dense.shape[1]
         z = self.dense @ weight[:r] if self.exact is None else self.exact @ self.axes.back(weight[:r])
