@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+EXACT = "the same, 25, StandardScaler, tol=1e-6"  # solved as exactly as acclimate solves the head that it keeps
 RESULTS = Path(__file__).parent / "results" / "heads.json"
 Fit = Callable[[Any, Any], Callable[[Any], Any]]  # features, codes -> a function from features to codes
 
@@ -83,6 +84,7 @@ def contestants(classes: int) -> dict[str, Fit]:
         "LogisticRegressionCV(Cs=10, cv=5)": peer(lambda: LogisticRegressionCV(Cs=10, cv=5, **_new())),
         "the same, 25, StandardScaler": scaled(lambda: LogisticRegressionCV(Cs=25, cv=5, **_new())),
         "the same, 10, StandardScaler": scaled(lambda: LogisticRegressionCV(Cs=10, cv=5, **_new())),
+        EXACT: scaled(lambda: LogisticRegressionCV(Cs=25, cv=5, tol=1e-6, max_iter=5000, **_new())),
         "LogisticRegression, one C": peer(LogisticRegression),
         "RidgeClassifierCV(25)": peer(lambda: RidgeClassifierCV(np.logspace(-3, 3, 25))),
     }
@@ -152,7 +154,7 @@ def race(
             "first_minus_this": [round(float(gap.mean()), 4), round(float(half), 4)],
         }
         print(
-            f"  {name:36} {found[name]['cpu_seconds']:9.3f} s  {ratio:7.1f} x   accuracy {right[name].mean():.4f}"
+            f"  {name:40} {found[name]['cpu_seconds']:9.3f} s  {ratio:7.1f} x   accuracy {right[name].mean():.4f}"
             f"   first minus this {gap.mean():+.4f} ± {half:.4f}"
         )
     return {"rows": train, "columns": x.shape[1], "classes": classes, "held_out": len(gap), "found": found}
@@ -170,14 +172,14 @@ def main() -> None:
     names = list(contestants(2))
     quick = [n for n in names if "Cs" not in n and "the same" not in n]
     x, y = sentences()
-    race("warming up", x[:1200], y[:1200], 200, names, 1, 2)
+    race("warming up", x[:1200], y[:1200], 200, quick, 1, 2)
     title = "vader, minilm, 5,000 rows"
     results = {title: race(title, x, y, 5000, names, arguments.rounds, 2, len(x) - 10_000)}
     for n, classes in ((200, 2), (1000, 2), (20_000, 2), (5000, 20)):
         a, b = made(n + 1000, 384, classes)
         title = f"made features, {n:,} rows, {classes} classes"
         rounds = arguments.rounds if n * classes <= 20_000 else 1
-        few = quick if arguments.quick else [m for m in names if n * classes <= 20_000 or "25, Sta" not in m]
+        few = quick if arguments.quick else [m for m in names if m != EXACT and (n < 20_000 or "25, Sta" not in m)]
         results[title] = race(title, a, b, n, few, rounds, classes)
     load = os.getloadavg()
     print(f"\n1 thread, load average {load[0]:.1f}")

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from acclimate.tasks import TASKS
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
+from acclimate.train import solve
 from acclimate.train.links import link_of
 from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
 
@@ -190,6 +191,27 @@ def test_a_path_gives_the_weighted_loss_on_rows_held_out(kind: str) -> None:
     exact = fresh()
     minimise(exact, rows, link, strengths[int(np.argmin(got))])
     assert scored(kept).numpy() == pytest.approx(scored(exact).numpy(), abs=0.05)  # a good start for the last fit
+
+
+def test_many_scores_are_held_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    learn, judge = masks(3)
+    rows, link = Rows(SCALING.apply(F), None, np.ones(N)), link_of(TASKS["classify"], CODES, 3)
+    found = []
+    for numbers in (10**9, 300, 1):  # all four problems at once, two by two, one by one
+        monkeypatch.setattr(solve, "_NUMBERS", numbers)
+        head = LinearHead(D, 3).double()
+        found.append((path(head, rows, link, (0.1, 1.0), learn, judge, Axes.of(rows)), scored(head).numpy()))
+    for scores, logits in found[1:]:
+        assert scores == pytest.approx(found[0][0], abs=2e-3)
+        assert logits == pytest.approx(found[0][1], abs=0.05)
+
+
+def test_wide_features_are_fitted_without_turning_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = fitted(LinearHead(D, 3).double(), "classify", CODES, 3.0)
+    monkeypatch.setattr(solve, "_WIDEST", 2)
+    assert Axes.of(Rows(SCALING.apply(F), None, np.ones(N))).turn is None
+    plain = fitted(LinearHead(D, 3).double(), "classify", CODES, 3.0)
+    assert scored(plain).numpy() == pytest.approx(scored(turned).numpy(), abs=1e-5)
 
 
 def test_a_path_ends_after_four_strengths_that_are_worse() -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[Any]
 Evaluate: TypeAlias = Callable[[Floats], tuple[Floats, Floats]]  # points (q, P) -> values (P,), gradients (q, P)
-_MEMORY = 8  # pairs remembered; more brought nothing on features of 384 to 768 columns
+_MEMORY = 8  # pairs remembered; more brought nothing on features of 384 columns
+_NUMBERS = 60_000_000  # held in all of them, and three pairs at least
 
 
 def minimise(evaluate: Evaluate, start: Floats, inverse: Floats, tolerance: float, iterations: int) -> Floats:
@@ -20,7 +21,8 @@ def minimise(evaluate: Evaluate, start: Floats, inverse: Floats, tolerance: floa
     Liu & Nocedal 1989, with steps halved until they descend (Armijo). A column stands still once gᵀHg ≤ `tolerance`,
     which is about twice what its value can still fall.
     """
-    x, pairs = start, deque[tuple[Floats, Floats, Floats]](maxlen=_MEMORY)
+    x = start
+    pairs = deque[tuple[Floats, Floats, Floats]](maxlen=min(_MEMORY, max(3, _NUMBERS // (2 * max(1, x.size)))))
     value, gradient = evaluate(x)
     noise = 8 * np.finfo(x.dtype).eps
     for _ in range(iterations):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from acclimate.train.links import Floats, Link
 
 _FREE_PENALTY = 1e-7  # keeps the bias of a class without rows finite
 _PAST = 4  # strengths in a row that are worse than the best one, after which a path ends
+_WIDEST = 800  # columns beyond which their decomposition costs more than the steps that it saves
+_NUMBERS = 30_000_000  # scores that are held at a time
 _RANK, _EXACT = 3e-6, 1e-13  # how far the mean loss may still fall: to rank strengths; in the head that is kept
 
 
@@ -34,7 +37,7 @@ class Rows:
 class Axes:
     """The rows along their principal axes, where the Hessian is nearly diagonal: that makes the solver quick."""
 
-    turn: Floats  # (d, r) orthonormal
+    turn: Floats | None  # (d, r) orthonormal; None: the columns as they are
     spectrum: Floats  # (r + v,) sum of squares of every column
     dense: Floats  # (n, r) float32
 
@@ -43,8 +46,9 @@ class Axes:
         """From the smaller of FᵀF (d, d) and FFᵀ (n, n)."""
         features = rows.features
         n, d = features.shape
-        if d == 0:
-            turn, squares = np.zeros((0, 0)), np.zeros(0)
+        turn: Floats | None = None
+        if min(n, d) > _WIDEST or d == 0:
+            squares = np.einsum("nd,nd->d", features, features)
         elif n < d:
             squares, left = np.linalg.eigh(features @ features.T)
             keep = squares > 1e-12 * max(squares[-1], 1e-300)
@@ -54,8 +58,17 @@ class Axes:
             narrow = features.astype(np.float32)  # a direction that is off by rounding is a preconditioner all the same
             squares, turn = np.linalg.eigh((narrow.T @ narrow).astype(np.float64))
         words = np.zeros(0) if rows.words is None else np.asarray(rows.words.multiply(rows.words).sum(0)).reshape(-1)
-        dense = features.astype(np.float32) @ turn.astype(np.float32)
+        narrow = features.astype(np.float32)
+        dense = narrow if turn is None else narrow @ turn.astype(np.float32)
         return Axes(turn, np.concatenate([np.maximum(squares, 0), words]), dense)
+
+    def back(self, weight: Floats) -> Floats:
+        """Weights along the axes (r, k) as weights of the columns (d, k)."""
+        return weight if self.turn is None else np.asarray(self.turn @ weight)
+
+    def along(self, weight: Floats) -> Floats:
+        """Weights of the columns (d, k), or a slope in them, along the axes (r, k)."""
+        return weight if self.turn is None else np.asarray(self.turn.T @ weight)
 
 
 class Problems:
@@ -66,7 +79,7 @@ class Problems:
 
     def __init__(self, rows: Rows, axes: Axes, link: Link, weights: Floats, dtype: Any) -> None:
         self.link, self.axes, self.dtype = link, axes, dtype
-        self.counts = np.count_nonzero(weights, axis=0)
+        self.counts = np.maximum(1, np.count_nonzero(weights, axis=0))
         self.weights = (weights / self.counts).astype(dtype)
         self.exact = None if dtype == np.float32 else rows.features
         self.dense = axes.dense
@@ -74,12 +87,18 @@ class Problems:
         self.words_turned = None if self.words is None else self.words.T.tocsr()
         self.columns = len(axes.spectrum)
         self.size = self.columns * link.scores + link.free
+        self.last: tuple[Floats, Floats] | None = None  # a point and its scores: where one step ends the next begins
 
     def scores(self, point: Floats) -> Floats:
         """z without what is free, (n, k, P)."""
+        if self.last is None or self.last[0] is not point:
+            self.last = point, self._scores(point)
+        return self.last[1]
+
+    def _scores(self, point: Floats) -> Floats:
         weight = point[: -self.link.free].reshape(self.columns, -1)
-        r = self.axes.turn.shape[1]
-        z = self.dense @ weight[:r] if self.exact is None else self.exact @ (self.axes.turn @ weight[:r])
+        r = self.dense.shape[1]
+        z = self.dense @ weight[:r] if self.exact is None else self.exact @ self.axes.back(weight[:r])
         if self.words is not None:
             z = z + self.words @ weight[r:]
         return np.asarray(z).reshape(len(z), self.link.scores, -1)
@@ -91,7 +110,7 @@ class Problems:
         def evaluate(point: Floats) -> tuple[Floats, Floats]:
             value, slope, free = self.link.slopes(self.scores(point), point[-self.link.free :], self.weights)
             flat = slope.reshape(len(slope), -1)
-            dense = self.dense.T @ flat if self.exact is None else self.axes.turn.T @ (self.exact.T @ flat)
+            dense = self.dense.T @ flat if self.exact is None else self.axes.along(self.exact.T @ flat)
             parts = [dense] if self.words_turned is None else [dense, self.words_turned @ flat]
             weight = np.concatenate(parts).reshape(-1, point.shape[1])
             held = pull * point
@@ -116,6 +135,10 @@ class Problems:
             free = np.broadcast_to(bend.mean(0) / self.link.free, (self.link.free, point.shape[1]))
         return np.asarray(1 / (np.concatenate([weight, free + 1e-6]) + self.pull(strength)), self.dtype)
 
+    def losses(self, point: Floats, weights: Floats) -> float:
+        """The weighted sum of the losses of rows, (n, P) of weights."""
+        return float((self.link.losses(self.scores(point), point[-self.link.free :]) * weights).sum())
+
     def fit(self, start: Floats, strength: float, tolerance: float, iterations: int) -> Floats:
         """The minimiser of every problem, (q, P)."""
         start = start.astype(self.dtype)
@@ -123,8 +146,8 @@ class Problems:
 
     def write(self, head: Head, point: Floats) -> None:
         """Put the one problem's point (q,) into a head on the features as they were before they were turned."""
-        weight, r = point[: -self.link.free].reshape(self.columns, -1), self.axes.turn.shape[1]
-        self.link.write(head, self.axes.turn @ weight[:r], weight[r:], point[-self.link.free :])
+        weight, r = point[: -self.link.free].reshape(self.columns, -1), self.dense.shape[1]
+        self.link.write(head, self.axes.back(weight[:r]), weight[r:], point[-self.link.free :])
 
 
 def minimise(head: Head, rows: Rows, link: Link, strength: float, axes: Axes | None = None) -> None:
@@ -136,7 +159,7 @@ def minimise(head: Head, rows: Rows, link: Link, strength: float, axes: Axes | N
     axes = axes or Axes.of(rows)
     problem = Problems(rows, axes, link, rows.weights[:, None], np.float64)
     weight, words, free = link.read(head)
-    start = np.concatenate([(axes.turn.T @ weight).reshape(-1), words.reshape(-1), free])[:, None]
+    start = np.concatenate([axes.along(weight).reshape(-1), words.reshape(-1), free])[:, None]
     problem.write(head, problem.fit(start, strength, _EXACT, 500)[:, 0])
 
 
@@ -149,18 +172,21 @@ def path(
     them move together, each strength starts from where the two before it point, and the path ends once it has been
     worse than its best for a while: what is not tried is infinite.
     """
-    problems = Problems(rows, axes, link, fit_on, np.float32)
-    point = before = best = np.zeros((problems.size, fit_on.shape[1]), np.float32)
-    scores = np.full(len(strengths), np.inf)
+    parts = math.ceil(fit_on.size * link.scores / _NUMBERS)
+    groups = np.array_split(np.arange(fit_on.shape[1]), min(parts, fit_on.shape[1]))
+    problems = [Problems(rows, axes, link, fit_on[:, at], np.float32) for at in groups]
+    points = [np.zeros((p.size, len(at)), np.float32) for p, at in zip(problems, groups, strict=True)]
+    before, best, scores = points, points[-1], np.full(len(strengths), np.inf)
     for i, strength in enumerate(strengths):
-        point, before = problems.fit(2 * point - before, strength, _RANK, 100), point
-        losses = link.losses(problems.scores(point), point[-link.free :])
-        scores[i] = (losses * judge_on).sum() / judge_on.sum()
+        starts = [2 * now - then for now, then in zip(points, before, strict=True)]
+        points, before = [p.fit(x, strength, _RANK, 100) for p, x in zip(problems, starts, strict=True)], points
+        losses = [p.losses(x, judge_on[:, at]) for p, x, at in zip(problems, points, groups, strict=True)]
+        scores[i] = sum(losses) / max(judge_on.sum(), 1e-300)
         if scores[i] <= scores.min():
-            best = point
+            best = points[-1]
         elif i - int(np.argmin(scores)) >= _PAST:
             break
-    problems.write(head, best[:, -1])
+    problems[-1].write(head, best[:, -1])
     return scores
 
 
