@@ -2,8 +2,8 @@
 
 Run: python benchmarks/finetune.py [--rounds R] [--seeds S] [--rows N] [--only full|partial|accuracy] [--table]
 Every round runs both sides in turn in one process with one thread and takes processor time, tokenising included; a
-ratio is the median of the rounds' ratios. The Trainer is given its usual settings: padding to 128, padding to the longest
-of the batch, and batches of like length. Where padding to 128 would take minutes it is timed on fewer rows and scaled.
+ratio is the median of the rounds' ratios. The Trainer is given its usual settings: padding to 128, padding to the
+longest of the batch, and batches of like length. Padding to 128 is timed on fewer rows and scaled.
 Accuracy is paired by seed: both sides learn from the same rows and are judged on the same others.
 """
 
@@ -106,6 +106,7 @@ class Pooled(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Any, attention_mask: Any, labels: Any = None, token_type_ids: Any = None) -> Any:
+        """Loss and logits, as the Trainer wants them."""
         hidden = self.encoder(input_ids, attention_mask, token_type_ids=token_type_ids).last_hidden_state
         weight = attention_mask.unsqueeze(-1).float()
         pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * weight).sum(1) / weight.sum(1)
