@@ -168,7 +168,7 @@ def full(train: Data, test: Data, rounds: int) -> dict[str, Any]:
 
 
 def partial(train: Data, test: Data, rounds: int) -> dict[str, Any]:
-    """The top 3 and the top 1 of 6 blocks, 10 epochs; the Trainer with the same layers frozen, padding to the longest."""
+    """The top 3 and the top 1 of 6 blocks, 10 epochs; the Trainer with the same layers frozen, dynamic padding."""
     few = train.take(range(192))
     found: dict[str, Any] = {"rows": len(few), "epochs": 10}
     for pooling in ("mean", "cls"):
