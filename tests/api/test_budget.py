@@ -42,7 +42,7 @@ def test_what_was_foreseen_stands_beside_what_it_took(
 ) -> None:
     monkeypatch.setattr(budget, "SAMPLE", 4)
     model = fit(rows(300), strategy="linear_probe", output_dir=tmp_path / "run")
-    said = [d for d in model.report_data.decisions if d.startswith(("features of", "They took"))]
+    said = [d for d in model.report_data.decisions if d.startswith(("features of", "Those of the rows used took"))]
     assert len(said) == 2 and re.match(r"features of \d+ inputs take about", said[0]) and "MB in use" in said[0]
     assert model.report_data.splits == {"train": 240, "test": 60}
 

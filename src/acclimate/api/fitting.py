@@ -73,7 +73,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     began = time.monotonic()
     if problem.store is not None:
         problem.store.prepare(prepared.everything)
-    said = foreseen.said and (*foreseen.said, f"They took {time.monotonic() - began:.0f} s.")
+    said = foreseen.said and (*foreseen.said, f"Those of the rows used took {time.monotonic() - began:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
     fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
