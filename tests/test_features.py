@@ -316,3 +316,30 @@ def test_rows_are_found_as_a_dict_would_find_them() -> None:
     assert np.array_equal(rows >= 0, there)
     assert np.array_equal(index.values(rows[there]), np.stack([known[int(n)] for n in asked[there]]))
     assert index.values(rows[:0]).shape == (0, 3)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_read_in_halves(shared_bert: Any) -> None:
+    texts = [f"{'fish ' * (i % 5)}red" for i in range(9)]
+    whole = extract(shared_bert, texts, Run())
+    most: list[int] = []
+
+    class Small(type(shared_bert)):  # type: ignore[misc]
+        def forward(self, batch: Any) -> Any:
+            most.append(len(batch["rows"]))
+            if most[-1] > 2:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return super().forward(batch)
+
+    backbone = shared_bert.clone()
+    _ = backbone.packing
+    backbone.__class__ = Small
+    assert np.allclose(extract(backbone, texts, Run()), whole, atol=1e-6)
+    assert most[0] == 9 and max(n for n in most if n <= 2) == 2
+
+    class Tiny(Small):
+        def forward(self, batch: Any) -> Any:
+            raise MemoryError
+
+    backbone.__class__ = Tiny
+    with pytest.raises(UserError, match="not enough memory to read a single input"):
+        extract(backbone, texts, Run())

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from acclimate import ranks
-from acclimate.backbones.base import Backbone, Batch, budgeted
+from acclimate.backbones.base import Backbone, Batch, Encoded, budgeted
 from acclimate.catalogue import cache as places
 from acclimate.catalogue import features as folders
 from acclimate.catalogue import parts
 from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
+from acclimate.oom import out_of_memory
 from acclimate.run import Run
 
 TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the processor's cache
@@ -54,9 +55,26 @@ def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps
     with torch.inference_mode(), reading, progress as advance:
         made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)
         for at, batch in zip(batches, made, strict=True):
-            out[at] = backbone(to_device(batch, run.device)).float().cpu().numpy()
+            out[at] = _read(backbone, rows, at, batch, run)
             advance(len(at))
     return out
+
+
+def _read(backbone: Backbone, rows: Sequence[Encoded], at: list[int], batch: Batch, run: Run) -> Features:
+    """Features of one batch; in halves where memory is too small for it at once."""
+    try:
+        return np.asarray(backbone(to_device(batch, run.device)).float().cpu().numpy())
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    if len(at) == 1:
+        raise UserError(
+            "there is not enough memory to read a single input; lower --max-length, or choose a smaller --model"
+        )
+    run.progress.say_once(f"out of memory with {len(at)} inputs at once: reading them in halves")
+    middle = len(at) // 2
+    parts = [_read(backbone, rows, p, backbone.collate([rows[i] for i in p]), run) for p in (at[:middle], at[middle:])]
+    return np.concatenate(parts)
 
 
 def ahead(make: Callable[[list[int]], Batch], batches: Sequence[list[int]], workers: int) -> Iterator[Batch]:

@@ -10,18 +10,11 @@ import torch
 from torch import nn
 
 from acclimate.errors import UserError
+from acclimate.oom import out_of_memory
 from acclimate.progress import Progress
 from acclimate.train.checkpoint import random_state, set_random_state
 
 T = TypeVar("T")
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "defaultcpuallocator", "alloc_failed")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was too small, on a GPU or on the CPU."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
 def parts(rows: Sequence[int], most: int) -> list[list[int]]:
