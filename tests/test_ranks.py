@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,11 +33,19 @@ def fit(tmp_path: Path, folder_of: Callable[[str], Path]) -> Command:
         writer.writerow(["text", "label"])
         writer.writerows([f"one {'red' if i % 2 else 'blue'} fish {i}", "ab"[i % 2]] for i in range(12))
 
-    def run(name: str, *options: str, source: str = "train.csv") -> subprocess.CompletedProcess[str]:
+    def run(
+        name: str, *options: str, source: str = "train.csv", kill: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "acclimate", "fit", source, "--label", "label", "--test-data", "test.csv"]
         command += ["--model", str(folder_of("bert")), "--output-dir", name, *options]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         environment["ACCLIMATE_CACHE"] = str(tmp_path / "cache")
+        if kill:  # all of its processes, once there is something to go on from
+            process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+            while process.poll() is None and len(list((tmp_path / name).rglob("place.json"))) < 2:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+            return subprocess.CompletedProcess(command, process.wait(), "", "")
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
@@ -59,6 +69,21 @@ def test_two_processes_end_with_the_weights_of_one(fit: Command, tmp_path: Path)
     assert not (tmp_path / "two" / "state").exists()
 
 
+@pytest.mark.real
+def test_two_processes_go_on_where_they_were_killed(fit: Command, tmp_path: Path) -> None:
+    """Dropout on: the masks of a step are those that an unbroken run would have drawn."""
+    settings = ["--strategy", "full", "--num-train-epochs", "12", "--batch-size", "7", "--processes", "2"]
+    whole = fit("whole", *settings)
+    assert whole.returncode == 0, whole.stderr
+    started = fit("killed", *settings, "--checkpoint-every", "0", kill=True)
+    assert started.returncode != 0 and list((tmp_path / "killed" / "state").rglob("place.json"))
+    going_on = fit("killed", *settings, "--resume")
+    assert going_on.returncode == 0, going_on.stderr
+    assert "going on from step" in going_on.stderr
+    a, b = (load_file(tmp_path / name / "model" / "backbone" / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
 def test_an_error_is_said_once(fit: Command) -> None:
     done = fit("run", "--processes", "2", source="missing.csv")
     assert done.returncode == 2
@@ -75,8 +100,10 @@ def test_one_process_is_the_first_and_has_all_rows() -> None:
 
 def test_rows_are_shared_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr(ranks, "world", lambda: 3)
     shares = []
     for number in range(3):
         monkeypatch.setenv("RANK", str(number))
         shares.append(ranks.share(list(range(7))))
     assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+    assert ranks.share([10, 11], before=1) == [11]  # rank 2 of 3: rows number 1 and 2 of the step

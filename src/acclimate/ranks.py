@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,14 +23,23 @@ T = TypeVar("T")
 _PATIENCE = timedelta(days=7)  # one process may extract features for hours while the others wait
 
 
+def launched() -> bool:
+    """Whether this process was started as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def world() -> int:
-    """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes have met: 1 before `join` and after `leave`, whatever the environment says."""
+    if not launched() or "torch.distributed" not in sys.modules:
+        return 1
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """The number of this one, from 0."""
-    return int(os.environ.get("RANK", "0")) if world() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if launched() else 0
 
 
 def first() -> bool:
@@ -39,7 +49,7 @@ def first() -> bool:
 
 def join(device: str) -> None:
     """Meet the other processes. Those after the first leave Ctrl-C and SIGTERM to it."""
-    if world() == 1:
+    if not launched():
         return
     import torch.distributed as dist
     from accelerate import PartialState
@@ -58,8 +68,7 @@ def leave() -> None:
     import torch.distributed as dist
     from accelerate.state import PartialState
 
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    dist.destroy_process_group()
     PartialState._reset_state()
 
 
@@ -96,9 +105,9 @@ def first_then_others() -> Iterator[None]:
             dist.barrier()
 
 
-def share(rows: Sequence[T]) -> list[T]:
-    """This process's part of a batch: every world-th row, so that rows of like length are spread evenly."""
-    return list(rows[rank() :: world()])
+def share(rows: Sequence[T], before: int = 0) -> list[T]:
+    """This process's part: every world-th row, counted from `before`, so that rows of like length are spread evenly."""
+    return list(rows[(rank() - before) % world() :: world()])
 
 
 def summed(value: Tensor) -> Tensor:
@@ -113,17 +122,20 @@ def summed(value: Tensor) -> Tensor:
 def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     """Replace every gradient by its sum over all processes, in one message; the sum of the losses.
 
-    A process without rows in this step has no gradients: its share of the sum is zero.
+    A process without rows in this step has no gradients: its share of the sum is zero. Where no process has one, there
+    is none, as with one process.
     """
     if world() == 1:
         return loss
     import torch
 
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = summed(torch.cat([*(part.reshape(-1) for part in parts), loss.reshape(1).to(parts[0].dtype)]))
+    there = torch.tensor([float(p.grad is not None) for p in parameters], dtype=parts[0].dtype, device=parts[0].device)
+    flat = summed(torch.cat([*(part.reshape(-1) for part in parts), there, loss.reshape(1).to(parts[0].dtype)]))
+    somewhere = flat[-1 - len(parts) : -1].tolist()
     at = 0
-    for parameter in parameters:
-        parameter.grad = flat[at : at + parameter.numel()].view_as(parameter)
+    for parameter, has in zip(parameters, somewhere, strict=True):
+        parameter.grad = flat[at : at + parameter.numel()].view_as(parameter) if has else None
         at += parameter.numel()
     return flat[-1]
 

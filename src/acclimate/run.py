@@ -85,4 +85,4 @@ def pick_device() -> str:
 
     if not torch.cuda.is_available():
         return "cpu"
-    return "cuda" if ranks.world() == 1 else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cuda" if not ranks.launched() else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -54,7 +54,8 @@ def crossfit(
     with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
-            if not whole and (so_far.stopped or fold > 0 and so_far.seconds / fold > run.left()):
+            late = so_far.stopped or (fold > 0 and so_far.seconds / fold > run.left())
+            if not whole and ranks.agreed(late):
                 so_far = replace(so_far, stopped=True)  # another fold would not end in time
                 break
             start = time.monotonic()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import psutil
 
+from acclimate import ranks
 from acclimate.api.prepare import Prepared
 from acclimate.data.rows import Data, Input
 from acclimate.run import Run
@@ -33,7 +34,7 @@ def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
     if problem.store is None:
         return Plan(prepared, 0.0)
     fresh = problem.store.missing(prepared.everything)
-    if len(fresh) < 2 * SAMPLE:
+    if ranks.agreed(len(fresh)) < 2 * SAMPLE:
         return Plan(prepared, 0.0)
     found = run.once("features", lambda: _foretold(fresh, problem, run))
     seconds, share, memory = found["seconds"], found["share"], found["memory"]

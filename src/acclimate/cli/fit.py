@@ -130,7 +130,7 @@ def fit(
     train_data: Annotated[str | None, typer.Option("--train-data", hidden=True)] = None,
 ) -> None:
     """Learn from TRAIN and write a folder with the model, the numbers and a report."""
-    if processes > 1 and ranks.world() == 1:
+    if processes > 1 and not ranks.launched():
         raise typer.Exit(launch(processes, sys.argv[1:]))
     alone = resume and train is None and train_data is None
     source = None if alone else options.one_of("TRAIN", train, "--train-data", train_data)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from acclimate import __version__, ranks
+from acclimate import __version__
 from acclimate.cli import (
     cache,
     compare,
@@ -57,8 +57,6 @@ class Commands(TyperGroup):
 
 
 def _say(text: str) -> None:
-    if not ranks.first():
-        return  # the first of several processes says it
     sys.stdout.flush()
     typer.echo(text, err=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ def train(
     kept = Checkpoints(run, network, optimizer, best, f"{what} {schedule} {total}")
     place = kept.resume()
     fitting = Fitting(network, run.progress, place.most)
+    _one_or_fit(network)
     ranks.same(network)
     with run.progress.steps(label, total) as advance, kept.at_interrupt(place):
         advance(place.step)
@@ -114,6 +116,18 @@ def train(
     return place.history
 
 
+def _one_or_fit(network: nn.Module) -> None:
+    """Refuse several processes where rows of a batch see each other: each process would see its own alone."""
+    if ranks.world() == 1:
+        return
+    network.train()
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules()):
+        raise UserError(
+            "BatchNorm layers that move learn from whole batches, which several processes would cut up; use one "
+            "process, or a strategy that leaves them frozen"
+        )
+
+
 def _step(
     moving: list[nn.Parameter],
     optimizer: torch.optim.Optimizer,
@@ -124,17 +138,19 @@ def _step(
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimiser; the loss and the norm of the gradient, both left on the device."""
     rows = sum(map(len, batches))
+    before = itertools.accumulate(map(len, batches), initial=0)
+    mine = [ranks.share(batch, start) for batch, start in zip(batches, before, strict=False)]
 
     def gradients(most: int) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         losses = [torch.zeros((), device=moving[0].device)]  # a process may have no row of a small batch
-        for part in (part for batch in batches for part in parts(ranks.share(batch), most)):
+        for part in (part for batch in mine for part in parts(batch, most)):
             loss = loss_of(part) * (len(part) / rows)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    loss = fitting.retried(gradients, max(1, max(len(ranks.share(batch)) for batch in batches)))
+    loss = fitting.retried(gradients, max(1, *map(len, mine)))
     loss = ranks.sum_gradients(moving, loss)
     with no_smaller():
         norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
