@@ -185,7 +185,12 @@ def _moving(
         one = seconds_a_fit(tune, problem, data, run)
         left = 0.8 * run.left()
         folds = len(pairs) if np.isinf(left) else int((left - one) / max(1e-6, one * share))
-        return {"folds": min(len(pairs), folds, 5), "seconds": one * (1 + share), "left": max(0.0, left)}
+        return {
+            "folds": min(len(pairs), folds, 5),
+            "fold": one * share,
+            "seconds": one * (1 + share),
+            "left": max(0.0, left),
+        }
 
     found = run.once(f"{MOVING}/affordable", affordable)
     folds = int(found["folds"])
@@ -200,6 +205,8 @@ def _moving(
         ]
     said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]
     try:
-        return crossfit(MOVING, tune, problem, data, pairs[:folds], run), said
+        tuned = crossfit(MOVING, tune, problem, data, pairs[:folds], run)
+        took = tuned.seconds / tuned.folds
+        return tuned, [*said, f"A fold of {MOVING} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s."]
     except Diverged as error:
         return None, [f"{MOVING} was not run to its end: {error}"]

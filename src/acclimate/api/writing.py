@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from acclimate import ranks
 from acclimate.api import collect, runs
@@ -55,6 +58,16 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     if held := holds(fitted.predictor):
         run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
+
+
+def _peak() -> int:
+    """The most memory that this process has held, MB; on a GPU its own memory is not in it."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return round(psutil.Process().memory_info().rss / 1e6)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
 def _again(request: Request, prepared: Prepared) -> str:
@@ -130,7 +143,12 @@ def _report(
         strategy=predictor.strategy,
         model_name=model_name,
         licence=base.origin.licence if base is not None else "",
-        settings={**predictor.settings, "seed": request.run.seed, "seconds": round(seconds, 1)},
+        settings={
+            **predictor.settings,
+            "seed": request.run.seed,
+            "seconds": round(seconds, 1),
+            "peak_memory_mb": _peak(),
+        },
         audits=[a.to_json() for a in prepared.audits],
         scores=scores.to_json(),
         baselines=rows,
