@@ -153,3 +153,13 @@ def test_the_list_loads_no_torch(root: Path) -> None:
     code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_both_precisions_of_one_fingerprint_are_counted(cli, root: Path) -> None:
+    for name in ("dddd4444eeee", "dddd4444eeee-fp16"):
+        folder = root / "features" / name
+        features.opened(folder, {"model": "two", "width": 384, "dtype": "fp32"})
+        (folder / "p.keys.npy").write_bytes(bytes(1_000_000))
+    lines = cli("cache", "clear", "two", "--yes").stdout.splitlines()
+    assert {line.split(":")[0] for line in lines[:2]} == {"two dddd4444eeee", "two dddd4444eeee-fp16"}
+    assert lines[2] == "2 MB freed together"

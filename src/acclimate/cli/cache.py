@@ -68,7 +68,7 @@ def clear(
     _ask(rows, rest, yes)
     freed: dict[str, int | None] = {}
     for row in rows:
-        name = f"{row['name']} {row['fingerprint'][:8]}"
+        name = f"{row['name']} {row['fingerprint']}"  # whole: fp32 and fp16 of one model begin alike
         freed[name] = _remove_features(row["fingerprint"])
     freed |= {f"{folder.parent.name}/{folder.name}": _remove_fetched(folder) for folder in rest}
     if as_json:
