@@ -10,7 +10,6 @@ Accuracy is paired by seed: both sides learn from the same rows and are judged o
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -22,10 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from snippets import snippets
 from torch import nn
 
 from acclimate.backbones import load
-from acclimate.catalogue import datasets, models
+from acclimate.catalogue import models
 from acclimate.data.rows import Data
 from acclimate.features import Store
 from acclimate.run import Run
@@ -58,19 +58,6 @@ def main() -> None:
                 RESULTS.parent.mkdir(exist_ok=True)
                 RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
-
-
-def snippets(n: int, m: int) -> tuple[Data, Data]:
-    """Movie and Amazon snippets of people's agreed sentiment, n to learn from and m to judge on."""
-    folder = datasets.pull("vader")
-    rows = []
-    for part in ("movie", "amazon"):
-        with open(folder / f"{part}.csv", encoding="utf-8", newline="") as file:
-            rows += [r for r in csv.DictReader(file) if abs(float(r["valence"])) > 0.5 and r["text"].strip()]
-    order = np.random.default_rng(0).permutation(len(rows))
-    rows = [rows[i] for i in order]
-    data = Data(tuple(r["text"] for r in rows), tuple(int(float(r["valence"]) > 0) for r in rows))
-    return data.take(range(n)), data.take(range(n, n + m))
 
 
 # -- the two sides -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ thread, processor time, from texts to a fitted head; medians of the rounds' rati
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -24,9 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 import torch.nn.functional as F
+from snippets import snippets
 
 from acclimate.backbones import load
-from acclimate.catalogue import datasets, models
+from acclimate.catalogue import models
 from acclimate.data.rows import Data
 from acclimate.features import Store
 from acclimate.run import Run
@@ -54,17 +54,6 @@ def main() -> None:
         found["threads"], found["load"] = 1, round(os.getloadavg()[0], 1)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
-
-
-def snippets(n: int, m: int) -> tuple[Data, Data]:
-    """Movie and Amazon snippets of people's agreed sentiment."""
-    folder, rows = datasets.pull("vader"), []
-    for part in ("movie", "amazon"):
-        with open(folder / f"{part}.csv", encoding="utf-8", newline="") as file:
-            rows += [r for r in csv.DictReader(file) if abs(float(r["valence"])) > 0.5 and r["text"].strip()]
-    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-    data = Data(tuple(r["text"] for r in rows), tuple(int(float(r["valence"]) > 0) for r in rows))
-    return data.take(range(n)), data.take(range(n, n + m))
 
 
 def ours(train: Data, test: Data) -> tuple[float, float]:

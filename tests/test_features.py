@@ -14,7 +14,7 @@ import tiny_models
 from acclimate import features
 from acclimate.backbones.base import Encoded
 from acclimate.backbones.text import TextBackbone
-from acclimate.catalogue import parts
+from acclimate.catalogue import feature_parts as parts
 from acclimate.errors import UserError
 from acclimate.features import Index, Store, extract
 from acclimate.progress import Progress

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones import load
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.text import TextBackbone
 from acclimate.data.rows import Data, Label
 from acclimate.features import Store
 from acclimate.run import Run
@@ -238,3 +240,35 @@ def pictures(n: int, shift: float = 0.0, seed: int = 0) -> Data:
         images[i, :, : 4 if i % 2 else 8] += 1.5
     labels = tuple("left" if i % 2 else "all" for i in range(n))
     return Data(tuple(images.round(4).tolist()), labels, clusters=np.arange(n))
+
+
+# -- packed and padded -------------------------------------------------------------------------------------------------
+
+TEXTS = ["good day", "bad river stone, cold and what of it", "我们好", "table", "good table", "cold day", "a"]
+
+
+def backbone_of(folder: Path, **settings: object) -> TextBackbone:
+    """The text backbone in this folder."""
+    found = load(str(folder), **settings)  # type: ignore[arg-type]
+    assert isinstance(found, TextBackbone)
+    return found
+
+
+def assert_same_gradients(folder: Path, **settings: object) -> None:
+    """Reading packed gives the gradients of reading padded, without dropout, for every weight."""
+    found = []
+    for packed in (False, True):
+        backbone = backbone_of(folder, **settings)
+        assert backbone.packing == "packed"
+        for module in backbone.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        backbone.requires_grad_(True).train()
+        parts = [row.parts[0] for row in backbone.encode(TEXTS)]
+        goal = torch.linspace(-1, 1, backbone.width * len(parts)).view(len(parts), -1)
+        (backbone.features_of(parts, packed=packed) * goal).sum().backward()
+        found.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    scale = max(float(g.abs().max()) for g in found[0].values())
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad, atol=1e-5 * scale, rtol=0, msg=name)

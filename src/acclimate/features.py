@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from acclimate import ranks
 from acclimate.backbones.base import Backbone, Batch, Encoded, budgeted
 from acclimate.catalogue import cache as places
-from acclimate.catalogue import features as folders
-from acclimate.catalogue import parts
+from acclimate.catalogue import feature_folders as folders
+from acclimate.catalogue import feature_parts as parts
 from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
 from acclimate.oom import out_of_memory
@@ -181,8 +181,14 @@ class Store:
 
     def _open(self) -> None:
         assert self.folder is not None
-        origin = {"model": self.backbone.origin.name, "modality": self.backbone.modality}
-        about = {**origin, "width": self.backbone.width, "dtype": self.run.feature_dtype}
+        precision = self.backbone.settings().get("precision", "fp32")
+        name = self.backbone.origin.name + ("" if precision == "fp32" else f", {precision}")
+        about = {
+            "model": name,
+            "modality": self.backbone.modality,
+            "width": self.backbone.width,
+            "dtype": self.run.feature_dtype,
+        }
         self._in_use = folders.opened(self.folder, about)
         parts.tidy(self.folder, self.backbone.width, self._dtype)
         self._read()

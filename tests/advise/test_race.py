@@ -19,6 +19,7 @@ from acclimate.advise import race as module
 from acclimate.advise.crossfit import Trial
 from acclimate.advise.race import FROZEN, race, value_of
 from acclimate.data.split import folds
+from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import STRATEGIES
 
@@ -163,3 +164,13 @@ def test_auto_keeps_to_its_time(folder_of: Any, tmp_path: Path) -> None:
     assert any(
         line.startswith("lp_ft was not run: ") and "raise --time-limit" in line for line in model.report_data.decisions
     )
+
+
+def test_what_the_time_limit_cuts_is_said_at_once(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text))
+    found = scripted({**BASE, **dict.fromkeys(FROZEN, 0.6)}, run=Run(deadline=time.monotonic() - 1))
+    cut = [
+        line for line in found.decisions if "the time limit was reached before" in line or "raise --time-limit" in line
+    ]
+    assert len(cut) >= 4 and all(line in said for line in cut)

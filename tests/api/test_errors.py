@@ -38,7 +38,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
             r"there is no column 'lable' in .*train.csv; did you mean 'label'\? Its columns: text, label",
         ),
         ({"text_column": "Text"}, r"there is no column 'Text' .*; did you mean 'text'\?"),
-        ({"group_column": "patient"}, r"there is no column 'patient' in .*; Its columns: text, label"),
+        ({"group_column": "patient"}, r"there is no column 'patient' in .*; its columns: text, label"),
         ({"strategy": "lora2"}, r"unknown strategy 'lora2'; did you mean 'lora'\? \(auto, majority, tfidf"),
         ({"task": "clasify"}, r"unknown task 'clasify'; did you mean 'classify'"),
         ({"metric": "acuracy"}, r"unknown metric for classify 'acuracy'; did you mean 'accuracy'"),

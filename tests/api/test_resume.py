@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -420,3 +421,17 @@ def test_the_answer_to_ctrl_c_outside_training_is_at_once(
         fit(train, label="label", output_dir=tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert re.fullmatch(r"[0-9a-f]{64}", read_json(tmp_path / "run" / "state" / "request.json")["sha256"]["train"])
+
+
+def test_a_cache_that_cannot_be_used_is_not_blamed_on_the_run(
+    fit: Fit, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(cache))
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(cache / "models"))
+
+    monkeypatch.setattr("acclimate.api.fitting.load_backbone", broken)
+    with pytest.raises(acclimate.UserError, match=r"cannot use .*cache/models: Read-only .*; set ACCLIMATE_CACHE to"):
+        fit(train, strategy="linear_probe", output_dir=tmp_path / "run")

@@ -8,21 +8,18 @@ import torch
 from torch import Tensor, nn
 
 import tiny_models
-from acclimate.backbones import load
 from acclimate.backbones.cls_block import first_tokens
 from acclimate.backbones.packing import groups, inside
 from acclimate.backbones.proof import PACKED
 from acclimate.backbones.text import TextBackbone
 from acclimate.strategies import lora
+from tiny_models import TEXTS, assert_same_gradients
 
-TEXTS = ["good day", "bad river stone, cold and what of it", "我们好", "table", "good table", "cold day", "a"]
 FolderOf = Callable[[str], Path]
 
 
 def backbone_of(folder: Path, pooling: str = "cls") -> TextBackbone:
-    found = load(str(folder), pooling=pooling)
-    assert isinstance(found, TextBackbone)
-    return found
+    return tiny_models.backbone_of(folder, pooling=pooling)
 
 
 def electra(folder: Path) -> Path:
@@ -86,22 +83,7 @@ def test_a_layer_that_does_more_than_its_name_says_runs_whole(bert: TextBackbone
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_gradients_are_those_of_the_padded_batch(kind: str, folder_of: FolderOf) -> None:
-    found = []
-    for packed in (False, True):
-        backbone = backbone_of(folder_of(kind))
-        assert backbone.packing == PACKED
-        for module in backbone.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        backbone.requires_grad_(True).train()
-        parts = [row.parts[0] for row in backbone.encode(TEXTS)]
-        goal = torch.linspace(-1, 1, backbone.width * len(parts)).view(len(parts), -1)
-        (backbone.features_of(parts, packed=packed) * goal).sum().backward()
-        found.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
-    assert found[0].keys() == found[1].keys()
-    scale = max(float(g.abs().max()) for g in found[0].values())
-    for name, grad in found[0].items():
-        torch.testing.assert_close(found[1][name], grad, atol=1e-5 * scale, rtol=0, msg=name)
+    assert_same_gradients(folder_of(kind), pooling="cls")
 
 
 def test_attention_dropout_reaches_the_last_block(folder_of: FolderOf) -> None:

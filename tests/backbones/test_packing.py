@@ -10,22 +10,15 @@ import torch
 from torch import Tensor, nn
 
 import tiny_models
-from acclimate.backbones import load
 from acclimate.backbones import text as text_module
 from acclimate.backbones.base import Origin
 from acclimate.backbones.packing import Group, by_owner, counted_from, current, groups, inside, pack, pool, slices
 from acclimate.backbones.proof import PACKED
 from acclimate.backbones.text import TextBackbone, TextSettings
+from tiny_models import TEXTS, assert_same_gradients, backbone_of
 
 KINDS = ("bert", "roberta", "albert", "distilbert", "gpt2", "llama")
-TEXTS = ["good day", "bad river stone, cold and what of it", "我们好", "table", "good table", "cold day", "a"]
 FolderOf = Callable[[str], Path]
-
-
-def backbone_of(folder: Path, **settings: object) -> TextBackbone:
-    found = load(str(folder), **settings)  # type: ignore[arg-type]
-    assert isinstance(found, TextBackbone)
-    return found
 
 
 def both(backbone: TextBackbone, texts: list[str] = TEXTS) -> tuple[Tensor, Tensor]:
@@ -130,22 +123,7 @@ def test_a_padding_token_written_in_a_text_changes_nothing(folder_of: FolderOf) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_padded_batch(kind: str, folder_of: FolderOf) -> None:
-    found = []
-    for packed in (False, True):
-        backbone = backbone_of(folder_of(kind))
-        assert backbone.packing == PACKED
-        for module in backbone.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        backbone.requires_grad_(True).train()
-        parts = [row.parts[0] for row in backbone.encode(TEXTS)]
-        goal = torch.linspace(-1, 1, backbone.width * len(parts)).view(len(parts), -1)
-        (backbone.features_of(parts, packed=packed) * goal).sum().backward()
-        found.append({name: p.grad for name, p in backbone.named_parameters() if p.grad is not None})
-    assert found[0].keys() == found[1].keys()
-    scale = max(float(g.abs().max()) for g in found[0].values())
-    for name, grad in found[0].items():
-        torch.testing.assert_close(found[1][name], grad, atol=1e-5 * scale, rtol=0, msg=name)
+    assert_same_gradients(folder_of(kind))
 
 
 def test_attention_is_dropped_in_training_alone(folder_of: FolderOf) -> None:

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 import tiny_models
-from acclimate.backbones import load
 from acclimate.backbones import quantise as q
 from acclimate.backbones.kernels import laid_out
 from acclimate.backbones.proof import PACKED
@@ -22,15 +21,9 @@ from acclimate.errors import UserError
 from acclimate.features import extract
 from acclimate.run import Run
 from acclimate.strategies import Splits, named
+from tiny_models import TEXTS, backbone_of
 
-TEXTS = ["good day", "bad river stone, cold and what of it", "我们好", "table", "good table", "cold day", "a"]
 FolderOf = Callable[[str], Path]
-
-
-def backbone_of(folder: Path, **settings: object) -> TextBackbone:
-    found = load(str(folder), **settings)  # type: ignore[arg-type]
-    assert isinstance(found, TextBackbone)
-    return found
 
 
 def layer_of(d: int, k: int, bias: bool = True) -> nn.Linear:

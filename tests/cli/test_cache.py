@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acclimate.catalogue import features
+from acclimate.catalogue import feature_folders as features
 
 DAY = 86_400
 
@@ -163,3 +163,17 @@ def test_both_precisions_of_one_fingerprint_are_counted(cli, root: Path) -> None
     lines = cli("cache", "clear", "two", "--yes").stdout.splitlines()
     assert {line.split(":")[0] for line in lines[:2]} == {"two dddd4444eeee", "two dddd4444eeee-fp16"}
     assert lines[2] == "2 MB freed together"
+
+
+def test_more_than_the_limit_is_explained(cli, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCLIMATE_CACHE_LIMIT", "20MB")
+    lines = cli("cache").stdout.splitlines()
+    at = lines.index("features 59.3 MB of at most 20 MB; models 2 MB, datasets 0 kB, downloads 0 kB")
+    assert lines[at + 1] == "More than the limit: what a run uses stays until another one needs the room."
+
+
+def test_another_precision_is_listed_and_cleared_by_the_models_name(cli, root: Path) -> None:
+    features.opened(root / "features" / "eeee5555", {"model": "minilm, int8", "width": 384, "dtype": "fp32"})
+    assert any(line.startswith("minilm, int8 ") for line in cli("cache").stdout.splitlines())
+    assert cli("cache", "clear", "minilm", "--yes").exit_code == 0
+    assert left(root) == ["cccc3333"]

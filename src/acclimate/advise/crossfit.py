@@ -40,13 +40,13 @@ class Trial:
 
 
 def crossfit(
-    name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run, whole: bool = False
+    name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run, every_fold: bool = False
 ) -> Trial:
     """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits.
 
     What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again. Where the
-    deadline leaves no time for another fold, the rows judged so far count; not where the `whole` is asked for, because
-    these rows give the number.
+    deadline leaves no time for another fold, the rows judged so far count; not with `every_fold`, where these rows give
+    the number.
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
@@ -55,7 +55,7 @@ def crossfit(
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
             late = so_far.stopped or (fold > 0 and so_far.seconds / fold > run.left())
-            if not whole and ranks.agreed(late):
+            if not every_fold and ranks.agreed(late):
                 so_far = replace(so_far, stopped=True)  # another fold would not end in time
                 break
             start = time.monotonic()

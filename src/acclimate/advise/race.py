@@ -83,7 +83,7 @@ def race(
     run: Run,
     overrides: Mapping[str, Any] | None = None,
     *,
-    whole: bool = False,
+    every_fold: bool = False,
 ) -> Race:
     """Judge baselines, frozen candidates, and within the time left `lp_ft`; choose.
 
@@ -92,13 +92,19 @@ def race(
     """
     decisions: list[str] = []
     trials: list[Trial] = []
+
+    def cut(text: str) -> None:
+        """What the time limit took away is said at once, and reported."""
+        run.progress.say(text)
+        decisions.append(text)
+
     for name in ("majority", FROZEN[0], "tfidf", *FROZEN[1:]):
         strategy = {**BASELINES, **STRATEGIES}[name]
         if strategy.needs_backbone and problem.backbone is None:
             continue
         some = any(t.name in FROZEN for t in trials)
         if run.once(f"late/{name}", partial(_late, run, some)):
-            decisions.append(f"{name} was not run: the time limit was reached before.")
+            cut(f"{name} was not run: the time limit was reached before.")
             continue
         if run.private and name == "hybrid":
             decisions.append(
@@ -108,9 +114,9 @@ def race(
         if name == "centroid" and problem.task.name == "regress":
             continue
         try:
-            trials.append(crossfit(name, strategy, problem, data, pairs, run, whole))
+            trials.append(crossfit(name, strategy, problem, data, pairs, run, every_fold))
             if trials[-1].folds < len(pairs):
-                decisions.append(f"{name} was judged on {trials[-1].folds} of the {len(pairs)} folds: the time was up.")
+                cut(f"{name} was judged on {trials[-1].folds} of the {len(pairs)} folds: the time was up.")
         except UserError as error:
             decisions.append(f"{name} was not run: {error}")
     best = _best(problem, data, metric, [t for t in trials if t.name in FROZEN])
@@ -121,7 +127,8 @@ def race(
         if gap.verdict == "not decidable":
             decisions.append(f"{best.name} against {other.name}: {gap_text(gap)}; these rows cannot tell them apart.")
     tuned, why = _moving(problem, data, pairs, run, overrides or {})
-    decisions.extend(why)
+    for text in why:
+        cut(text)
     chosen = best.name
     if tuned is not None:
         trials.append(tuned)

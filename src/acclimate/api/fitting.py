@@ -184,7 +184,7 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     if strategy is None:
-        contest = race(problem, data, pairs, metric, run, request.settings, whole=prepared.test is None)
+        contest = race(problem, data, pairs, metric, run, request.settings, every_fold=prepared.test is None)
         name, chosen, trial = contest.chosen, contest.trial(contest.chosen).strategy, contest.trial(contest.chosen)
     else:
         name, chosen = strategy

@@ -22,6 +22,7 @@ from typing import Any
 from acclimate import ranks
 from acclimate.api import runs
 from acclimate.api.request import Request
+from acclimate.catalogue import cache
 from acclimate.data.rows import Table
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
@@ -157,7 +158,18 @@ def kept(request: Request) -> Iterator[tuple[Request, float]]:
                 _failed(request.folder, error)
                 raise
     except OSError as error:
-        raise runs.cannot_write(request.folder, error) from error
+        raise _blamed(request.folder, error) from error
+
+
+def _blamed(run_dir: Path, error: OSError) -> UserError:
+    """The error for a path that cannot be used: this run's, or another, such as one in the cache."""
+    if error.filename is None or Path(error.filename).absolute().is_relative_to(run_dir.absolute()):
+        return runs.cannot_write(run_dir, error)
+    if Path(error.filename).absolute().is_relative_to(cache.root().absolute()):
+        return runs.CannotWrite(
+            f"cannot use {error.filename}: {error.strerror}; set ACCLIMATE_CACHE to a folder that can be written to"
+        )
+    return runs.CannotWrite(f"cannot use {error.filename}: {error.strerror}")
 
 
 def _failed(run_dir: Path, error: BaseException) -> None:

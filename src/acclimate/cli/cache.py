@@ -24,9 +24,9 @@ def cache(ctx: typer.Context, as_json: options.AsJson = False) -> None:
             raise UserError(f"--json stands after the command: acclimate cache {ctx.invoked_subcommand} --json")
         return
     from acclimate.catalogue import cache as places
-    from acclimate.catalogue import features, store
+    from acclimate.catalogue import feature_folders, store
 
-    rows = features.listing()
+    rows = feature_folders.listing()
     other = {name: store.size(places.root() / name) for name in REST}
     if as_json:
         total = {"limit": places.limit(), "bytes": sum(row["bytes"] for row in rows)}
@@ -34,9 +34,12 @@ def cache(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
         return
     _table(rows)
-    limit = f" of at most {size(places.limit())}" if places.limit() else ""
-    rest = ", ".join(f"{name} {size(taken)}" for name, taken in other.items())
-    typer.echo(f"features {size(sum(row['bytes'] for row in rows))}{limit}; {rest}")
+    limit, taken = places.limit(), sum(row["bytes"] for row in rows)
+    most = f" of at most {size(limit)}" if limit else ""
+    rest = ", ".join(f"{name} {size(held)}" for name, held in other.items())
+    typer.echo(f"features {size(taken)}{most}; {rest}")
+    if limit and taken > limit:
+        typer.echo("More than the limit: what a run uses stays until another one needs the room.")
     typer.echo(f"In {places.root()}; `acclimate cache clear` frees the features.")
 
 
@@ -81,10 +84,10 @@ def clear(
 
 
 def _chosen(names: list[str], older_than: str | None) -> list[dict[str, Any]]:
-    from acclimate.catalogue import features
+    from acclimate.catalogue import feature_folders
     from acclimate.settings import parse_duration
 
-    rows = features.listing()
+    rows = feature_folders.listing()
     for name in names:
         if not any(_is(row, name) for row in rows):
             raise unknown("name in the cache", name, dict.fromkeys(row["name"] for row in rows))
@@ -93,7 +96,11 @@ def _chosen(names: list[str], older_than: str | None) -> list[dict[str, Any]]:
 
 
 def _is(row: dict[str, Any], name: str) -> bool:
-    return row["name"] == name or (len(name) >= 4 and row["fingerprint"].startswith(name))
+    return (
+        row["name"].split(", ")[0] == name
+        or row["name"] == name
+        or (len(name) >= 4 and row["fingerprint"].startswith(name))
+    )
 
 
 def _ask(rows: list[dict[str, Any]], rest: list[Path], yes: bool) -> None:
@@ -113,9 +120,9 @@ def _folders(place: Path) -> list[Path]:
 
 def _remove_features(fingerprint: str) -> int | None:
     from acclimate.catalogue import cache as places
-    from acclimate.catalogue import features
+    from acclimate.catalogue import feature_folders
 
-    return features.remove(places.features() / fingerprint)
+    return feature_folders.remove(places.features() / fingerprint)
 
 
 def _remove_fetched(folder: Path) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 from acclimate.evaluate import Estimate, Scores
 from acclimate.report.words import breadth, estimate, one_line, readable
 
+WIDTH = 80  # of the narrowest usual screen
+
 
 def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
     """What to know of the rows; every metric with its interval and n, the deciding one first; baselines; classes."""
@@ -29,16 +31,25 @@ def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
 def _by_class(scores: Scores) -> list[str]:
     """A table: a line a class, a column a metric, each with its interval."""
     metrics = [m for m in next(iter(scores.per_class.values())) if m != "support"]
-    rows = [["by class", "n", *map(readable, metrics)]]
-    for name, row in scores.per_class.items():
-        n = f"{row['support'].value or 0:g}" if "support" in row else ""
-        values = [estimate(e.value, e.low, e.high) for e in (row.get(m, Estimate(None)) for m in metrics)]
-        rows.append([f"  {one_line(name, 20)}", n, *values])
-    widths = [max(map(breadth, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(text + " " * round(w - breadth(text)) for text, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    per_class = scores.per_class
+    counts = [f"{row['support'].value or 0:g}" if "support" in row else "" for row in per_class.values()]
+    names = _column(["by class", *(f"  {one_line(name, 20)}" for name in per_class)])
+    first = [f"{name}  {n}" for name, n in zip(names, _column(["n", *counts]), strict=True)]
+    lines, block = [], first
+    for metric in metrics:  # a block of lines holds as many metrics as are no wider than the screen
+        found = (row.get(metric, Estimate(None)) for row in per_class.values())
+        column = _column([readable(metric), *(estimate(e.value, e.low, e.high) for e in found)])
+        if block is not first and breadth(block[0]) + 2 + breadth(column[0]) > WIDTH:
+            lines += [*block, ""]
+            block = first
+        block = [f"{line}  {cell}" for line, cell in zip(block, column, strict=True)]
+    return [line.rstrip() for line in (*lines, *block)]
+
+
+def _column(cells: list[str]) -> list[str]:
+    """The cells, filled up to one width."""
+    width = max(map(breadth, cells))
+    return [cell + " " * round(width - breadth(cell)) for cell in cells]
 
 
 def _beside(row: Mapping[str, Any]) -> str:

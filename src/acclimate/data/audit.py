@@ -77,7 +77,7 @@ def audit(
         finding(
             reason,
             "warning",
-            f"{rows_text(len(lines))} dropped: {REASONS[reason]} ({lines_text(lines)})",
+            f"{rows_text(len(lines))} dropped: {REASONS[reason]}",
             len(lines),
             lines,
         )

@@ -177,9 +177,9 @@ def _missing(name: str, table: Table) -> UserError:
     near = folded.get(name.casefold().strip()) or next(
         iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None
     )
-    hint = f"; did you mean {near!r}?" if near else ";"
+    hint = f"; did you mean {near!r}? Its" if near else "; its"
     shown = ", ".join(names[:20]) + (f", and {len(names) - 20} more" if len(names) > 20 else "")
-    return UserError(f"there is no column {name!r} in {table.source}{hint} Its columns: {shown}")
+    return UserError(f"there is no column {name!r} in {table.source}{hint} columns: {shown}")
 
 
 def _free(table: Table, columns: Columns) -> list[str]:

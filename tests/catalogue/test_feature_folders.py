@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from acclimate.catalogue import cache as places
-from acclimate.catalogue import features
+from acclimate.catalogue import feature_folders as features
 from acclimate.errors import UserError
 
 
@@ -77,7 +77,7 @@ def test_what_is_in_use_stays(tmp_path: Path) -> None:
 def test_another_process_holds_a_folder_until_it_ends(tmp_path: Path) -> None:
     place = folder(tmp_path, "aaaa", days=1)
     code = (
-        "import sys; from pathlib import Path; from acclimate.catalogue import features;"
+        "import sys; from pathlib import Path; from acclimate.catalogue import feature_folders as features;"
         "held = features.opened(Path(sys.argv[1]), {}); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -7,7 +7,7 @@ import filelock
 import numpy as np
 import pytest
 
-from acclimate.catalogue import parts
+from acclimate.catalogue import feature_parts as parts
 
 F32 = np.dtype(np.float32)
 
