@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -126,6 +126,26 @@ class Backbone(nn.Module, ABC):
         if mode:
             keep_frozen_in_eval(self)
         return self
+
+
+def gap(expected: Tensor, found: Tensor) -> float:
+    """Largest difference, relative to the largest value; infinite where shapes or finite places differ."""
+    if expected.shape != found.shape or not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
+        return float("inf")
+    return float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
+
+
+@contextmanager
+def in_eval(network: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; every part's own mode after it."""
+    modes = [(module, module.training) for module in network.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def keep_frozen_in_eval(module: nn.Module) -> None:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from acclimate.backbones import cls_block, packing
+from acclimate.backbones.base import gap, in_eval
 from acclimate.backbones.quantise import full_precision
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def verdict(backbone: TextBackbone) -> str:
         except Exception as error:  # whatever a foreign network does when it is read in a way it was not made for
             model.config._attn_implementation = before
             return f"padded: {name} cannot read a packed row ({error or type(error).__name__})"
-    if _gap(padded, packed) <= TOLERANCE:
+    if gap(padded, packed) <= TOLERANCE:
         return PACKED
     model.config._attn_implementation = before
     return f"padded: a packed row does not give {name} the same features"
@@ -61,7 +62,7 @@ def first_alone(backbone: TextBackbone) -> bool:
         cls_block.install(blocks[-1])
         with cls_block.first_tokens(True):
             alone = backbone.features_of(parts, packed=True)
-    return _gap(whole, alone) <= TOLERANCE
+    return gap(whole, alone) <= TOLERANCE
 
 
 def plain(model: Any) -> nn.Module:
@@ -73,13 +74,6 @@ def plain(model: Any) -> nn.Module:
 def takes(model: Any) -> set[str]:
     """Names of the arguments of the network's forward."""
     return set(inspect.signature(plain(model).forward).parameters)
-
-
-def _gap(a: Tensor, b: Tensor) -> float:
-    """Largest difference, relative to the largest value; infinite where shapes or finite places differ."""
-    if a.shape != b.shape or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        return float("inf")
-    return float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
 
 
 def _made_up(backbone: TextBackbone) -> list[packing.Part]:
@@ -99,13 +93,6 @@ def _made_up(backbone: TextBackbone) -> list[packing.Part]:
 @contextmanager
 def _as_at_prediction(backbone: nn.Module) -> Iterator[None]:
     """Without dropout, gradients or reduced precision; every part is put back as it was."""
-    modes = [(module, module.training) for module in backbone.modules()]
     device = next(backbone.parameters()).device.type
-    for module, _ in modes:
-        module.training = False
-    try:
-        with torch.no_grad(), torch.autocast(device, enabled=False), full_precision():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with in_eval(backbone), torch.no_grad(), torch.autocast(device, enabled=False), full_precision():
+        yield

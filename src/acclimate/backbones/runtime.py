@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones import exported
+from acclimate.backbones.base import gap
 from acclimate.backbones.exported import AT_ONCE
 from acclimate.backbones.folded import fold
 from acclimate.files import write_text
@@ -131,10 +132,10 @@ def admitted(name: str, network: Network, pixels: Tensor, expected: Tensor) -> t
     except Exception as error:  # whatever a foreign library does with a network that it was not made for
         first = next(iter(str(error).strip().splitlines()), "")
         return None, Tried(name, why_not=f"cannot read this network ({type(error).__name__}: {first[:120]})")
-    gap = _gap(expected, found)
-    if gap > TOLERANCE:
-        return None, Tried(name, error=gap, why_not=f"its features differ from torch's by {gap:.0e} of the largest")
-    return run, Tried(name, error=gap)
+    off = gap(expected, found)
+    if off > TOLERANCE:
+        return None, Tried(name, error=off, why_not=f"its features differ from torch's by {off:.0e} of the largest")
+    return run, Tried(name, error=off)
 
 
 def _made(name: str, network: Network) -> Run:
@@ -143,13 +144,6 @@ def _made(name: str, network: Network) -> Run:
     if name == FOLDED:
         return fold(network.model, network.size)
     return exported.open_with(name, network.model, network.size, network.kept)
-
-
-def _gap(expected: Tensor, found: Tensor) -> float:
-    """Largest difference, relative to the largest value; infinite where shapes or finite places differ."""
-    if expected.shape != found.shape or not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
-        return float("inf")
-    return float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
 def _measured(runs: dict[str, Run], pixels: Tensor) -> dict[str, float]:

@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, Batch, Encoded, budgeted
+from acclimate.backbones.base import Backbone, Batch, Encoded, budgeted, gap, in_eval
 from acclimate.features import ROWS_A_BATCH, TOKENS_A_BATCH, to_device
 from acclimate.run import Run
 
@@ -127,10 +127,11 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
                 values[starts[i] : starts[i + 1]] = part
             advance(len(at))
     prefix = Prefix(backbone, depth, values, starts, shape, kind)
-    if (gap := _gap(prefix, encoded, order[len(order) // 2], run)) > _TOLERANCE[precision]:
+    if (differs := _differs(prefix, encoded, order[len(order) // 2], run)) > _TOLERANCE[precision]:
         return (
             None,
-            f"not kept: {backbone.origin.name!r} uses its lower blocks elsewhere too (features differ by {gap:.1e})",
+            f"not kept: {backbone.origin.name!r} uses its lower blocks elsewhere too (features differ by "
+            f"{differs:.1e})",
         )
     return prefix, f"kept in {where} ({values.nbytes / 1e6:,.0f} MB) and replayed every epoch"
 
@@ -148,7 +149,7 @@ def _outputs(
     batch = to_device(backbone.collate(rows), run.device)
     hook = backbone.blocks[depth - 1].register_forward_hook(catch)
     try:
-        with _in_eval(backbone):
+        with in_eval(backbone):
             backbone(batch)  # nothing below the hook moves, so that no graph is built
     except _Reached:
         pass
@@ -179,28 +180,16 @@ def _room(shape: tuple[int, int], dtype: Any, run: Run) -> tuple[np.ndarray[Any,
         return None, f"not kept: {folder} cannot be written ({error.strerror or error})"
 
 
-def _gap(prefix: Prefix, encoded: Sequence[Encoded], rows: list[int], run: Run) -> float:
+def _differs(prefix: Prefix, encoded: Sequence[Encoded], rows: list[int], run: Run) -> float:
     """The largest difference between features with and without the stubs, as a share of the largest feature."""
     backbone = prefix.backbone
     batch = to_device(backbone.collate([encoded[i] for i in rows]), run.device)
-    with torch.no_grad(), _in_eval(backbone):
+    with torch.no_grad(), in_eval(backbone):
         full = backbone(batch)
         prefix.offer(rows, batch)
         with prefix.replaying():
             short = backbone(batch)
-    return float((full - short).abs().max() / full.abs().max().clamp_min(1e-12))
-
-
-@contextmanager
-def _in_eval(backbone: Backbone) -> Iterator[None]:
-    """Eval mode inside the block; every part's own mode after it."""
-    was = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()
-    try:
-        yield
-    finally:
-        for module, mode in was:
-            module.training = mode
+    return gap(full, short)
 
 
 def _home(root: nn.Module, block: nn.Module) -> tuple[nn.Module, str]:
