@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 KINDS = {"amazon": "amazon_cells_labelled.txt", "imdb": "imdb_labelled.txt", "yelp": "yelp_labelled.txt"}
-STRATEGIES = ("tfidf", "centroid", "knn", "linear_probe", "hybrid", "partial", "lora", "full", "lp_ft")
+STRATEGIES = ("tfidf", "centroid", "knn", "linear_probe", "ridge", "hybrid", "partial", "lora", "full", "lp_ft")
 RESULTS = Path(__file__).parent / "results" / "uci_sentences.json"
 EPOCHS = 3
 T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for n seeds
