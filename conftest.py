@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -21,6 +22,8 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     """Unit tests get an empty cache; `real` ones keep the user's, so that weights are fetched once."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so it is in what a shell runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("-m") == "real":
         return
     import tempfile
