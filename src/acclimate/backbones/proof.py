@@ -14,6 +14,7 @@ from torch import nn
 from acclimate.backbones import cls_block, packing
 from acclimate.backbones.base import gap, in_eval
 from acclimate.backbones.quantise import full_precision
+from acclimate.threads import few
 
 if TYPE_CHECKING:
     from acclimate.backbones.text import TextBackbone
@@ -92,7 +93,7 @@ def _made_up(backbone: TextBackbone) -> list[packing.Part]:
 
 @contextmanager
 def _as_at_prediction(backbone: nn.Module) -> Iterator[None]:
-    """Without dropout, gradients or reduced precision; every part is put back as it was."""
+    """Without dropout, gradients or reduced precision, on one thread; every part is put back as it was."""
     device = next(backbone.parameters()).device.type
-    with in_eval(backbone), torch.no_grad(), torch.autocast(device, enabled=False), full_precision():
+    with in_eval(backbone), torch.no_grad(), torch.autocast(device, enabled=False), full_precision(), few(1.0):
         yield
