@@ -1,6 +1,6 @@
 """Fine-tuning: acclimate against the Hugging Face Trainer on the same weights, rows, pooling, dropout and schedule.
 
-Run: python benchmarks/finetune.py [--rounds R] [--seeds S] [--rows N] [--only full|partial|accuracy] [--table]
+Run: python benchmarks/finetune.py [--rounds R] [--seeds S] [--rows N] [--only full|half|partial|accuracy] [--table]
 Every round runs both sides in turn in one process with one thread and takes processor time, tokenising included; a
 ratio is the median of the rounds' ratios. The Trainer is given its usual settings: padding to 128, padding to the
 longest of the batch, and batches of like length. Padding to 128 is timed on fewer rows and scaled.
@@ -42,14 +42,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=384)
-    parser.add_argument("--only", choices=("full", "partial", "accuracy"))
+    parser.add_argument("--only", choices=("full", "half", "partial", "accuracy"))
     parser.add_argument("--table", action="store_true", help="show the results of the last run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if not arguments.table:
         train, test = snippets(arguments.rows, 1200)
-        jobs = {"full": full, "partial": partial, "accuracy": accuracy}
+        jobs = {"full": full, "half": half, "partial": partial, "accuracy": accuracy}
         for name, job in jobs.items():
             if arguments.only in (None, name):
                 rounds = arguments.seeds if name == "accuracy" else arguments.rounds
@@ -103,7 +103,14 @@ class Pooled(nn.Module):
 
 
 def trainers(
-    data: Data, seed: int, epochs: int, pooling: str, dropout: float | None, padding: str, top: int | None = None
+    data: Data,
+    seed: int,
+    epochs: int,
+    pooling: str,
+    dropout: float | None,
+    padding: str,
+    top: int | None = None,
+    bf16: bool = False,
 ) -> Any:
     """Seconds of processor time of `Trainer.train()` and of tokenising, and the trained module with its tokeniser."""
     import tempfile
@@ -122,7 +129,7 @@ def trainers(
         arguments = TrainingArguments(
             place, per_device_train_batch_size=32, num_train_epochs=epochs, learning_rate=5e-5, warmup_steps=0.1,
             weight_decay=0.01, seed=seed, report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            use_cpu=True, **({"train_sampling_strategy": "group_by_length"} if padding == "grouped" else {}),
+            use_cpu=True, bf16=bf16, **({"train_sampling_strategy": "group_by_length"} if padding == "grouped" else {}),
         )  # fmt: skip
         start = time.process_time()
         how = {"padding": "max_length", "max_length": 128} if padding == "128" else {}
@@ -152,6 +159,19 @@ def full(train: Data, test: Data, rounds: int) -> dict[str, Any]:
             print("full", label, r, f"{mine:.1f} s", {k: v[-1] for k, v in ratios.items()}, flush=True)
         found[label] = {k: {"times as fast": statistics.median(v), "rounds": v} for k, v in ratios.items()}
     return found
+
+
+def half(train: Data, test: Data, rounds: int) -> dict[str, Any]:
+    """Products in bf16, mean pooling, against the Trainer in fp32 and in bf16, padding to the longest."""
+    ratios: dict[str, list[float]] = {"our fp32": [], "Trainer, fp32": [], "Trainer, bf16": []}
+    for r in range(rounds):
+        mine, _ = ours("full", train, r, 2, "mean", None, mixed_precision="bf16")
+        ratios["our fp32"].append(round(ours("full", train, r, 2, "mean", None, mixed_precision="no")[0] / mine, 2))
+        for bf16 in (False, True):
+            theirs = trainers(train, r, 2, "mean", None, "dynamic", bf16=bf16)[0]
+            ratios["Trainer, bf16" if bf16 else "Trainer, fp32"].append(round(theirs / mine, 2))
+        print("half", r, f"{mine:.1f} s", {k: v[-1] for k, v in ratios.items()}, flush=True)
+    return {k: {"times as fast": statistics.median(v), "rounds": v} for k, v in ratios.items()}
 
 
 def partial(train: Data, test: Data, rounds: int) -> dict[str, Any]:

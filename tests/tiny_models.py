@@ -123,7 +123,7 @@ def network(kind: str, layers: int = 3) -> Any:
 
 def write(kind: str, folder: Path, *, layers: int = 3, frame: Any = None) -> Path:
     """A model folder as one would download it."""
-    from acclimate.backbones.text import quiet_transformers
+    from acclimate.backbones.hushed import quiet_transformers
 
     with quiet_transformers():
         network(kind, layers).save_pretrained(folder)

@@ -53,7 +53,8 @@ def sparse(matrix: Any, dtype: torch.dtype) -> Tensor:
     coo = matrix.tocoo()
     at = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
     values = torch.as_tensor(coo.data, dtype=dtype)
-    return torch.sparse_coo_tensor(at, values, coo.shape, check_invariants=False).coalesce()
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):  # type: ignore[no-untyped-call]  # scipy's indices are sound
+        return torch.sparse_coo_tensor(at, values, coo.shape).coalesce()
 
 
 def joined(value: Any) -> str:

@@ -29,20 +29,24 @@ def decisions(model: acclimate.Model) -> list[str]:
     return found
 
 
-def test_the_cost_is_said_and_stands_in_the_report(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    model = fit(table(60), precision="int8", quiet=False)
-    notes = [d for d in decisions(model) if d.startswith("precision int8")]
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_the_cost_is_said_and_stands_in_the_report(
+    precision: str, fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = fit(table(60), precision=precision, quiet=False)
+    notes = [d for d in decisions(model) if d.startswith(f"precision {precision}")]
     assert len(notes) == 1
     found = re.fullmatch(
-        r"precision int8: on 60 training rows the features differ from fp32 by a cosine distance of (\S+) on average "
-        r"and (\S+) at most; a linear probe judged on folds of them has \S+ (\d\.\d+) in int8 and (\d\.\d+) in fp32, "
+        rf"precision {precision}: on 60 training rows the features differ from fp32 by a cosine distance of (\S+) on "
+        rf"average and (\S+) at most; a linear probe judged on folds of them has \S+ (\d\.\d+) in {precision} and "
+        r"(\d\.\d+) in fp32, "
         r"a difference of .* n = 60\)\.",
         notes[0],
     )
     assert found is not None, notes
     assert 0 < float(found[1]) < float(found[2]) < 0.01
     said = " ".join(capsys.readouterr().err.split())
-    assert "precision int8: on 60 training rows" in said
+    assert f"precision {precision}: on 60 training rows" in said
 
 
 def test_full_precision_says_nothing(fit: Fit) -> None:
@@ -62,7 +66,7 @@ def test_the_bundle_predicts_in_int8_and_is_loaded_so(fit: Fit) -> None:
 def test_weights_that_move_are_refused_before_the_model_is_loaded(fit: Fit) -> None:
     with pytest.raises(UserError, match="strategy 'full' moves weights, and precision 'int8' is for weights that stay"):
         fit(table(60), precision="int8", strategy="full", model="no-such-model")
-    with pytest.raises(UserError, match=r"unknown precision 'int4'.*fp32, int8"):
+    with pytest.raises(UserError, match=r"unknown precision 'int4'.*fp32, bf16, fp16, int8"):
         fit(table(60), precision="int4", model="no-such-model")
 
 

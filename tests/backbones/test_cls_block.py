@@ -25,7 +25,7 @@ def backbone_of(folder: Path, pooling: str = "cls") -> TextBackbone:
 def electra(folder: Path) -> Path:
     import transformers as t
 
-    from acclimate.backbones.text import quiet_transformers
+    from acclimate.backbones.hushed import quiet_transformers
 
     config = t.ElectraConfig(
         vocab_size=len(tiny_models.TOKENS), embedding_size=16, hidden_size=32, intermediate_size=48,

@@ -76,6 +76,19 @@ def test_a_changed_weight_is_read_anew() -> None:
     torch.testing.assert_close(layer(x) - layer.bias, 2 * (before - layer.bias))
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near_in_fp32_and_packed_as_before(precision: str, pooling: str, folder_of: FolderOf) -> None:
+    plain = backbone_of(folder_of("bert"), pooling=pooling)
+    half = backbone_of(folder_of("bert"), pooling=pooling, precision=precision)
+    exact, found = extract(plain, TEXTS, Run()), extract(half, TEXTS, Run())
+    assert half.packing == PACKED and plain.fingerprint() != half.fingerprint()
+    assert found.dtype == np.float32 and half.model.dtype == torch.float32
+    assert 1e-6 < np.abs(found - exact).max() / np.abs(exact).max() < (0.02 if precision == "bf16" else 0.002)
+    with full_precision():
+        torch.testing.assert_close(torch.from_numpy(extract(half, TEXTS, Run())), torch.from_numpy(exact))
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "albert", "distilbert", "llama"])
 def test_features_are_near_and_the_weights_stay(kind: str, folder_of: FolderOf) -> None:
     plain = backbone_of(folder_of(kind))
@@ -150,7 +163,7 @@ def test_what_is_read_in_int8_does_not_learn(folder_of: FolderOf) -> None:
 def test_models_without_linear_layers_and_other_names_are_refused(folder_of: FolderOf) -> None:
     with pytest.raises(UserError, match="precision 'int8': 'gpt2' has no linear layers in its blocks"):
         backbone_of(folder_of("gpt2"), precision="int8")
-    with pytest.raises(UserError, match=r"unknown precision 'int4'.*fp32, int8"):
+    with pytest.raises(UserError, match=r"unknown precision 'int4'.*fp32, bf16, fp16, int8"):
         backbone_of(folder_of("bert"), precision="int4")
 
 

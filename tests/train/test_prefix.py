@@ -45,7 +45,7 @@ def test_replayed_features_are_those_of_the_whole_pass(
         for grad in (True, False):
             with torch.set_grad_enabled(grad):
                 full = backbone(batch)
-                kept.offer(rows, batch)
+                kept.offer(rows, batch, "cpu")
                 with kept.replaying():
                     short = backbone(batch)
             assert torch.allclose(full, short, atol=1e-6)

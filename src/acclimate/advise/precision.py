@@ -1,4 +1,4 @@
-"""What int8 costs on the user's own rows: how far the features move, and what a probe on them loses."""
+"""What fewer digits cost on the user's own rows: how far the features move, and what a probe on them loses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from acclimate.strategies.probe import Probe
 _ROWS = 512
 
 
-def int8_cost(problem: Problem, data: Data, metric: str, run: Run) -> str:
+def precision_cost(problem: Problem, data: Data, metric: str, run: Run) -> str:
     """A sentence on up to 512 training rows read in both precisions; the same probe is fitted and judged on folds."""
     backbone, store = problem.network()
     assert isinstance(backbone, TextBackbone)
@@ -33,8 +33,8 @@ def int8_cost(problem: Problem, data: Data, metric: str, run: Run) -> str:
     assert exact.store is not None
     error = _cosine_errors(exact.store.get(rows.inputs), store.get(rows.inputs))
     moved = (
-        f"precision int8: on {len(rows):,} training rows the features differ from fp32 by a cosine distance of "
-        f"{error.mean():.2g} on average and {error.max():.2g} at most"
+        f"precision {backbone.text.precision}: on {len(rows):,} training rows the features differ from fp32 by a "
+        f"cosine distance of {error.mean():.2g} on average and {error.max():.2g} at most"
     )
     try:
         pairs = folds(rows, problem.task.name, seed=run.seed)
@@ -44,8 +44,8 @@ def int8_cost(problem: Problem, data: Data, metric: str, run: Run) -> str:
     except UserError:
         return f"{moved}; they are too few or too alike to judge a probe by."
     return (
-        f"{moved}; a linear probe judged on folds of them has {metric} {values[0]:.3f} in int8 and {values[1]:.3f} in "
-        f"fp32, a difference of {gap_text(gap)}."
+        f"{moved}; a linear probe judged on folds of them has {metric} {values[0]:.3f} in "
+        f"{backbone.text.precision} and {values[1]:.3f} in fp32, a difference of {gap_text(gap)}."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
-from acclimate.advise.precision import int8_cost
+from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import MOVING, Race, race
 from acclimate.api import state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
@@ -122,10 +122,10 @@ def _same_model(request: Request, backbone: Backbone | None) -> None:
 
 
 def _precision(request: Request, prepared: Prepared, problem: Problem, metric: str) -> tuple[str, ...]:
-    """What int8 costs on these rows, said and reported; nothing in full precision."""
-    if problem.backbone is None or problem.backbone.settings().get("precision") != "int8":
+    """What fewer digits cost on these rows, said and reported; nothing in full precision."""
+    if problem.backbone is None or problem.backbone.settings().get("precision", "fp32") == "fp32":
         return ()
-    note = int8_cost(problem, prepared.train, metric, request.run)
+    note = precision_cost(problem, prepared.train, metric, request.run)
     request.run.progress.say(note)
     return (note,)
 

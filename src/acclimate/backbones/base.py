@@ -43,6 +43,7 @@ class Backbone(nn.Module, ABC):
     origin: Origin
     width: int  # d, the number of features
     runtime: str = "torch"  # what computed the features last
+    padded: bool = False  # whether rows are padded though they could be packed
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -60,6 +61,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """The blocks in order from input to output; empty where they are shared or single."""
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows of unlike length are read without padding."""
+        return False
 
     @property
     def fixed(self) -> str:

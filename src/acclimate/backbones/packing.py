@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -236,11 +236,25 @@ def attend(
     return (found[0] if len(found) == 1 else torch.cat(found))[None], None
 
 
+def any_shape(device: torch.device) -> AbstractContextManager[None]:
+    """Within the block attention on a GPU takes no kernel that is planned anew, for some 50 ms, at every new shape."""
+    if device.type != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
+
 def _mask(*args: Any, **kwargs: Any) -> Any:
-    """No mask in a packed row: the groups take its place."""
+    """No mask in a packed row: the groups take its place. On a GPU none is left out elsewhere: to see whether it may
+    be, the host would wait for the device."""
     from transformers.masking_utils import sdpa_mask
 
-    return sdpa_mask(*args, **kwargs) if _groups.get() is None else None
+    if _groups.get() is not None:
+        return None
+    if torch.device(kwargs.get("device") or "cpu").type == "cuda":
+        kwargs = {**kwargs, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    return sdpa_mask(*args, **kwargs)
 
 
 def register() -> None:

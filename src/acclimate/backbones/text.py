@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
@@ -18,10 +17,12 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.cls_block import first_tokens
+from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.kernels import laid_out
 from acclimate.backbones.packing import (
     Groups,
     Part,
+    any_shape,
     by_batch,
     by_owner,
     by_row,
@@ -35,7 +36,7 @@ from acclimate.backbones.packing import (
 )
 from acclimate.backbones.proof import PACKED, first_alone, takes, verdict
 from acclimate.backbones.quantise import check as check_precision
-from acclimate.backbones.quantise import plain_again, quantise
+from acclimate.backbones.quantise import numbers, plain_again, quantise
 from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
 from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
@@ -81,7 +82,7 @@ class TextBackbone(Backbone):
         """
         parts = [part for row in rows for part in row.parts]
         owner = [i for i, row in enumerate(rows) for _ in row.parts]
-        batch = self._batch(parts, owner, packed=self.packing == PACKED)
+        batch = self._batch(parts, owner, packed=self.packs and not self.padded)
         batch["rows"] = torch.arange(len(rows))
         return batch
 
@@ -102,6 +103,11 @@ class TextBackbone(Backbone):
                 self._packing = verdict(self)
                 self._first_alone = self._packing == PACKED and first_alone(self)
         return self._packing
+
+    @property
+    def packs(self) -> bool:
+        """Whether texts may be packed."""
+        return self.packing == PACKED
 
     def features_of(self, parts: Sequence[Part], *, packed: bool) -> Tensor:
         """Features (w, d) of token ids, in the way asked for."""
@@ -130,7 +136,9 @@ class TextBackbone(Backbone):
         inputs: dict[str, Any] = {key: batch[key] for key in names if key in batch and key in self._takes}
         if "use_cache" in self._takes:
             inputs["use_cache"] = False  # keys and values are kept for generation alone
-        return self.model(**inputs)
+        device = batch["input_ids"].device
+        with numbers(self.text.precision, device), any_shape(device):
+            return self.model(**inputs)
 
     def _packed(self, batch: Batch) -> Tensor:
         """One vector a window (w, d); without gradients a few windows at a time, so that memory has a limit."""
@@ -144,7 +152,7 @@ class TextBackbone(Backbone):
             names = ("input_ids", "position_ids", "token_type_ids")
             with inside(spans), first_tokens(self._first_alone):
                 out = self._run({key: batch[key][:, start:stop] for key in names if key in batch}, names)
-            found.append(self._pool_packed(out.last_hidden_state[0], spans))
+            found.append(self._pool_packed(out.last_hidden_state[0].float(), spans))
             start = stop
         return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -158,11 +166,11 @@ class TextBackbone(Backbone):
         return pool(hidden, spans, self.text.pooling)
 
     def _pool(self, out: Any, mask: Tensor) -> Tensor:
-        hidden: Tensor = out.last_hidden_state  # (w, t, d)
+        hidden: Tensor = out.last_hidden_state.float()  # (w, t, d)
         if self.text.pooling == "cls":
             return hidden[:, 0]
         if self.text.pooling == "pooler":
-            return out.pooler_output  # type: ignore[no-any-return]
+            return out.pooler_output.float()  # type: ignore[no-any-return]
         if self.text.pooling == "last":
             return hidden[torch.arange(len(hidden)), mask.sum(1) - 1]
         weight = mask.unsqueeze(-1).to(hidden.dtype)
@@ -170,7 +178,8 @@ class TextBackbone(Backbone):
 
     def reading(self, cost: int, say: Callable[[str], None]) -> AbstractContextManager[None]:
         """Weights in the layout that the processor reads best, where there is enough to read."""
-        return laid_out(self.model) if cost >= _WORTH_IT and not self.fixed else nullcontext()
+        exact = self.text.precision == "fp32"
+        return laid_out(self.model) if cost >= _WORTH_IT and exact else nullcontext()
 
     def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
         """The tokens of every row, its windows one after the other."""
@@ -245,28 +254,6 @@ def _tokenizer_text(tokenizer: Any) -> str:
     parts = json.loads(backend.to_str())
     # Padding and truncation are left out: they are set anew at every call.
     return json.dumps({k: v for k, v in parts.items() if k not in ("padding", "truncation")}, sort_keys=True)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without the library's notes on unused heads and its progress bars, and back to what it was."""
-    from transformers import utils
-
-    hf_logging: Any = utils.logging
-    level = hf_logging.get_verbosity()
-    bars = hf_logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    hub.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
-        hub.setLevel(hub_level)
 
 
 def load_text(

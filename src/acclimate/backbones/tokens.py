@@ -21,7 +21,7 @@ class TextSettings:
     max_length: int = 256  # tokens, special ones included
     truncation: str = "head"
     prefix: str = ""  # put before every text, e.g. "query: " for e5
-    precision: str = "fp32"  # or int8: of the multiplications inside the blocks
+    precision: str = "fp32"  # bf16, fp16 or int8: of the products inside the model
 
 
 @dataclass(frozen=True)

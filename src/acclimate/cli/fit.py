@@ -72,7 +72,7 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="fp32, or int8: frozen text models about twice as fast; what it costs on your rows is measured.",
+            help="Of frozen text models: fp32; or sooner, with fewer digits: int8, bf16, fp16. The cost is measured.",
         ),
     ] = None,
     class_weight: Annotated[

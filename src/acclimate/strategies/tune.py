@@ -26,6 +26,7 @@ from acclimate.strategies.base import Problem, Splits
 from acclimate.strategies.probe import Probe
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
+from acclimate.train.arithmetic import MIXED, choose
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting, parts
@@ -62,6 +63,7 @@ class Tune:
     max_grad_norm: float = 1.0
     optimizer: str = "adamw"
     dropout: float | None = None  # None: as the pretrained model has it
+    mixed_precision: str = "auto"  # auto: as a trial of a few steps finds it | no: fp32 | bf16 | fp16
     cache_frozen: str = "auto"  # of the output of frozen lower blocks: auto | fp16 (half the size) | off
     lora_rank: int = 8
     lora_alpha: int = 16
@@ -81,6 +83,7 @@ class Tune:
             ("optimizer", _OPTIMIZERS),
             ("lora_targets", lora.TARGETS),
             ("cache_frozen", CHOICES),
+            ("mixed_precision", MIXED),
         ):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
@@ -115,7 +118,7 @@ class Tune:
             torch.manual_seed(run.seed)  # dropout and low-rank initialisation
             moved = _release(backbone, self)
             network = Network(backbone, head.to(run.device))
-            history, kept = self._train(network, problem, splits, run)
+            history, notes = self._train(network, problem, splits, run)
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
         adapter = lora.take(backbone) if self.moves == "lora" else (None, None)
         backbone.requires_grad_(False)
@@ -130,7 +133,7 @@ class Tune:
             settings,
             names,
             tuple(history),
-            (moved, *([kept] if kept else [])),
+            (moved, *notes),
             *adapter,
         )
 
@@ -139,8 +142,8 @@ class Tune:
             return Probe().fit(problem, splits, run).head
         return problem.task.attach(problem.network()[0], problem.decoder).head
 
-    def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, str]:
-        """What happened, and a sentence on the frozen blocks."""
+    def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
+        """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
         rows = _Prepared(problem, splits.train, network.backbone, run)
         chosen_by = problem.held_out(splits)
         valid = None if chosen_by is None else _Prepared(problem, chosen_by, network.backbone, run)
@@ -150,27 +153,42 @@ class Tune:
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
 
-        def loss_of(at: list[int]) -> Tensor:
+        def batches(epoch: int) -> list[list[int]]:
+            return shuffled(rows.costs, self.batch_size, run.seed, epoch)
+
+        def plain_loss(at: list[int]) -> Tensor:
             return rows.losses(network, at).mean()
 
-        def evaluate() -> float:
-            assert valid is not None
-            return valid.mean_loss(network, fitting)
-
-        fitting = Fitting(network, run.progress)
         with nullcontext() if prefix is None else prefix.replaying():
-            history = train(
-                network,
-                self._optimizer(network),
-                schedule,
-                lambda epoch: shuffled(rows.costs, self.batch_size, run.seed, epoch),
-                loss_of,
-                evaluate if valid is not None else None,
-                run,
-                _name(self),
-                "" if run.state is None else self._what(problem, splits.train, chosen_by),
-            )
-        return history, note
+            first = batches(0)
+            found, said = choose(network, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+
+            def loss_of(at: list[int]) -> Tensor:
+                with found.at_work(run.device):
+                    return plain_loss(at)
+
+            def evaluate() -> float:
+                assert valid is not None
+                with found.at_work(run.device):
+                    return valid.mean_loss(network, fitting)
+
+            fitting = Fitting(network, run.progress)
+            with found.applied(network):
+                history = train(
+                    network,
+                    self._optimizer(network),
+                    schedule,
+                    batches,
+                    loss_of,
+                    evaluate if valid is not None else None,
+                    run,
+                    _name(self),
+                    "" if run.state is None else self._what(problem, splits.train, chosen_by),
+                    found.scaler(run.device),
+                )
+        if said:
+            run.progress.say(said)
+        return history, [sentence for sentence in (note, said) if sentence]
 
     def _prefix(
         self, backbone: Backbone, rows: _Prepared, valid: _Prepared | None, epochs: int, run: Run
@@ -230,11 +248,12 @@ class _Prepared:
     def losses(self, network: Network, at: list[int]) -> Tensor:
         """The weighted loss of each of these rows."""
         chosen = {"targets": self.targets[at], "weights": self.weights[at]}
-        batch = to_device({**self.backbone.collate([self.encoded[i] for i in at]), **chosen}, self.device)
-        targets, weights = batch.pop("targets"), batch.pop("weights")
+        collated = self.backbone.collate([self.encoded[i] for i in at])
         if self.prefix is not None:
-            self.prefix.offer([self.first + i for i in at], batch)
-        return weights * self.task.losses(network(batch).logits, targets)
+            self.prefix.offer([self.first + i for i in at], collated, self.device)
+        batch = to_device({**collated, **chosen}, self.device)
+        targets, weights = batch.pop("targets"), batch.pop("weights")
+        return weights * self.task.losses(network(batch).logits.float(), targets)
 
     def mean_loss(self, network: Network, fitting: Fitting) -> float:
         """The weighted mean loss of all rows, those of like length together. Only sums are kept, never logits."""

@@ -110,8 +110,16 @@ class Checkpoints:
     """The checkpoints of one training in `run.state`, the newest two. `what` names what is trained: one of anything
     else is ignored. Without `run.state` nothing is written."""
 
-    def __init__(self, run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, best: Best, what: str) -> None:
-        self.run, self.network, self.optimizer, self.best = run, network, optimizer, best
+    def __init__(
+        self,
+        run: Run,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        best: Best,
+        what: str,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        self.run, self.network, self.optimizer, self.best, self.scaler = run, network, optimizer, best, scaler
         self.device = next(network.parameters()).device
         self.kept: list[Path] = []  # oldest first
         groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
@@ -179,7 +187,8 @@ class Checkpoints:
         }
         random = {k: base64.b64encode(v.numpy().tobytes()).decode() for k, v in random_state(self.device).items()}
         plain = {k: v for k, v in flat.items() if not isinstance(v, Tensor)}
-        return tensors, {"best": self.best.value, "random": random, "optimizer": plain}
+        scale = None if self.scaler is None else self.scaler.state_dict()
+        return tensors, {"best": self.best.value, "random": random, "optimizer": plain, "scale": scale}
 
     def _room(self, tensors: dict[str, Tensors], folder: Path) -> bool:
         """Whether the disk has room to spare, if need be once the older checkpoints are gone."""
@@ -227,6 +236,8 @@ class Checkpoints:
             state.setdefault(int(at), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self.scaler is not None and about.get("scale"):
+            self.scaler.load_state_dict(about["scale"])
         self.best.value = about["best"]
         self.best.weights = {name: tensor.to(self.device) for name, tensor in tensors["best"].items()}
         drawn = {k: bytearray(base64.b64decode(v)) for k, v in about["random"].items()}

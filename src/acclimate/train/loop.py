@@ -24,6 +24,7 @@ from acclimate.train.memory import Fitting, no_smaller, parts
 Rows = list[int]
 History = list[dict[str, Any]]
 _LOOK = 20  # steps between looks at the losses: reading one waits for the device
+_LEAST_SCALE = 2.0**-10  # of fp16: gradients that overflow even so are not finite at all
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def train(
     run: Run,
     label: str = "training",
     what: str = "",
+    scaler: torch.amp.GradScaler | None = None,
 ) -> History:
     """Train in place and return what happened, one entry an epoch.
 
@@ -68,12 +70,13 @@ def train(
     `evaluate()` is the loss on rows held out, asked before the first step and after every epoch: the weights that
     moved are put back to their best. The run stops at its deadline and keeps what it has. With `run.state` it leaves
     checkpoints there and goes on from the newest; `what` tells whether one is of the same rows and settings.
+    With a `scaler` (of fp16) a step whose gradient overflows is left out, and the next one is scaled less.
     """
     moving = [p for p in network.parameters() if p.requires_grad]
     total = math.ceil(len(epoch_batches(0)) / schedule.accumulate) * schedule.epochs
     rates = [group["lr"] for group in optimizer.param_groups]
     best = Best(network)
-    kept = Checkpoints(run, network, optimizer, best, f"{what} {schedule} {total}")
+    kept = Checkpoints(run, network, optimizer, best, f"{what} {schedule} {total}", scaler)
     place = kept.resume()
     fitting = Fitting(network, run.progress, place.most)
     _one_or_fit(network)
@@ -93,7 +96,7 @@ def train(
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * factor
                     now = batches[place.batch : place.batch + schedule.accumulate]
-                    place.note(len(now), *_step(moving, optimizer, now, loss_of, schedule.clip, fitting))
+                    place.note(len(now), *_step(moving, optimizer, now, loss_of, schedule.clip, fitting, scaler))
                     place.most = fitting.most
                 advance(1)
                 if (due := kept.due()) or place.step % _LOOK == 0:
@@ -135,8 +138,12 @@ def _step(
     loss_of: Callable[[Rows], Tensor],
     clip: float,
     fitting: Fitting,
+    scaler: torch.amp.GradScaler | None,
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; the loss and the norm of the gradient, both left on the device."""
+    """One step of the optimiser; the loss and the norm of the gradient, both left on the device.
+
+    With a scaler a norm that is not finite is no fault until the scale has no room left: the loss stands for it.
+    """
     rows = sum(map(len, batches))
     before = itertools.accumulate(map(len, batches), initial=0)
     mine = [ranks.share(batch, start) for batch, start in zip(batches, before, strict=False)]
@@ -146,16 +153,24 @@ def _step(
         losses = [torch.zeros((), device=moving[0].device)]  # a process may have no row of a small batch
         for part in (part for batch in mine for part in parts(batch, most)):
             loss = loss_of(part) * (len(part) / rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
     loss = fitting.retried(gradients, max(1, *map(len, mine)))
     loss = ranks.sum_gradients(moving, loss)
     with no_smaller():
-        norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
-        optimizer.step()
-    return loss, norm
+        if scaler is None:
+            norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
+            optimizer.step()
+            return loss, norm
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
+        scaler.step(optimizer)
+        scaler.update()
+        scale = scaler._scale
+        assert scale is not None
+        return loss, torch.where(scale < _LEAST_SCALE, math.nan, loss)
 
 
 def _enter(place: Place, best: Best, train_loss: float | None, valid_loss: float | None) -> None:

@@ -72,11 +72,14 @@ class Prefix:
             for block, (parent, name) in zip(blocks, homes, strict=True):
                 parent._modules[name] = block
 
-    def offer(self, rows: Sequence[int], batch: Batch) -> None:
-        """Lay out what the next forward pass of this batch, made of these rows in this order, shall find."""
+    def offer(self, rows: Sequence[int], batch: Batch, device: str) -> None:
+        """Lay out what the next forward pass of this batch, made of these rows in this order, shall find.
+
+        The batch is that of `collate`, not moved yet: laying out on a GPU would wait for it.
+        """
         flat = np.concatenate([self.values[self.starts[i] : self.starts[i + 1]] for i in rows])
-        on = torch.from_numpy(flat).to(next(iter(batch.values())).device).float()
-        self.slot[:] = [self.backbone.unflat(on, batch, self.shape)]
+        hidden = self.backbone.unflat(torch.from_numpy(flat), batch, self.shape)
+        self.slot[:] = [hidden.to(device, non_blocking=True).float()]
 
 
 class _Stub(nn.Module):
@@ -183,10 +186,11 @@ def _room(shape: tuple[int, int], dtype: Any, run: Run) -> tuple[np.ndarray[Any,
 def _differs(prefix: Prefix, encoded: Sequence[Encoded], rows: list[int], run: Run) -> float:
     """The largest difference between features with and without the stubs, as a share of the largest feature."""
     backbone = prefix.backbone
-    batch = to_device(backbone.collate([encoded[i] for i in rows]), run.device)
+    collated = backbone.collate([encoded[i] for i in rows])
+    batch = to_device(collated, run.device)
     with torch.no_grad(), in_eval(backbone):
         full = backbone(batch)
-        prefix.offer(rows, batch)
+        prefix.offer(rows, collated, run.device)
         with prefix.replaying():
             short = backbone(batch)
     return gap(full, short)
