@@ -118,7 +118,8 @@ class ConditionalAdversary(DomainAdversary):
         p = log_probabilities(view.logits.detach()).exp()
         if self.features_map is None or self.classes_map is None:
             return (features.unsqueeze(2) * p.unsqueeze(1)).flatten(1)
-        return (features @ self.features_map) * (p @ self.classes_map) / self.features_map.shape[1] ** 0.5
+        mapped: Tensor = (features @ self.features_map) * (p @ self.classes_map) / self.features_map.shape[1] ** 0.5
+        return mapped
 
     def row_shares(self, view: View) -> Tensor:
         """Rows that the classifier is sure of count up to twice as much."""

@@ -105,7 +105,7 @@ def freedom(share: Tensor) -> Tensor:
 
 def average(values: Tensor, share: Tensor) -> Tensor:
     """Σᵢ w̃ᵢ·valuesᵢ over the first dimension."""
-    found: Tensor = torch.tensordot(share, values, dims=1)
+    found: Tensor = torch.tensordot(share.to(values.dtype), values, dims=1)
     return found
 
 

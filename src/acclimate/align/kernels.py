@@ -3,9 +3,9 @@
 The kernel is the mean of Gaussians of several widths, and over several layers the product of their kernels:
     k(x, y) = (1/m) Σᵤ exp(−‖x − y‖² / (2ᵘ·b)),   u = −⌊m/2⌋, ..., m − 1 − ⌊m/2⌋
 With v = (w̃ of the source, −w̃ of the target), MMD² = Σᵢ vᵢ·f(zᵢ), where f(z) = Σⱼ vⱼ·k(z, zⱼ) is the witness function,
-and its gradient at zᵢ is 2·vᵢ·∇f(zᵢ). Both are summed over blocks of rows, so that only n x n/4 numbers are held at
-once or fewer, and the gradient is there when the value is. One exponential serves all widths: halving a width
-squares it.
+and its gradient at zᵢ is 2·vᵢ·∇f(zᵢ). Both are summed over blocks of rows against all others, so that no n x n numbers
+are held at once, and the gradient is there when the value is. One exponential serves all widths: halving a width
+squares it. Since Σv = 0, k − 1 stands for k: it is 0 between equal rows, and the pairs of a row with itself drop out.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Kernel:
         """k of squared distances that are given in units of b."""
         return torch.stack([torch.exp(-squared / 2.0 ** (self.widest - i)) for i in range(self.widths)]).mean(0)
 
+    @torch.no_grad()
     def scale(self, rows: Pair, share: Pair, squared: Tensor | None = None) -> Tensor:
         """1/√b, constant. `squared` are the distances whose median is meant, where it is not that of all pairs."""
         if not isinstance(self.bandwidth, str):
@@ -88,7 +89,7 @@ def squared_mmd_of_pairs(layers: Sequence[Pair], share: Pair, kernel: Kernel) ->
     if pairs == 0:
         return torch.stack([rows.sum() * 0 for layer in layers for rows in layer]).sum()
     first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-    value = share[0].new_zeros(())
+    value, defined = share[0].new_zeros(()), share[0].new_ones((), dtype=torch.bool)
     sides = (
         (0, 0, first, second, 1.0),
         (1, 1, first, second, 1.0),
@@ -103,8 +104,10 @@ def squared_mmd_of_pairs(layers: Sequence[Pair], share: Pair, kernel: Kernel) ->
     for at, (i, j, a, b, sign) in enumerate(sides):
         k = torch.stack([kernel.of(d[at] * s.square()) for d, s in zip(distances, scales, strict=True)]).prod(0)
         weight = share[i][a] * share[j][b]
-        value = value + sign * (weight @ k) / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-    return value
+        mass = weight.sum()
+        value = value - sign * (weight @ (1 - k)) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        defined = defined & (mass > 0)
+    return torch.where(defined, value, 0)
 
 
 class _SquaredMmd(torch.autograd.Function):
@@ -115,18 +118,18 @@ class _SquaredMmd(torch.autograd.Function):
         layers = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
         wanted = any(ctx.needs_input_grad[3:])
         sides, scales = _sides(layers, share, kernel)
-        spread = tuple(freedom(part) for part in share)
-        defined = (spread[0] > 0) & (spread[1] > 0) if unbiased else None
+        mass = [freedom(part) if unbiased else part.sum() for part in share]  # of the pairs within each side
+        defined = (mass[0] > 0) & (mass[1] > 0)
         value = share[0].new_zeros(())
         found: list[list[Tensor]] = []
         for own in (0, 1):
-            within = torch.where(spread[own] > 0, 1 / spread[own], 0) if unbiased else None
+            within = torch.where(defined, 1 / mass[own], 0) if unbiased else torch.ones_like(mass[own])
             part, gradients = _witness(sides, share, kernel, own, within, wanted)
             value, found = value + part, [*found, gradients]
         if wanted:
             both = [g * s for i, s in enumerate(scales) for g in (found[0][i], found[1][i])]
-            ctx.save_for_backward(*(both if defined is None else [torch.where(defined, g, 0) for g in both]))
-        return value if defined is None else torch.where(defined, value, 0)
+            ctx.save_for_backward(*(torch.where(defined, g, 0) for g in both))
+        return torch.where(defined, value, 0)
 
     @staticmethod
     @once_differentiable
@@ -157,9 +160,9 @@ def _sides(layers: list[Pair], share: Pair, kernel: Kernel) -> tuple[list[list[_
 
 
 def _witness(
-    sides: list[list[_Rows]], share: Pair, kernel: Kernel, own: int, within: Tensor | None, wanted: bool
+    sides: list[list[_Rows]], share: Pair, kernel: Kernel, own: int, within: Tensor, wanted: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Σ vᵢ·f(zᵢ) over the rows of one side, and 2·vᵢ·∇f(zᵢ) by layer. `within`: 1/freedom, where i = j is left out."""
+    """Σ vᵢ·f(zᵢ) over the rows of one side, and 2·vᵢ·∇f(zᵢ) by layer. `within` multiplies pairs of the same side."""
     value, gradients = share[own].new_zeros(()), [torch.zeros_like(layer.rows) for layer in sides[own]]
     for start in range(0, len(share[own]), BLOCK):
         block = slice(start, start + BLOCK)
@@ -167,11 +170,8 @@ def _witness(
         witness = torch.zeros_like(weight)
         for other in (0, 1):
             k, slopes = _kernel(sides[own], sides[other], block, kernel.widths, wanted)
-            pull: Tensor | float = 1.0 if other == own else -1.0
-            seen = k @ share[other]
-            if within is not None and other == own:
-                pull, seen = within, seen - weight  # k(z, z) = 1
-            witness += pull * seen
+            pull = within if other == own else -1.0
+            witness -= pull * ((1 - k) @ share[other])
             for layer, slope in enumerate(slopes):
                 moved = slope @ sides[other][layer].weighted
                 away = moved[:, -1:] * sides[own][layer].rows[block] - moved[:, :-1]

@@ -43,6 +43,7 @@ class Coral(Stateless):
 def _covariance(view: View) -> tuple[Tensor, Tensor]:
     """C, and its freedom: 0 where there is no covariance."""
     rows, share = wide(view.features), shares(view)
+    rows = rows - rows[:1].detach()  # equal rows are then exactly 0
     rows = rows - average(rows, share)
     free = freedom(share)
     return (rows * share.unsqueeze(1)).T @ rows * torch.where(free > 0, 1 / free, 0), free

@@ -96,13 +96,15 @@ class Slices(nn.Module):
         length = steps.diff(dim=1, prepend=steps.new_zeros(len(steps), 1))
         middle = steps - length / 2  # between two steps neither function changes
         values = [rows.gather(1, _at(reached, middle)) for rows, reached in sides]
-        return (length.to(values[0]) * (values[0] - values[1]).square()).sum(1).mean()
+        apart = (length.to(values[0]) * (values[0] - values[1]).square()).sum(1).mean()
+        return torch.where(steps[0, 0] > 0, apart, 0)  # 0 where a side has no weight
 
 
 def _quantiles(projected: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """By direction, the values in order, and the shares of the rows up to each, in 64 bits."""
     rows, order = projected.T.sort(1)
-    return rows, share.double()[order].cumsum(1).clamp(max=1)
+    reached = share.double()[order].cumsum(1)
+    return rows, reached / reached[:, -1:].clamp(min=torch.finfo(reached.dtype).tiny)  # the last is exactly 1
 
 
 def _at(reached: Tensor, level: Tensor) -> Tensor:
