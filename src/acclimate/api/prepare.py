@@ -45,11 +45,12 @@ class Prepared:
     audits: tuple[Audit, ...]
     how: str  # one sentence: which rows give the number
     hashes: dict[str, str] = field(default_factory=dict)
+    target: Data | None = None  # rows from where the model will be used, without labels
 
     @property
     def everything(self) -> list[Input]:
         """Every input of every part, for one pass of the backbone."""
-        return [x for part in (self.train, self.valid, self.test) if part is not None for x in part.inputs]
+        return [x for part in (self.train, self.valid, self.test, self.target) if part is not None for x in part.inputs]
 
 
 def measure_with(backbone: Backbone | None) -> Any:
@@ -69,13 +70,21 @@ def measure_with(backbone: Backbone | None) -> Any:
 class Sources:
     """What was read, before anything was judged: a wrong path or column is told before a model is loaded."""
 
-    tables: dict[str, Table]  # train, and valid and test where given
+    tables: dict[str, Table]  # train, and valid, test and target where given
     guessed: Guess
 
 
-def gather(train: Any, columns: Columns, task: str | None, gate: Gate, valid: Any = None, test: Any = None) -> Sources:
+def gather(
+    train: Any,
+    columns: Columns,
+    task: str | None,
+    gate: Gate,
+    valid: Any = None,
+    test: Any = None,
+    target: Any = None,
+) -> Sources:
     """Read every source and infer columns and task from the training rows."""
-    given = {"train": train, "valid": valid, "test": test}
+    given = {"train": train, "valid": valid, "test": test, "target": target}
     tables = {role: read(source) for role, source in given.items() if source is not None}
     table = tables["train"]
     guessed = guess(table, columns, task, gate.label_delimiter)
@@ -89,7 +98,18 @@ def gather(train: Any, columns: Columns, task: str | None, gate: Gate, valid: An
                 f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
                 f"its columns: {', '.join(tables[role].columns)}"
             )
+    if "target" in tables:
+        _has_inputs(tables["target"], guessed.columns)
     return Sources(tables, guessed)
+
+
+def _has_inputs(table: Table, columns: Columns) -> None:
+    lacking = [name for name in columns.text if name not in table.columns]
+    if lacking:
+        raise UserError(
+            f"{table.source} has no column {lacking[0]!r}, which holds the inputs of the training rows; rename the "
+            f"column that holds them there (its columns: {', '.join(table.columns)})"
+        )
 
 
 def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int = 0) -> Prepared:
@@ -99,17 +119,43 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
     data, report = _audit(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None)
     classes = _classes(data, guessed.task)
     others: dict[str, Data] = {}
-    audits = [report]
+    audits, reasons = [report], list(guessed.reasons)
     for role, table in sources.tables.items():
-        if role != "train":
+        if role == "target":
+            others[role], target_report, said = _target(table, guessed, gate, measure)
+            audits.append(target_report)
+            reasons += said
+        elif role != "train":
             columns = present(guessed.columns, table)
             other, other_report = _audit(table, columns, guessed.task, gate, measure, role, classes)
             found = cross_check(data, other, role)
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
     train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), seed)
-    reasons = tuple(guessed.reasons)
-    return Prepared(guessed.columns, guessed.task, reasons, train, test, others.get("valid"), tuple(audits), how)
+    return Prepared(
+        guessed.columns,
+        guessed.task,
+        tuple(reasons),
+        train,
+        test,
+        others.get("valid"),
+        tuple(audits),
+        how,
+        target=others.get("target"),
+    )
+
+
+def _target(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
+    """The inputs of the target alone: what else the file holds, its labels before all, is not looked at."""
+    said = []
+    if guessed.columns.label in table.columns:
+        said.append(
+            f"{table.source}: its column {guessed.columns.label!r} is ignored, since target data is used without "
+            "labels; give labelled rows of it as target labels, or as test data to be judged on"
+        )
+    columns = Columns(text=guessed.columns.text, id=guessed.columns.id if guessed.columns.id in table.columns else None)
+    data, report = _audit(table, columns, guessed.task, gate, measure, "target", None)
+    return data, report, said
 
 
 def present(columns: Columns, table: Table) -> Columns:
