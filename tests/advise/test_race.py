@@ -22,6 +22,7 @@ from acclimate.data.split import folds
 from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import STRATEGIES
+from acclimate.strategies.foresee import Foreseen
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
             return Trial(name, strategy, logits, 0.0, len(pairs))
 
         monkeypatch.setattr(module, "crossfit", pretend)
-        monkeypatch.setattr(module, "seconds_a_fit", lambda *args: 1.0)
+        monkeypatch.setattr(module, "foresee", lambda *args: Foreseen(1.0, 10**9, 0.0))
         return race(problem, data, folds(data, "classify", k=5, seed=0), "accuracy", run or Run(), overrides)
 
     return run

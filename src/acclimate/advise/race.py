@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from acclimate import ranks
+from acclimate.advise.costs import announce, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits
+from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats
 from acclimate.train.loop import Diverged
@@ -33,32 +34,11 @@ class Race:
     trials: tuple[Trial, ...]
     chosen: str
     decisions: tuple[str, ...]
+    one: Foreseen | None = None  # a fit of the chosen one, where it moves weights
 
     def trial(self, name: str) -> Trial:
         """The trial of this name."""
         return next(t for t in self.trials if t.name == name)
-
-
-def seconds_a_fit(tune: Tune, problem: Problem, data: Data, run: Run) -> float:
-    """Predicted seconds of one fit on all rows, from a few real steps on rows of typical length.
-
-    Four batches less one batch: what a fit costs once (copying weights, first use of a kernel) is not taken for speed.
-    """
-    order = np.random.default_rng(0).permutation(len(data))
-    trial = replace(tune, num_train_epochs=1, start="zero")
-    quiet = replace(run, progress=type(run.progress)(quiet=True), deadline=None, state=None)
-
-    def seconds(batches: int) -> tuple[float, int]:
-        few = data.take(np.sort(order[: batches * tune.batch_size]))
-        start = time.monotonic()
-        trial.fit(problem, Splits(few), quiet)
-        return time.monotonic() - start, len(few)
-
-    seconds(1)
-    once, rows_once = seconds(1)
-    more, rows_more = seconds(5)
-    a_row = max(more - once, 1e-3) / max(1, rows_more - rows_once)
-    return once + a_row * len(data) * tune.epochs(len(data))
 
 
 def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> Any:
@@ -126,7 +106,7 @@ def race(
         gap = compare(problem, data, metric, best, other)
         if gap.verdict == "not decidable":
             decisions.append(f"{best.name} against {other.name}: {gap_text(gap)}; these rows cannot tell them apart.")
-    tuned, why = _moving(problem, data, pairs, run, overrides or {})
+    tuned, one, why = _moving(problem, data, pairs, run, overrides or {})
     for text in why:
         cut(text)
     chosen = best.name
@@ -140,7 +120,7 @@ def race(
             decisions.append(
                 f"{tuned.name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain."
             )
-    return Race(tuple(trials), ranks.agreed(chosen), tuple(decisions))
+    return Race(tuple(trials), ranks.agreed(chosen), tuple(decisions), one if chosen == MOVING else None)
 
 
 def _late(run: Run, some: bool) -> bool:
@@ -177,43 +157,39 @@ def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
 
 def _moving(
     problem: Problem, data: Data, pairs: Pairs, run: Run, overrides: Mapping[str, Any]
-) -> tuple[Trial | None, list[str]]:
-    """`lp_ft` on as many of the folds as the time allows, leaving room for the last fit."""
+) -> tuple[Trial | None, Foreseen | None, list[str]]:
+    """`lp_ft` on as many of the folds as the time allows, leaving room for the last fit; and what one fit takes."""
     if problem.backbone is None:
-        return None, []
+        return None, None, []
     if problem.backbone.fixed:
-        return None, [f"{MOVING} was not run: {problem.backbone.fixed}."]
+        return None, None, [f"{MOVING} was not run: {problem.backbone.fixed}."]
     tune: Any = replace(STRATEGIES[MOVING], **overrides)  # type: ignore[type-var]
-    share = float(np.mean([len(a) for a, _ in pairs])) / len(data)
-
-    def affordable() -> dict[str, float]:
-        if run.left() < LEAST:
-            return {"folds": 0, "seconds": 0.0, "left": max(0.0, run.left())}
-        one = seconds_a_fit(tune, problem, data, run)
-        left = 0.8 * run.left()
-        folds = len(pairs) if np.isinf(left) else int((left - one) / max(1e-6, one * share))
-        return {
-            "folds": min(len(pairs), folds, 5),
-            "fold": one * share,
-            "seconds": one * (1 + share),
-            "left": max(0.0, left),
-        }
-
-    found = run.once(f"{MOVING}/affordable", affordable)
-    folds = int(found["folds"])
+    found = run.once(f"{MOVING}/affordable", partial(_affordable, tune, problem, data, pairs, run))
+    folds, more = int(found["folds"]), "raise --time-limit to have it judged."
+    if found["one"] is None:
+        return None, None, [f"{MOVING} was not run: {found['left']:.0f} s were left; {more}"]
+    one = Foreseen(**found["one"])
     if folds < 1:
-        if not found["seconds"]:
-            return None, [
-                f"{MOVING} was not run: {found['left']:.0f} s were left; raise --time-limit to have it judged."
-            ]
-        return None, [
-            f"{MOVING} was not run: a fold and the last fit take about {found['seconds']:.1f} s here, and "
-            f"{found['left']:.1f} s of the time limit are left; raise --time-limit to have it judged."
-        ]
+        why = f"a fold and the last fit take about {one.seconds + found['fold']:.1f} s here, and {found['left']:.1f} s"
+        return None, one, [f"{MOVING} was not run: {why} of the time limit are left; {more}"]
     said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]
+    expected = on_folds(one, len(data), pairs[:folds])
+    announce(MOVING, [expected], run)
     try:
-        tuned = crossfit(MOVING, tune, problem, data, pairs[:folds], run)
+        tuned = replace(crossfit(MOVING, tune, problem, data, pairs[:folds], run), foreseen=expected)
         took = tuned.seconds / tuned.folds
-        return tuned, [*said, f"A fold of {MOVING} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s."]
+        said.append(f"A fold of {MOVING} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s.")
+        return tuned, one, said
     except Diverged as error:
-        return None, [f"{MOVING} was not run to its end: {error}"]
+        return None, one, [f"{MOVING} was not run to its end: {error}"]
+
+
+def _affordable(tune: Tune, problem: Problem, data: Data, pairs: Pairs, run: Run) -> dict[str, Any]:
+    """How many folds there is time for, beside the last fit; seconds of a fold, and what one fit takes."""
+    if run.left() < LEAST:
+        return {"folds": 0, "fold": 0.0, "one": None, "left": max(0.0, run.left())}
+    one = foresee(tune, problem, Splits(data), run)
+    fold = on_folds(one, len(data), pairs[:1]).seconds
+    left = 0.8 * run.left()
+    folds = len(pairs) if np.isinf(left) else int((left - one.seconds) / max(1e-6, fold))
+    return {"folds": min(len(pairs), folds, 5), "fold": fold, "one": asdict(one), "left": max(0.0, left)}

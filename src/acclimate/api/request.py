@@ -52,3 +52,4 @@ class Fitted:
     decisions: tuple[str, ...]
     thresholds: dict[str, Any]
     how_chosen: str
+    costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,11 @@ class _Stub(nn.Module):
         return (out,) if self._kind is tuple else out
 
 
+def replaying(prefix: Prefix | None) -> AbstractContextManager[None]:
+    """Inside, what was kept of the frozen blocks takes their place; without a prefix nothing happens."""
+    return nullcontext() if prefix is None else prefix.replaying()
+
+
 def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: Run) -> tuple[Prefix | None, str]:
     """Run the frozen blocks once over `encoded`. Returns nothing, and why, where that is not possible or does not fit.
 
@@ -107,7 +112,7 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
     """
     depth = frozen_depth(backbone)
     order = budgeted([row.cost for row in encoded], TOKENS_A_BATCH, ROWS_A_BATCH)
-    first, counts, shape, kind = _outputs(backbone, depth, [encoded[i] for i in order[-1]], run)
+    first, counts, shape, kind = outputs(backbone, depth, [encoded[i] for i in order[-1]], run)
     if kind is dict:
         return None, f"not kept: the blocks of {backbone.origin.name!r} hand on more than their hidden states"
     per_row = backbone.flat_rows(encoded)
@@ -121,7 +126,7 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
         return None, where
     with run.progress.steps(f"frozen blocks 1 to {depth}", len(encoded)) as advance:
         for at in order:
-            flat = _outputs(backbone, depth, [encoded[i] for i in at], run)[0].numpy()
+            flat = outputs(backbone, depth, [encoded[i] for i in at], run)[0].numpy()
             cuts = np.cumsum([per_row[i] for i in at])[:-1]
             for i, part in zip(at, np.split(flat, cuts), strict=True):
                 values[starts[i] : starts[i + 1]] = part
@@ -136,7 +141,7 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
     return prefix, f"kept in {where} ({values.nbytes / 1e6:,.0f} MB) and replayed every epoch"
 
 
-def _outputs(
+def outputs(
     backbone: Backbone, depth: int, rows: Sequence[Encoded], run: Run
 ) -> tuple[Tensor, list[int], tuple[int, ...], type]:
     """The flat output of block `depth`, how many lines of it each row has, the shape of a row, what a block returns."""
