@@ -12,7 +12,7 @@ import numpy as np
 from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.advise.precision import int8_cost
-from acclimate.advise.race import MOVING, Race, race
+from acclimate.advise.race import Race, race
 from acclimate.api import state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
@@ -92,8 +92,6 @@ def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -
             f"strategy {strategy[0]!r} moves weights, and precision 'int8' is for weights that stay; "
             "use --precision fp32, or a strategy such as linear_probe"
         )
-    if request.strategy == "auto":
-        named(MOVING, dict(request.settings))
     if request.metric is not None:
         metric_name(request.metric, task)
     if not (request.class_weight in (None, "balanced") or isinstance(request.class_weight, Mapping)):
@@ -188,7 +186,8 @@ def _choose_and_fit(
     trial: Trial | None
     one: Foreseen | None
     if strategy is None:
-        contest = race(problem, data, pairs, metric, run, request.settings, every_fold=prepared.test is None)
+        few, every = request.candidates, prepared.test is None
+        contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
     else:
@@ -334,8 +333,10 @@ def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: 
                 "high": e.high,
                 "n": e.n,
                 "seconds": trial.seconds,
+                "memory": trial.memory,
                 "chosen": trial.name == contest.chosen,
                 "note": trial.note,
+                "why": contest.why.get(trial.name, ""),
             }
         )
     return rows

@@ -236,7 +236,7 @@ def candidates(data: ReportData) -> list[Block]:
                 estimate_cell(c, scale),
                 number_cell(c.get("n")),
                 Cell(seconds(c.get("seconds")), order=finite(c.get("seconds"))),
-                Cell("chosen", "good") if c.get("chosen") else Cell(""),
+                Cell("chosen", "good") if c.get("chosen") else Cell(one_line(c.get("why") or "", 120), "muted"),
                 *([Cell(one_line(c.get("note"), 120) if c.get("note") else "", "muted")] if noted else []),
             )
             for c in data.candidates
