@@ -96,6 +96,8 @@ class _Stub(nn.Module):
         out = hidden if slot is None else slot[0]
         if out.ndim == 3 and out.shape[1] > hidden.shape[1]:  # a packed row that is read in several slices
             out, slot[0] = out[:, : hidden.shape[1]], out[:, hidden.shape[1] :]
+        elif out.shape[0] > hidden.shape[0]:  # pictures that are read a few at a time
+            out, slot[0] = out[: hidden.shape[0]], out[hidden.shape[0] :]
         return (out,) if self._kind is tuple else out
 
 
