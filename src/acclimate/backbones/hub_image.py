@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Origin
 from acclimate.backbones.image import ImageBackbone, stored_settings
-from acclimate.backbones.modality import read_json
 from acclimate.backbones.pictures import FILTERS, ImageSettings
 from acclimate.errors import UserError
+from acclimate.files import read_object
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -82,7 +82,7 @@ def load_hub_image(path: str, origin: Origin) -> HubImage:
 
 def _settings(path: str, config: Any) -> ImageSettings:
     """From preprocessor_config.json; what it leaves out is ImageNet's usual."""
-    found = read_json(Path(path) / "preprocessor_config.json") or _of_the_hub(path)
+    found = read_object(Path(path) / "preprocessor_config.json") or _of_the_hub(path)
     whole, cut = _side(found.get("size")), _side(found.get("crop_size")) if found.get("do_center_crop") else None
     size = cut or whole or _side(getattr(config, "image_size", None)) or 224
     plain = found.get("do_normalize") is False

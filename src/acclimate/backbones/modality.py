@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from acclimate.files import read_object
 
 AUDIO = ("num_mel_bins", "sampling_rate", "feat_extract_norm", "conv_stride")  # keys that only such models have
 IMAGE = ("num_channels", "patch_size", "image_size")
@@ -15,7 +16,7 @@ def modality_of(path: str) -> str:
     if path.startswith("timm:"):
         return "timm"
     config = _config(path)
-    beside = read_json(Path(path) / "preprocessor_config.json")
+    beside = read_object(Path(path) / "preprocessor_config.json")
     if "architecture" in config:
         return "timm"
     if "vision_config" in config:
@@ -29,7 +30,7 @@ def modality_of(path: str) -> str:
 
 def _config(path: str) -> dict[str, Any]:
     if Path(path).exists():
-        return read_json(Path(path) / "config.json")
+        return read_object(Path(path) / "config.json")
     from transformers import PreTrainedConfig
 
     from acclimate.backbones.text import quiet_transformers
@@ -39,12 +40,3 @@ def _config(path: str) -> dict[str, Any]:
             return dict(PreTrainedConfig.get_config_dict(path)[0])
     except (OSError, ValueError):  # the loader says what is wrong
         return {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
