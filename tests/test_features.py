@@ -277,7 +277,7 @@ def test_the_least_recently_used_features_make_room(
     said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("features:")]
     assert said == [
         "removed the features of tiny-bert from the cache to keep it within 1e-06 GB",
-        "note: the features in use take more than 1e-06 GB, the limit (ACCLIMATE_CACHE_LIMIT); "
+        "note: the features in use take more than 1e-06 GB, the limit (`acclimate cache --limit`); "
         "they are kept until their runs end",
     ]
 

@@ -12,7 +12,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "acclimate"
 # Simplest first. Names on one line stand side by side: none of them may import another one of the line.
 LAYERS = [
     ["errors"],
-    ["settings", "progress", "threads", "files", "interrupt", "keys", "ranks", "oom"],
+    ["settings", "progress", "threads", "files", "interrupt", "keys", "ranks", "oom", "usage"],
     ["run"],
     ["data"],
     ["catalogue"],

@@ -213,7 +213,7 @@ class Store:
             self.run.progress.say(f"removed the features of {name} from the cache to keep it within {_gb(self._limit)}")
         if self._limit and left > self._limit:
             self.run.progress.say_once(
-                f"note: the features in use take more than {_gb(self._limit)}, the limit (ACCLIMATE_CACHE_LIMIT); "
+                f"note: the features in use take more than {_gb(self._limit)}, the limit (`acclimate cache --limit`); "
                 "they are kept until their runs end"
             )
 

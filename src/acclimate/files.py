@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -29,6 +30,15 @@ def write_text(path: Path, text: str) -> None:
     """Atomically: readers see the old file or the new one, never a part."""
     with whole(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def flush_folder(folder: Path) -> None:

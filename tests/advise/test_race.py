@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from acclimate.data.split import folds
 from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import STRATEGIES
+from acclimate.strategies.foresee import Foreseen
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Races in which each candidate's share of right answers is given; what is not named is not run."""
 
-    def run(shares: dict[str, float], n: int = 400, run: Run | None = None, **overrides: Any) -> module.Race:
+    def run(
+        shares: dict[str, float],
+        n: int = 400,
+        run: Run | None = None,
+        candidates: Sequence[str] = module.CANDIDATES,
+        **overrides: Any,
+    ) -> module.Race:
         data = tm.rows(n)
         problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=SimpleNamespace(fixed=""))
         truth = problem.targets(data).astype(int)
@@ -49,8 +56,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
             return Trial(name, strategy, logits, 0.0, len(pairs))
 
         monkeypatch.setattr(module, "crossfit", pretend)
-        monkeypatch.setattr(module, "seconds_a_fit", lambda *args: 1.0)
-        return race(problem, data, folds(data, "classify", k=5, seed=0), "accuracy", run or Run(), overrides)
+        monkeypatch.setattr(module, "foresee", lambda *args: Foreseen(1.0, 10**9, 0.0))
+        pairs = folds(data, "classify", k=5, seed=0)
+        return race(problem, data, pairs, "accuracy", run or Run(), overrides, candidates=candidates)
 
     return run
 
@@ -174,3 +182,51 @@ def test_what_the_time_limit_cuts_is_said_at_once(scripted: Any, monkeypatch: py
         line for line in found.decisions if "the time limit was reached before" in line or "raise --time-limit" in line
     ]
     assert len(cut) >= 4 and all(line in said for line in cut)
+
+
+def test_of_several_that_tune_each_has_to_beat_the_one_before(scripted: Any) -> None:
+    some = ("knn", "linear_probe", "full", "lora")
+    found = scripted({**BASE, "knn": 0.6, "linear_probe": 0.7, "lora": 0.8, "full": 0.95}, candidates=some)
+    assert [t.name for t in found.trials] == ["majority", "knn", "tfidf", "linear_probe", "lora", "full"]
+    assert found.chosen == "full" and found.one == Foreseen(1.0, 10**9, 0.0)
+    assert [line.partition(" by ")[0] for line in found.decisions if "was chosen" in line] == [
+        "lora was chosen: better than linear_probe",
+        "full was chosen: better than lora",
+    ]
+    assert list(found.why) == ["majority", "knn", "tfidf", "linear_probe", "lora"]
+    assert found.why["lora"].startswith("−0.150 [") and found.why["lora"].endswith("(worse, n = 400) against full")
+    kept = scripted({**BASE, "knn": 0.6, "linear_probe": 0.7, "lora": 0.8, "full": 0.8}, candidates=some)
+    assert kept.chosen == "lora"
+    assert any(line.startswith("full was not chosen: +0.000") and "against lora" in line for line in kept.decisions)
+
+
+def test_the_last_fit_of_the_one_ahead_is_kept_free(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lora takes 1 s a fit, full 4 s; 0.8 · 9.5 s leave (7.6 − 4) / 3.2 = 1.1 folds of full."""
+    shares = {**BASE, "knn": 0.6, "lora": 0.9, "full": 0.9}
+    cost = {"lora": 1.0, "all": 4.0}
+    told = scripted  # sets `foresee` at every call, so that it is replaced after it
+    monkeypatch.setattr(module, "LEAST", -math.inf)
+    original = module._affordable
+
+    def affordable(tune: Any, *rest: Any) -> Any:
+        monkeypatch.setattr(module, "foresee", lambda *args: Foreseen(cost[tune.moves], 0, 0.0))
+        return original(tune, *rest)
+
+    monkeypatch.setattr(module, "_affordable", affordable)
+    run = Run(deadline=time.monotonic() + 9.5)
+    found = told(shares, run=run, candidates=("knn", "full", "lora"))
+    assert {t.name: t.folds for t in found.trials if t.name in ("lora", "full")} == {"lora": 5, "full": 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["lora", "full"], "one must leave the backbone frozen"),
+        (["knn", "tfidf"], "'tfidf' is judged in any case"),
+        (["knn", "lroa"], "did you mean 'lora'"),
+    ],
+)
+def test_candidates_that_make_no_race(names: list[str], message: str) -> None:
+    with pytest.raises(acclimate.UserError, match=message):
+        module.check_candidates(names, {})
+    assert module.check_candidates(["probe", "knn", "linear_probe"], {}) == ("linear_probe", "knn")

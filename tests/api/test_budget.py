@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import rows
+from made import read_json, rows
 
 from acclimate.api import budget
 from acclimate.run import Run
@@ -64,3 +64,21 @@ def test_the_end_is_kept_free() -> None:
     late = budget.before_the_end(Run(deadline=now + 4), 100).deadline
     assert late == pytest.approx(now + 2, abs=0.5)  # never more than half
     assert budget.before_the_end(Run(deadline=now - 10), 5).deadline == pytest.approx(now - 10)
+
+
+def test_every_part_has_its_cost_in_report_and_run(fit: Fit, tmp_path: Path) -> None:
+    """Strategies that move weights: foreseen and taken, seconds and bytes. Others: taken."""
+    fit(rows(60), strategy="lora", settings={"num_train_epochs": 1}, output_dir=tmp_path / "run")
+    costs = read_json(tmp_path / "run" / "run.json")["costs"]
+    assert costs == read_json(tmp_path / "run" / "report.json")["costs"]
+    assert [(c["name"], c["part"]) for c in costs] == [("lora", "5 folds"), ("lora", "last fit")]
+    for cost in costs:
+        assert min(cost[k] for k in ("seconds", "memory", "foreseen_seconds", "foreseen_memory")) > 0
+    assert costs[0]["foreseen_memory"] == costs[1]["foreseen_memory"]
+    assert costs[0]["foreseen_seconds"] > 3 * costs[1]["foreseen_seconds"]
+    page = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "| strategy | part | time | memory | time foreseen | memory foreseen |" in page
+    fit(rows(60), strategy="centroid", output_dir=tmp_path / "frozen")
+    frozen = read_json(tmp_path / "frozen" / "run.json")["costs"]
+    assert [c["part"] for c in frozen] == ["5 folds", "last fit"]
+    assert {c["foreseen_seconds"] for c in frozen} == {None}

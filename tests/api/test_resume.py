@@ -23,6 +23,7 @@ from acclimate.advise import crossfit as folds_module
 from acclimate.advise import race as race_module
 from acclimate.api import runs, writing
 from acclimate.interrupt import Interrupted
+from acclimate.strategies.foresee import Foreseen
 from acclimate.train import loop
 
 Fit = Callable[..., acclimate.Model]
@@ -89,9 +90,10 @@ def test_a_tuned_run_goes_on_from_its_step(
         assert steps == [2]  # of 3 an epoch
     assert result(run) == result(tmp_path / "whole")
     assert not (run / "state").exists()
-    assert {**read_json(run / "run.json"), "finished": 0} == {
+    assert {**read_json(run / "run.json"), "finished": 0, "costs": 0} == {
         **read_json(tmp_path / "whole" / "run.json"),
         "finished": 0,
+        "costs": 0,
     }
 
 
@@ -108,7 +110,7 @@ def test_folds_that_are_done_are_not_run_again(
             fit(train, **given, output_dir=run)
     with np.load(run / "state" / "trials" / "lp_ft.npz") as trial:
         assert trial["folds"] == 2
-    assert [p.name for p in (run / "state" / "lp_ft").iterdir()] == ["fold-3"]
+    assert sorted(p.name for p in (run / "state" / "lp_ft").iterdir()) == ["fold-3", "foreseen.json"]
     with monkeypatch.context() as patch:
         steps = stop_at_step(patch, 0, ctrl_c)
         fit(train, **given, output_dir=run, resume=True)
@@ -124,7 +126,7 @@ def test_auto_goes_on_with_the_choices_it_had_made(
     given["checkpoint_every"] = 0.0
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(race_module, "seconds_a_fit", lambda *args: 0.8 * 3590 / 2.7)
+        patch.setattr(race_module, "foresee", lambda *args: Foreseen(0.8 * 3590 / 2.7, 0, 0.0))
         stop_at_step(patch, 4, ctrl_c)  # in the second fold of three steps each
         with pytest.raises(KeyboardInterrupt):
             fit(train, **given, output_dir=run)
@@ -134,7 +136,7 @@ def test_auto_goes_on_with_the_choices_it_had_made(
     asked: list[str] = []
     original = folds_module.Splits
     monkeypatch.setattr(folds_module, "Splits", lambda data: (asked.append("fold"), original(data))[1])
-    monkeypatch.setattr(race_module, "seconds_a_fit", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(race_module, "foresee", lambda *args: pytest.fail("measured again"))
     fit(train, **given, output_dir=run, resume=True)
     assert asked == ["fold"]  # the second of lp_ft; nothing else is judged again
     report = read_json(run / "report.json")

@@ -117,9 +117,23 @@ def test_the_limit_is_a_size(text: str, size: int, monkeypatch: pytest.MonkeyPat
     assert places.limit() == size
 
 
-def test_the_limit_is_10_gb_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_10_gb_until_another_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is set stays for later processes; the variable comes before it."""
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "new"))
     monkeypatch.delenv("ACCLIMATE_CACHE_LIMIT", raising=False)
     assert places.limit() == 10**10
+    places.set_limit(" 5GB ")
+    assert places.limit() == 5 * 10**9
+    assert json.loads((tmp_path / "new" / "settings.json").read_text()) == {"limit": "5GB"}
+    with pytest.raises(UserError, match=r"^--limit '5' is not a size"):
+        places.set_limit("5")
+    assert places.limit() == 5 * 10**9
+    monkeypatch.setenv("ACCLIMATE_CACHE_LIMIT", "1GB")
+    assert places.limit() == 10**9
+    monkeypatch.delenv("ACCLIMATE_CACHE_LIMIT")
+    (tmp_path / "new" / "settings.json").write_text('{"limit": "much"}')
+    with pytest.raises(UserError, match=r"limit in .*settings.json: 'much' is not a size"):
+        places.limit()
 
 
 @pytest.mark.parametrize("text", ["10", "much", "-1GB", "", "2 PBs", "GB"])

@@ -177,3 +177,19 @@ def test_another_precision_is_listed_and_cleared_by_the_models_name(cli, root: P
     assert any(line.startswith("minilm, int8 ") for line in cli("cache").stdout.splitlines())
     assert cli("cache", "clear", "minilm", "--yes").exit_code == 0
     assert left(root) == ["cccc3333"]
+
+
+def test_a_limit_is_kept_for_later(cli, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = cli("cache", "--limit", "40MB").stdout.splitlines()
+    at = lines.index("features 59.3 MB of at most 40 MB; models 2 MB, datasets 0 kB, downloads 0 kB")
+    assert lines[at + 1] == "More than the limit: what a run uses stays until another one needs the room."
+    assert json.loads(cli("cache", "--json").stdout)["limit"] == 40_000_000
+    wrong = cli("cache", "--limit", "40")
+    assert wrong.exit_code == 2 and "--limit '40' is not a size; write 10GB" in wrong.stderr
+    assert "--limit stands alone" in cli("cache", "--limit", "1GB", "clear", "--yes").stderr
+    monkeypatch.setenv("ACCLIMATE_CACHE_LIMIT", "30MB")
+    shown = cli("cache", "--limit", "0").stdout
+    assert "of at most 30 MB" in shown
+    assert "The limit was kept, but ACCLIMATE_CACHE_LIMIT=30MB comes before it." in shown
+    monkeypatch.delenv("ACCLIMATE_CACHE_LIMIT")
+    assert "features 59.3 MB; models" in cli("cache").stdout

@@ -48,6 +48,7 @@ DEFAULTS = {
     "resume": False,
     "checkpoint_every": 30.0,
     "feature_dtype": "fp32",
+    "candidates": None,
 }
 
 
@@ -110,6 +111,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--num-workers": "2",
         "--checkpoint-every": "5",
         "--feature-dtype": "fp16",
+        "--candidates": "knn, lora",
     }
     flat = [part for pair in given.items() for part in pair]
     repeated = ["--text-column", "a", "--text-column", "b", "--subgroup-column", "sex", "--drop", "p", "--drop", "q"]
@@ -171,6 +173,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "resume": True,
         "checkpoint_every": 5.0,
         "feature_dtype": "fp16",
+        "candidates": ["knn", "lora"],
     }
 
 

@@ -19,7 +19,7 @@ from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import Splits, named
 from acclimate.strategies.probe import Probe
-from acclimate.strategies.tune import Tune, _Prepared
+from acclimate.strategies.tune import Inputs, Tune
 from acclimate.train import loop
 from acclimate.train.memory import Fitting
 
@@ -184,13 +184,13 @@ def test_biases_and_norms_have_no_decay_and_the_head_a_rate_of_its_own(shared_be
     task = TASKS["classify"]
     network = task.attach(shared_bert.clone().requires_grad_(True), task.decoder(("a", "b"), "str"))
     tune = Tune(learning_rate=1e-5, head_learning_rate=1e-2, weight_decay=0.1)
-    groups = tune._optimizer(network).param_groups
+    groups = tune.optimizer_of(network).param_groups
     assert [(g["lr"], g["weight_decay"]) for g in groups] == [(1e-5, 0.1), (1e-5, 0.0), (1e-2, 0.1), (1e-2, 0.0)]
     assert {p.ndim for p in groups[1]["params"]} == {1}
     assert sum(len(g["params"]) for g in groups) == len(list(network.parameters()))
-    probed = replace(tune, start="probe")._optimizer(network)
+    probed = replace(tune, start="probe").optimizer_of(network)
     assert {g["lr"] for g in probed.param_groups} == {1e-5}
-    assert type(replace(tune, optimizer="adam")._optimizer(network)) is torch.optim.Adam
+    assert type(replace(tune, optimizer="adam").optimizer_of(network)) is torch.optim.Adam
 
 
 def test_out_of_memory_changes_neither_training_nor_judging(
@@ -199,7 +199,7 @@ def test_out_of_memory_changes_neither_training_nor_judging(
     data = replace(tm.rows(24), weights=np.linspace(0.5, 1.5, 24))
     tune = Tune(num_train_epochs=2, dropout=0.0, batch_size=8)
     whole = fit(tune, shared_bert, data, tm.rows(20, seed=1))
-    losses, sizes = _Prepared.losses, []
+    losses, sizes = Inputs.losses, []
 
     def small(self: Any, network: Any, at: list[int]) -> torch.Tensor:
         sizes.append(len(at))
@@ -207,7 +207,7 @@ def test_out_of_memory_changes_neither_training_nor_judging(
             raise torch.OutOfMemoryError("out of memory")
         return losses(self, network, at)
 
-    monkeypatch.setattr(_Prepared, "losses", small)
+    monkeypatch.setattr(Inputs, "losses", small)
     run = Run(progress=Progress(quiet=False))
     fitted = fit(tune, shared_bert, data, tm.rows(20, seed=1), run=run)
     for a, b in zip(whole.history, fitted.history, strict=True):
@@ -232,7 +232,7 @@ def test_rows_held_out_are_judged_in_constant_memory(shared_bert: Any) -> None:
         alive.append(weakref.ref(output.logits))
 
     hook = network.register_forward_hook(watch)
-    rows = _Prepared(problem, data, shared_bert, RUN)
+    rows = Inputs(problem, data, shared_bert, RUN)
     mean = rows.mean_loss(network, Fitting(network, RUN.progress))
     hook.remove()
     assert len(alive) == 4

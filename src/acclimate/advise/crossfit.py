@@ -18,6 +18,7 @@ from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, Strategy
 from acclimate.tasks.base import Floats
 from acclimate.tasks.decoder import Decoder
+from acclimate.usage import Usage, watched
 
 Pairs = Sequence[tuple[IntArray, IntArray]]  # (rows to fit on, rows to judge)
 
@@ -32,6 +33,8 @@ class Trial:
     seconds: float
     folds: int
     note: str = ""
+    memory: int = 0  # bytes at most beyond those in use before
+    foreseen: Usage | None = None  # of all folds, for what moves weights
 
     @property
     def judged(self) -> IntArray:
@@ -51,7 +54,7 @@ def crossfit(
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(np.zeros((len(data), problem.task.width(problem.decoder))), np.zeros(len(data)))
     so_far = ranks.by_first(lambda: _read(path, empty.total.shape)) or empty
-    with run.progress.steps(f"{name} on folds", len(pairs)) as advance:
+    with run.progress.steps(f"{name} on folds", len(pairs)) as advance, watched(run.device) as used:
         advance(so_far.folds)
         for fold in range(so_far.folds, len(pairs)):
             late = so_far.stopped or (fold > 0 and so_far.seconds / fold > run.left())
@@ -60,21 +63,36 @@ def crossfit(
                 break
             start = time.monotonic()
             part = run.at(f"{name}/fold-{fold + 1}")
-            fit_at, judge_at = pairs[fold]
-            fitted = strategy.fit(problem, Splits(data.take(fit_at)), part)
-            so_far.total[judge_at] += fitted.logits(data.take(judge_at).inputs, run, problem.store)
-            so_far.count[judge_at] += 1
-            note = fitted.notes[0] if fitted.notes else ""
-            so_far = replace(so_far, folds=fold + 1, note=note, seconds=so_far.seconds + time.monotonic() - start)
+            note = _fold(strategy, problem, data, pairs[fold], so_far, run, part)
+            took = so_far.seconds + time.monotonic() - start
+            so_far = replace(so_far, folds=fold + 1, note=note, seconds=took, memory=max(so_far.memory, used.memory))
             if path is not None and not strategy.frozen:
                 _keep(path, so_far, run)
             part.forget()
             advance(1)
+    so_far = replace(so_far, memory=max(so_far.memory, used.memory))
     if path is not None and (so_far.folds == len(pairs) or so_far.stopped):
         _keep(path, so_far, run)
     with np.errstate(invalid="ignore", divide="ignore"):
         logits = np.where(so_far.count[:, None] > 0, so_far.total / so_far.count[:, None], np.nan)
-    return Trial(name, strategy, logits, so_far.seconds, so_far.folds, so_far.note)
+    return Trial(name, strategy, logits, so_far.seconds, so_far.folds, so_far.note, so_far.memory)
+
+
+def _fold(
+    strategy: Strategy,
+    problem: Problem,
+    data: Data,
+    pair: tuple[IntArray, IntArray],
+    so_far: _Judged,
+    run: Run,
+    part: Run,
+) -> str:
+    """Fit on the first rows and add the logits of the second; a note. The model is gone before the next one is made."""
+    fit_at, judge_at = pair
+    fitted = strategy.fit(problem, Splits(data.take(fit_at)), part)
+    so_far.total[judge_at] += fitted.logits(data.take(judge_at).inputs, run, problem.store)
+    so_far.count[judge_at] += 1
+    return fitted.notes[0] if fitted.notes else ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,7 @@ class _Judged:
     seconds: float = 0.0
     note: str = ""
     stopped: bool = False  # by the time limit
+    memory: int = 0
 
 
 def _keep(path: Path, judged: _Judged, run: Run) -> None:
@@ -103,6 +122,7 @@ def _keep(path: Path, judged: _Judged, run: Run) -> None:
                 seconds=judged.seconds,
                 note=np.array(judged.note),
                 stopped=judged.stopped,
+                memory=judged.memory,
             )
     except OSError as error:
         run.cannot_keep(error)
@@ -115,7 +135,8 @@ def _read(path: Path | None, shape: tuple[int, ...]) -> _Judged | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             folds, seconds, note = found["folds"].item(), found["seconds"].item(), found["note"].item()
-            judged = _Judged(found["total"], found["count"], folds, seconds, note, found["stopped"].item())
+            stopped, memory = found["stopped"].item(), found["memory"].item()
+            judged = _Judged(found["total"], found["count"], folds, seconds, note, stopped, memory)
             return judged if judged.total.shape == shape else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

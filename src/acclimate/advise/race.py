@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from acclimate import ranks
+from acclimate.advise.costs import announce, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits
+from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, named
+from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats
 from acclimate.train.loop import Diverged
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
 MOVING = "lp_ft"
+CANDIDATES = (*FROZEN, MOVING)
 LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 
 
@@ -33,32 +35,12 @@ class Race:
     trials: tuple[Trial, ...]
     chosen: str
     decisions: tuple[str, ...]
+    one: Foreseen | None = None  # a fit of the chosen one, where it moves weights
+    why: Mapping[str, str] = field(default_factory=dict)  # for each of the others: how it compares to the chosen one
 
     def trial(self, name: str) -> Trial:
         """The trial of this name."""
         return next(t for t in self.trials if t.name == name)
-
-
-def seconds_a_fit(tune: Tune, problem: Problem, data: Data, run: Run) -> float:
-    """Predicted seconds of one fit on all rows, from a few real steps on rows of typical length.
-
-    Four batches less one batch: what a fit costs once (copying weights, first use of a kernel) is not taken for speed.
-    """
-    order = np.random.default_rng(0).permutation(len(data))
-    trial = replace(tune, num_train_epochs=1, start="zero")
-    quiet = replace(run, progress=type(run.progress)(quiet=True), deadline=None, state=None)
-
-    def seconds(batches: int) -> tuple[float, int]:
-        few = data.take(np.sort(order[: batches * tune.batch_size]))
-        start = time.monotonic()
-        trial.fit(problem, Splits(few), quiet)
-        return time.monotonic() - start, len(few)
-
-    seconds(1)
-    once, rows_once = seconds(1)
-    more, rows_more = seconds(5)
-    a_row = max(more - once, 1e-3) / max(1, rows_more - rows_once)
-    return once + a_row * len(data) * tune.epochs(len(data))
 
 
 def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> Any:
@@ -83,64 +65,98 @@ def race(
     run: Run,
     overrides: Mapping[str, Any] | None = None,
     *,
+    candidates: Sequence[str] = CANDIDATES,
     every_fold: bool = False,
 ) -> Race:
-    """Judge baselines, frozen candidates, and within the time left `lp_ft`; choose.
+    """Judge baselines, candidates that leave the backbone frozen, and within the time left those that move it; choose.
 
     Rule: the frozen candidate with the best out-of-fold value, unless tuning the backbone is better by an interval that
-    does not cover 0: the dearer choice, which also holds less well under shift, has to show its worth.
+    does not cover 0: the dearer choice, which also holds less well under shift, has to show its worth. Of several that
+    tune, each has to show it against the one chosen before it.
     """
     decisions: list[str] = []
     trials: list[Trial] = []
 
     def cut(text: str) -> None:
-        """What the time limit took away is said at once, and reported."""
+        """What was left out, and why, is said at once, and reported."""
         run.progress.say(text)
         decisions.append(text)
 
-    for name in ("majority", FROZEN[0], "tfidf", *FROZEN[1:]):
-        strategy = {**BASELINES, **STRATEGIES}[name]
-        if strategy.needs_backbone and problem.backbone is None:
-            continue
-        some = any(t.name in FROZEN for t in trials)
-        if run.once(f"late/{name}", partial(_late, run, some)):
-            cut(f"{name} was not run: the time limit was reached before.")
-            continue
-        if run.private and name == "hybrid":
-            decisions.append(
-                "hybrid was not run: its bundle holds words of the training texts, and the run is private."
-            )
-            continue
-        if name == "centroid" and problem.task.name == "regress":
-            continue
-        try:
-            trials.append(crossfit(name, strategy, problem, data, pairs, run, every_fold))
-            if trials[-1].folds < len(pairs):
-                cut(f"{name} was judged on {trials[-1].folds} of the {len(pairs)} folds: the time was up.")
-        except UserError as error:
-            decisions.append(f"{name} was not run: {error}")
-    best = _best(problem, data, metric, [t for t in trials if t.name in FROZEN])
+    frozen = [name for name in candidates if STRATEGIES[name].frozen]
+    for name in ("majority", *frozen[:1], "tfidf", *frozen[1:]):
+        some = any(t.name in frozen for t in trials)
+        trial, why = _frozen(name, problem, data, pairs, run, every_fold, some)
+        trials += [trial] if trial is not None else []
+        if why:
+            cut(why)
+    known = [t for t in trials if t.name in frozen]
+    best, one = _best(problem, data, metric, known), None
     decisions.append(f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone.")
-    second = [t for t in trials if t.name in FROZEN and t.name != best.name]
-    for other in second:
-        gap = compare(problem, data, metric, best, other)
-        if gap.verdict == "not decidable":
-            decisions.append(f"{best.name} against {other.name}: {gap_text(gap)}; these rows cannot tell them apart.")
-    tuned, why = _moving(problem, data, pairs, run, overrides or {})
-    for text in why:
-        cut(text)
-    chosen = best.name
-    if tuned is not None:
+    decisions += _level(problem, data, metric, best, known)
+    for name in [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]:
+        tuned, cost, said = _moving(name, overrides or {}, problem, data, pairs, run, one)
+        for text in said:
+            cut(text)
+        if tuned is None:
+            continue
         trials.append(tuned)
         gap = compare(problem, data, metric, tuned, best)
-        if gap.verdict == "better":
-            chosen = tuned.name
-            decisions.append(f"{tuned.name} was chosen: better than {best.name} by {gap_text(gap)}.")
+        if ranks.agreed(gap.verdict == "better"):
+            decisions.append(f"{name} was chosen: better than {best.name} by {gap_text(gap)}.")
+            best, one = tuned, cost
         else:
-            decisions.append(
-                f"{tuned.name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain."
-            )
-    return Race(tuple(trials), ranks.agreed(chosen), tuple(decisions))
+            decisions.append(f"{name} was not chosen: {gap_text(gap)} against {best.name}; tuning must show a gain.")
+    others = {t.name: compare(problem, data, metric, t, best) for t in trials if t.name != best.name}
+    against = {name: f"{gap_text(gap)} against {best.name}" for name, gap in others.items()}
+    return Race(tuple(trials), ranks.agreed(best.name), tuple(decisions), one, against)
+
+
+def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of strategies to compare, each once; settings are for those that move the backbone."""
+    found = tuple(dict.fromkeys(named(name)[0] for name in names))
+    for name in found:
+        if name not in STRATEGIES:
+            raise UserError(f"{name!r} is judged in any case; leave it out of the candidates")
+        if not STRATEGIES[name].frozen:
+            named(name, dict(settings))
+    if not any(STRATEGIES[name].frozen for name in found):
+        raise UserError(
+            f"candidates {', '.join(found) or 'none'}: one must leave the backbone frozen ({', '.join(FROZEN)}), so "
+            "that there is a model whatever the time allows"
+        )
+    return found
+
+
+def _frozen(
+    name: str, problem: Problem, data: Data, pairs: Pairs, run: Run, every_fold: bool, some: bool
+) -> tuple[Trial | None, str]:
+    """A baseline or a candidate that leaves the backbone frozen, judged; or nothing; and what is to be said of it."""
+    strategy = {**BASELINES, **STRATEGIES}[name]
+    if (strategy.needs_backbone and problem.backbone is None) or (
+        name == "centroid" and problem.task.name == "regress"
+    ):
+        return None, ""
+    if run.once(f"late/{name}", partial(_late, run, some)):
+        return None, f"{name} was not run: the time limit was reached before."
+    if run.private and name == "hybrid":
+        return None, "hybrid was not run: its bundle holds words of the training texts, and the run is private."
+    try:
+        trial = crossfit(name, strategy, problem, data, pairs, run, every_fold)
+    except UserError as error:
+        return None, f"{name} was not run: {error}"
+    if trial.folds < len(pairs):
+        return trial, f"{name} was judged on {trial.folds} of the {len(pairs)} folds: the time was up."
+    return trial, ""
+
+
+def _level(problem: Problem, data: Data, metric: str, best: Trial, known: Sequence[Trial]) -> list[str]:
+    """Which of these cannot be told from the best."""
+    found = []
+    for other in [t for t in known if t.name != best.name]:
+        gap = compare(problem, data, metric, best, other)
+        if gap.verdict == "not decidable":
+            found.append(f"{best.name} against {other.name}: {gap_text(gap)}; these rows cannot tell them apart.")
+    return found
 
 
 def _late(run: Run, some: bool) -> bool:
@@ -176,44 +192,49 @@ def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
 
 
 def _moving(
-    problem: Problem, data: Data, pairs: Pairs, run: Run, overrides: Mapping[str, Any]
-) -> tuple[Trial | None, list[str]]:
-    """`lp_ft` on as many of the folds as the time allows, leaving room for the last fit."""
+    name: str,
+    overrides: Mapping[str, Any],
+    problem: Problem,
+    data: Data,
+    pairs: Pairs,
+    run: Run,
+    ahead: Foreseen | None,
+) -> tuple[Trial | None, Foreseen | None, list[str]]:
+    """A strategy that moves the backbone, on as many folds as the time allows, leaving room for the last fit (of this
+    one, or of the one `ahead`); and what one fit takes."""
     if problem.backbone is None:
-        return None, []
+        return None, None, []
     if problem.backbone.fixed:
-        return None, [f"{MOVING} was not run: {problem.backbone.fixed}."]
-    tune: Any = replace(STRATEGIES[MOVING], **overrides)  # type: ignore[type-var]
-    share = float(np.mean([len(a) for a, _ in pairs])) / len(data)
-
-    def affordable() -> dict[str, float]:
-        if run.left() < LEAST:
-            return {"folds": 0, "seconds": 0.0, "left": max(0.0, run.left())}
-        one = seconds_a_fit(tune, problem, data, run)
-        left = 0.8 * run.left()
-        folds = len(pairs) if np.isinf(left) else int((left - one) / max(1e-6, one * share))
-        return {
-            "folds": min(len(pairs), folds, 5),
-            "fold": one * share,
-            "seconds": one * (1 + share),
-            "left": max(0.0, left),
-        }
-
-    found = run.once(f"{MOVING}/affordable", affordable)
-    folds = int(found["folds"])
+        return None, None, [f"{name} was not run: {problem.backbone.fixed}."]
+    tune: Any = named(name, dict(overrides))[1]
+    found = run.once(f"{name}/affordable", partial(_affordable, tune, problem, data, pairs, run, ahead))
+    folds, more = int(found["folds"]), "raise --time-limit to have it judged."
+    if found["one"] is None:
+        return None, None, [f"{name} was not run: {found['left']:.0f} s were left; {more}"]
+    one = Foreseen(**found["one"])
     if folds < 1:
-        if not found["seconds"]:
-            return None, [
-                f"{MOVING} was not run: {found['left']:.0f} s were left; raise --time-limit to have it judged."
-            ]
-        return None, [
-            f"{MOVING} was not run: a fold and the last fit take about {found['seconds']:.1f} s here, and "
-            f"{found['left']:.1f} s of the time limit are left; raise --time-limit to have it judged."
-        ]
-    said = [] if folds == len(pairs) else [f"{MOVING} was judged on {folds} of the {len(pairs)} folds."]
+        why = f"a fold and the last fit take about {one.seconds + found['fold']:.1f} s here, and {found['left']:.1f} s"
+        return None, one, [f"{name} was not run: {why} of the time limit are left; {more}"]
+    said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {len(pairs)} folds."]
+    expected = on_folds(one, len(data), pairs[:folds])
+    announce(name, [expected], run)
     try:
-        tuned = crossfit(MOVING, tune, problem, data, pairs[:folds], run)
+        tuned = replace(crossfit(name, tune, problem, data, pairs[:folds], run), foreseen=expected)
         took = tuned.seconds / tuned.folds
-        return tuned, [*said, f"A fold of {MOVING} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s."]
+        said.append(f"A fold of {name} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s.")
+        return tuned, one, said
     except Diverged as error:
-        return None, [f"{MOVING} was not run to its end: {error}"]
+        return None, one, [f"{name} was not run to its end: {error}"]
+
+
+def _affordable(
+    tune: Tune, problem: Problem, data: Data, pairs: Pairs, run: Run, ahead: Foreseen | None
+) -> dict[str, Any]:
+    """How many folds there is time for, beside the last fit; seconds of a fold, and what one fit takes."""
+    if run.left() < LEAST:
+        return {"folds": 0, "fold": 0.0, "one": None, "left": max(0.0, run.left())}
+    one = foresee(tune, problem, Splits(data), run)
+    fold = on_folds(one, len(data), pairs[:1]).seconds
+    left, last = 0.8 * run.left(), max(one.seconds, 0.0 if ahead is None else ahead.seconds)
+    folds = len(pairs) if np.isinf(left) else int((left - last) / max(1e-6, fold))
+    return {"folds": min(len(pairs), folds, 5), "fold": fold, "one": asdict(one), "left": max(0.0, left)}

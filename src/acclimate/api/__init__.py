@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import ranks
+from acclimate.advise.race import CANDIDATES, check_candidates
 from acclimate.api import runs, state
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
@@ -91,6 +92,7 @@ def fit(
     resume: bool = False,
     checkpoint_every: float = 30.0,
     feature_dtype: str = "fp32",
+    candidates: Sequence[str] | None = None,
     **others: Any,
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
@@ -117,7 +119,11 @@ def fit(
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:
         raise unknown("feature_dtype", feature_dtype, DTYPES)
+    if candidates is not None and strategy != "auto":
+        raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
+    every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
+    compared = check_candidates(_many(candidates) or CANDIDATES, every) if strategy == "auto" else ()
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
     budget = limit if limit is not None or strategy != "auto" else 600.0
@@ -126,7 +132,7 @@ def fit(
              "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
-             "private": private, "feature_dtype": feature_dtype, **own,
+             "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -158,7 +164,8 @@ def fit(
             metric=metric,
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),
-            settings={**{k: v for k, v in own.items() if v is not None}, **(settings or {})},
+            candidates=compared,
+            settings=every,
             reading={
                 "pooling": pooling,
                 "max_length": max_length,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.advise.precision import precision_cost
-from acclimate.advise.race import MOVING, Race, race
+from acclimate.advise.race import Race, race
 from acclimate.api import state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
@@ -31,7 +32,9 @@ from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, Problem, Splits, Strategy, named
+from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
+from acclimate.usage import Usage, watched
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
 
@@ -89,8 +92,6 @@ def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -
             f"strategy {strategy[0]!r} moves weights, and precision 'int8' is for weights that stay; "
             "use --precision fp32, or a strategy such as linear_probe"
         )
-    if request.strategy == "auto":
-        named(MOVING, dict(request.settings))
     if request.metric is not None:
         metric_name(request.metric, task)
     if not (request.class_weight in (None, "balanced") or isinstance(request.class_weight, Mapping)):
@@ -183,16 +184,28 @@ def _choose_and_fit(
     run = before_the_end(request.run, reserve)
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
+    one: Foreseen | None
     if strategy is None:
-        contest = race(problem, data, pairs, metric, run, request.settings, every_fold=prepared.test is None)
-        name, chosen, trial = contest.chosen, contest.trial(contest.chosen).strategy, contest.trial(contest.chosen)
+        few, every = request.candidates, prepared.test is None
+        contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
+        name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
+        chosen = trial.strategy
     else:
         name, chosen = strategy
         contest = Race((), name, ())
         cheap = chosen.frozen or prepared.test is None
-        trial = crossfit(name, chosen, problem, data, pairs, run, prepared.test is None) if cheap else None
+        last = _last_rows(prepared, problem, name, cheap, run.seed)[0]
+        one = foretold(name, chosen, problem, last, run)
+        folds = on_folds(one, len(last.train), pairs) if one is not None and cheap else None
+        announce(name, [folds, None if one is None else one.usage], run)
+        trial = None
+        if cheap:
+            trial = replace(crossfit(name, chosen, problem, data, pairs, run, prepared.test is None), foreseen=folds)
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
-    fitted, logits, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
+    with watched(run.device) as taken:
+        fitted, logits, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
+    last_fit = Cost(name, "last fit", taken, None if one is None else one.usage)
+    costs = _costs(contest.trials or ([trial] if trial else []), last_fit, run)
     fitted, thresholds = finished(problem, fitted, logits, rows, choice)
     fitted = replace(fitted, strategy=name)
     if prepared.test is not None:
@@ -209,7 +222,17 @@ def _choose_and_fit(
         contest.decisions,
         thresholds,
         how,
+        costs,
     )
+
+
+def _costs(trials: Sequence[Trial], last: Cost, run: Run) -> list[dict[str, Any]]:
+    """What every part took; of what was foretold it is said, too."""
+    found = [Cost(t.name, folds_text(t.folds), Usage(t.seconds, t.memory), t.foreseen) for t in trials]
+    for cost in (*found, last):
+        if cost.foreseen is not None:
+            run.progress.say(cost.text())
+    return [cost.to_json() for cost in (*found, last)]
 
 
 def _rows_to_choose_by(prepared: Prepared, seed: int) -> tuple[Data, Pairs]:
@@ -240,24 +263,27 @@ def joined(a: Data, b: Data) -> Data:
     )
 
 
+def _last_rows(prepared: Prepared, problem: Problem, name: str, judged: bool, seed: int) -> tuple[Splits, str]:
+    """Rows of the last fit, and what chooses epoch, temperature and thresholds; `judged`: on folds before."""
+    if judged:
+        rows = "out-of-fold predictions" if prepared.valid is None else "the validation rows"
+        return Splits(prepared.train, prepared.valid), f"temperature and thresholds come from {rows}"
+    if prepared.valid is not None:
+        how = "the epoch, temperature and thresholds come from the validation rows"
+        return Splits(prepared.train, prepared.valid), how
+    learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=seed + 1)
+    how = f"epoch, temperature and thresholds come from {len(choose):,} training rows kept apart from {name}"
+    return Splits(prepared.train.take(learn), prepared.train.take(choose)), how
+
+
 def _last_fit(
     prepared: Prepared, problem: Problem, name: str, strategy: Strategy, trial: Trial | None, data: Data, run: Run
 ) -> tuple[Predictor, Any, Data, str]:
     """The model to keep, and logits of rows that it (or its folds) did not learn from, to calibrate by."""
-    if trial is not None:
-        fitted = strategy.fit(problem, Splits(prepared.train, prepared.valid), run)
-        at = trial.judged
-        rows = "out-of-fold predictions" if prepared.valid is None else "the validation rows"
-        return fitted, trial.logits[at], data.take(at), f"temperature and thresholds come from {rows}"
-    splits, how = (
-        Splits(prepared.train, prepared.valid),
-        "the epoch, temperature and thresholds come from the validation rows",
-    )
-    if prepared.valid is None:
-        learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=run.seed + 1)
-        splits = Splits(prepared.train.take(learn), prepared.train.take(choose))
-        how = f"epoch, temperature and thresholds come from {len(choose):,} training rows kept apart from {name}"
+    splits, how = _last_rows(prepared, problem, name, trial is not None, run.seed)
     fitted = strategy.fit(problem, splits, run)
+    if trial is not None:
+        return fitted, trial.logits[trial.judged], data.take(trial.judged), how
     assert splits.valid is not None
     return fitted, fitted.logits(splits.valid.inputs, run, problem.store), splits.valid, how
 
@@ -307,8 +333,10 @@ def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: 
                 "high": e.high,
                 "n": e.n,
                 "seconds": trial.seconds,
+                "memory": trial.memory,
                 "chosen": trial.name == contest.chosen,
                 "note": trial.note,
+                "why": contest.why.get(trial.name, ""),
             }
         )
     return rows

@@ -33,6 +33,7 @@ class Request:
     metric: str | None = None
     class_weight: object = None
     class_order: tuple[Any, ...] | None = None
+    candidates: tuple[str, ...] = ()  # what `auto` compares
     settings: Mapping[str, Any] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation, precision
     asked: Mapping[str, Any] = field(default_factory=dict)  # as given, for run.json
@@ -52,3 +53,4 @@ class Fitted:
     decisions: tuple[str, ...]
     thresholds: dict[str, Any]
     how_chosen: str
+    costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

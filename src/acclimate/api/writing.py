@@ -110,6 +110,7 @@ def _write_files(
         "preprocessing": None if fitted.predictor.backbone is None else fitted.predictor.backbone.settings(),
         "device": request.run.device, "versions": runs.versions(), "data_sha256": hashes,
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
+        "costs": fitted.costs,
     })  # fmt: skip
     if not request.gate.private:  # a hash of a short text can be guessed
         runs.remember(folder, prepared.train.inputs)
@@ -153,6 +154,7 @@ def _report(
         scores=scores.to_json(),
         baselines=rows,
         candidates=fitted.candidates,
+        costs=fitted.costs,
         decisions=[
             *prepared.reasons,
             *fitted.decisions,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.modality import modality_of
 from acclimate.errors import UserError
 
 __all__ = ["Backbone", "Batch", "Encoded", "Origin", "load"]
@@ -45,12 +45,18 @@ def load(
             f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
             "as hf:org/name, timm:name or the path of a folder."
         )
-    if path.startswith("timm:") or is_timm(path):
-        from acclimate.backbones.image import load_image
-
+    reads = modality_of(path)
+    if reads in ("timm", "image"):
+        for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix)):
+            if value is not None:
+                raise UserError(f"{setting} {value!r} is for text models; {name!r} reads images")
         if precision not in (None, "fp32"):
             raise UserError(f"precision {precision!r} is for text models; {name!r} reads images")
-        return load_image(path, origin)
+        return _image(path, origin, reads)
+    if reads != "text":
+        raise UserError(
+            f"{name!r} reads {reads}, and what can be loaded reads text or images; `acclimate models list` shows them"
+        )
     from acclimate.backbones.text import load_text
 
     return load_text(
@@ -64,13 +70,14 @@ def load(
     )
 
 
-def is_timm(path: str) -> bool:
-    """True for a folder in timm's own format."""
-    config = Path(path) / "config.json"
-    try:
-        return "architecture" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no such file, or one that is no JSON: the loader says what is wrong
-        return False
+def _image(path: str, origin: Origin, reads: str) -> Backbone:
+    if reads == "timm":
+        from acclimate.backbones.image import load_image
+
+        return load_image(path, origin)
+    from acclimate.backbones.hub_image import load_hub_image
+
+    return load_hub_image(path, origin)
 
 
 def _licence_of(path: str) -> str:

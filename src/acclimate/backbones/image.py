@@ -129,7 +129,7 @@ class ImageBackbone(Backbone):
 
     def clone(self) -> ImageBackbone:
         """A copy with weights of its own."""
-        other = ImageBackbone(copy.deepcopy(self.model), self.architecture, self.image, self.origin)
+        other = type(self)(copy.deepcopy(self.model), self.architecture, self.image, self.origin)
         other._learns, other._wanted = True, TORCH
         return other
 
@@ -141,8 +141,16 @@ class ImageBackbone(Backbone):
         (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        self.save_settings(folder)
+
+    def save_settings(self, folder: Path) -> None:
+        """The preprocessing, where the weights came from, and the runtime that was quickest."""
         about = {**asdict(self.image), "origin": asdict(self.origin), "runtime": self._wanted}
         (folder / _SETTINGS).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    def start_with(self, runtime: str) -> None:
+        """Read by this runtime, which was chosen before; it is not measured again."""
+        self._wanted = runtime
 
 
 def load_image(path: str, origin: Origin) -> ImageBackbone:
@@ -161,18 +169,21 @@ def load_image(path: str, origin: Origin) -> ImageBackbone:
     except (RuntimeError, OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the image model {origin.name!r}: {first}") from error
-    stored, wanted = folder / _SETTINGS, ""
-    if stored.is_file():
-        values: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
-        origin, wanted = Origin(**values.pop("origin")), values.pop("runtime", "")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        settings = ImageSettings(**given)
-    else:
-        settings = _settings_of(model.pretrained_cfg)
+    settings, origin, wanted = stored_settings(folder) or (_settings_of(model.pretrained_cfg), origin, "")
     architecture = str(model.pretrained_cfg["architecture"])
     backbone = ImageBackbone(model.eval().requires_grad_(False), architecture, settings, origin)
-    backbone._wanted = str(wanted)
+    backbone.start_with(wanted)
     return backbone
+
+
+def stored_settings(folder: Path) -> tuple[ImageSettings, Origin, str] | None:
+    """What `save_settings` wrote into this folder, if it did."""
+    if not (folder / _SETTINGS).is_file():
+        return None
+    values: dict[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+    origin, wanted = Origin(**values.pop("origin")), str(values.pop("runtime", ""))
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return ImageSettings(**given), origin, wanted
 
 
 def _from_folder(folder: Path) -> Any:

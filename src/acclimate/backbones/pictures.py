@@ -14,7 +14,7 @@ from torch import Tensor
 
 from acclimate.errors import UserError
 
-_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
+FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 DRAFT = "pil-draft"
 _SPARE = 2  # a JPEG is never shrunk while decoding to less than this many times the side that is needed
 
@@ -47,7 +47,7 @@ def square(value: Any, settings: ImageSettings) -> Pixels:
     picture, size = _opened(value, settings), settings.size
     ratio = settings.side / min(picture.size)
     scaled = (max(size, round(picture.width * ratio)), max(size, round(picture.height * ratio)))
-    picture = picture.resize(scaled, _FILTERS[settings.interpolation])
+    picture = picture.resize(scaled, FILTERS[settings.interpolation])
     left, top = (picture.width - size) // 2, (picture.height - size) // 2
     return np.array(picture.crop((left, top, left + size, top + size)), np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -12,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from acclimate.errors import UserError
+from acclimate.files import read_object, write_text
 
 Say = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT)
-LIMIT = "10GB"  # of features, unless ACCLIMATE_CACHE_LIMIT says otherwise
+LIMIT = "10GB"  # of features, unless the variable or the settings say otherwise
+VARIABLE = "ACCLIMATE_CACHE_LIMIT"
+SETTINGS = "settings.json"  # in the cache folder
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
@@ -49,13 +53,30 @@ def features(cache: str | Path | None = None) -> Path:
 
 
 def limit() -> int:
-    """Bytes that features may take, from ACCLIMATE_CACHE_LIMIT; 0: as many as there are."""
-    value = os.environ.get("ACCLIMATE_CACHE_LIMIT", LIMIT)
+    """Bytes that features may take; 0: as many as there are. ACCLIMATE_CACHE_LIMIT comes before what was set here."""
+    given = os.environ.get(VARIABLE)
+    if given is not None:
+        return parse_size(given, f"{VARIABLE}=")
+    path = root() / SETTINGS
+    return parse_size(str(read_object(path).get("limit", LIMIT)), f"limit in {path}: ")
+
+
+def set_limit(size: str) -> None:
+    """Keep a limit for all later runs with this cache."""
+    parse_size(size, "--limit ")
+    path = root() / SETTINGS
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({**read_object(path), "limit": size.strip()}))
+
+
+def parse_size(value: str, what: str) -> int:
+    """Bytes of "10GB" or "500MB"; 0 for no limit. `what` names the value in an error."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
     if found is not None and found[2] in _UNITS:
         return int(float(found[1]) * _UNITS[found[2]])
     if found is None or found[2] or float(found[1]):  # a bare number could be bytes or gigabytes
-        raise UserError(f"ACCLIMATE_CACHE_LIMIT={value!r} is not a size; write 10GB or 500MB, or 0 for no limit")
+        raise UserError(f"{what}{value!r} is not a size; write 10GB or 500MB, or 0 for no limit")
     return 0
 
 

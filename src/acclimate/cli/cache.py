@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,28 +18,41 @@ REST = ("models", "datasets", "downloads")  # beside features
 
 
 @app.callback(invoke_without_command=True)
-def cache(ctx: typer.Context, as_json: options.AsJson = False) -> None:
+def cache(
+    ctx: typer.Context,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Keep features within this size from now on: 5GB, 500MB, 0 for no limit."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Show the features that are kept: of which model, how many rows, their size, and when they were last used."""
     if ctx.invoked_subcommand is not None:
+        if limit is not None:
+            raise UserError(f"--limit stands alone: acclimate cache --limit {limit}")
         if as_json:
             raise UserError(f"--json stands after the command: acclimate cache {ctx.invoked_subcommand} --json")
         return
     from acclimate.catalogue import cache as places
     from acclimate.catalogue import feature_folders, store
 
-    rows = feature_folders.listing()
+    if limit is not None:
+        places.set_limit(limit)
+    rows, most = feature_folders.listing(), places.limit()
     other = {name: store.size(places.root() / name) for name in REST}
     if as_json:
-        total = {"limit": places.limit(), "bytes": sum(row["bytes"] for row in rows)}
+        total = {"limit": most, "bytes": sum(row["bytes"] for row in rows)}
         answer = {"folder": str(places.root()), "features": rows, **total, "others": other}
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
         return
     _table(rows)
-    limit, taken = places.limit(), sum(row["bytes"] for row in rows)
-    most = f" of at most {size(limit)}" if limit else ""
+    taken = sum(row["bytes"] for row in rows)
+    within = f" of at most {size(most)}" if most else ""
     rest = ", ".join(f"{name} {size(held)}" for name, held in other.items())
-    typer.echo(f"features {size(taken)}{most}; {rest}")
-    if limit and taken > limit:
+    typer.echo(f"features {size(taken)}{within}; {rest}")
+    if limit is not None and places.VARIABLE in os.environ:
+        typer.echo(f"The limit was kept, but {places.VARIABLE}={os.environ[places.VARIABLE]} comes before it.")
+    if most and taken > most:
         typer.echo("More than the limit: what a run uses stays until another one needs the room.")
     typer.echo(f"In {places.root()}; `acclimate cache clear` frees the features.")
 

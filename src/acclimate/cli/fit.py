@@ -30,6 +30,10 @@ def fit(
         str,
         typer.Option(metavar="NAME", help="How to transfer; `acclimate methods` lists them. auto: measure and choose."),
     ] = "auto",
+    candidates: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="What auto compares, between commas: knn,linear_probe,lora,full."),
+    ] = None,
     task: options.Task = None,
     valid_data: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows to choose settings by. Split from TRAIN when absent.")
@@ -186,6 +190,7 @@ def fit(
         resume=resume,
         checkpoint_every=checkpoint_every,
         feature_dtype=feature_dtype,
+        candidates=None if candidates is None else [name.strip() for name in candidates.split(",") if name.strip()],
     )
     if not ranks.first():
         return

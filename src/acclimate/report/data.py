@@ -36,6 +36,7 @@ class ReportData:
         default_factory=list
     )  # {"name", "value", "low", "high", "n", "difference": {...} | None}
     candidates: list[Json] = field(default_factory=list)  # {"name", estimate ..., "seconds", "chosen": bool, "note"}
+    costs: list[Json] = field(default_factory=list)  # {"name", "part", "seconds", "memory", "foreseen_seconds", ...}
     decisions: list[str] = field(default_factory=list)
     history: list[Json] = field(default_factory=list)  # {"step", "epoch", "train_loss", "valid_loss", "valid_metric"}
     projection: Json | None = None  # {"x": [...], "y": [...], "label": [...], "method": "PCA" (if said)}

@@ -13,6 +13,7 @@ from acclimate.report.words import (
     decimals,
     estimate,
     finite,
+    memory,
     number,
     one_line,
     plural,
@@ -235,16 +236,36 @@ def candidates(data: ReportData) -> list[Block]:
                 estimate_cell(c, scale),
                 number_cell(c.get("n")),
                 Cell(seconds(c.get("seconds")), order=finite(c.get("seconds"))),
-                Cell("chosen", "good") if c.get("chosen") else Cell(""),
+                Cell("chosen", "good") if c.get("chosen") else Cell(one_line(c.get("why") or "", 120), "muted"),
                 *([Cell(one_line(c.get("note"), 120) if c.get("note") else "", "muted")] if noted else []),
             )
             for c in data.candidates
         )
         head = ("candidate", readable(data.metric), "n", "time", "", *(["note"] if noted else []))
         blocks.append(Table(head, rows, _caption_candidates(data)))
+    if data.costs:
+        blocks.append(_costs(data.costs))
     if data.decisions:
         blocks += [Heading("What was decided, in order"), Items(tuple(map(prose, data.decisions)), ordered=True)]
     return blocks
+
+
+def _costs(rows: Sequence[Json]) -> Table:
+    """Time and memory of every part, beside what was foreseen."""
+    told = any(finite(r.get("foreseen_seconds")) is not None for r in rows)
+    columns = [("time", seconds, "seconds"), ("memory", memory, "memory")]
+    if told:
+        columns += [("time foreseen", seconds, "foreseen_seconds"), ("memory foreseen", memory, "foreseen_memory")]
+    found = tuple(
+        (
+            Cell(one_line(r.get("name"), 50)),
+            Cell(one_line(r.get("part"), 50)),
+            *(Cell(words(r.get(key)), order=finite(r.get(key))) for _, words, key in columns),
+        )
+        for r in rows
+    )
+    caption = "What each part took; memory is the most that was held beyond what was in use before it."
+    return Table(("strategy", "part", *(name for name, _, _ in columns)), found, caption)
 
 
 def _caption_candidates(data: ReportData) -> str:

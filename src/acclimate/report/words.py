@@ -6,6 +6,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from acclimate.usage import size
+
 DASH = "–"  # where there is no number
 MINUS = "−"
 GAP = "\u00a0"  # a space at which no line breaks
@@ -128,6 +130,16 @@ def seconds(value: object) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def memory(value: object) -> str:
+    """Bytes in the unit that fits.
+
+    >>> memory(0), memory(246_000_000), memory(None)
+    ('0 kB', '246 MB', '–')
+    """
+    known = finite(value)
+    return DASH if known is None else size(known)
 
 
 def clean(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -30,7 +29,7 @@ from acclimate.train.arithmetic import MIXED, choose
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting, parts
-from acclimate.train.prefix import CHOICES, Prefix, build, frozen_depth
+from acclimate.train.prefix import CHOICES, Prefix, build, frozen_depth, replaying
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _OPTIMIZERS = ("adamw", "adam")
@@ -109,16 +108,12 @@ class Tune:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train a copy of the backbone; with `splits.valid` keep the epoch with the least loss there."""
-        base, _ = problem.network()
         head = self._first_head(problem, splits, run)
-        backbone = base.clone().to(run.device)
-        if self.dropout is not None:
-            _set_dropout(backbone, self.dropout)
         with torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
-            torch.manual_seed(run.seed)  # dropout and low-rank initialisation
-            moved = _release(backbone, self)
-            network = Network(backbone, head.to(run.device))
+            network, moved = self.started(problem, head, run)
             history, notes = self._train(network, problem, splits, run)
+        network.zero_grad(set_to_none=True)  # gradients would stay with the model, as large as what moved
+        backbone = network.backbone
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
         adapter = lora.take(backbone) if self.moves == "lora" else (None, None)
         backbone.requires_grad_(False)
@@ -137,6 +132,18 @@ class Tune:
             *adapter,
         )
 
+    def started(self, problem: Problem, head: Head, run: Run) -> tuple[Network, str]:
+        """A copy of the backbone with this head, where what `moves` names may move; a sentence on what that is.
+
+        Seeds the generators, for low-rank weights and dropout: call it inside a forked state.
+        """
+        backbone = problem.network()[0].clone().to(run.device)
+        torch.manual_seed(run.seed)
+        if self.dropout is not None:
+            _set_dropout(backbone, self.dropout)
+        moved = _release(backbone, self)
+        return Network(backbone, head.to(run.device)), moved
+
     def _first_head(self, problem: Problem, splits: Splits, run: Run) -> Head:
         if self.start == "probe":
             return Probe().fit(problem, splits, run).head
@@ -144,11 +151,11 @@ class Tune:
 
     def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
         """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
-        rows = _Prepared(problem, splits.train, network.backbone, run)
+        rows = Inputs(problem, splits.train, network.backbone, run)
         chosen_by = problem.held_out(splits)
-        valid = None if chosen_by is None else _Prepared(problem, chosen_by, network.backbone, run)
+        valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
-        prefix, note = self._prefix(network.backbone, rows, valid, epochs, run)
+        prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
@@ -159,7 +166,7 @@ class Tune:
         def plain_loss(at: list[int]) -> Tensor:
             return rows.losses(network, at).mean()
 
-        with nullcontext() if prefix is None else prefix.replaying():
+        with replaying(prefix):
             first = batches(0)
             found, said = choose(network, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
 
@@ -176,7 +183,7 @@ class Tune:
             with found.applied(network):
                 history = train(
                     network,
-                    self._optimizer(network),
+                    self.optimizer_of(network),
                     schedule,
                     batches,
                     loss_of,
@@ -190,8 +197,8 @@ class Tune:
             run.progress.say(said)
         return history, [sentence for sentence in (note, said) if sentence]
 
-    def _prefix(
-        self, backbone: Backbone, rows: _Prepared, valid: _Prepared | None, epochs: int, run: Run
+    def prefix_of(
+        self, backbone: Backbone, rows: Inputs, valid: Inputs | None, epochs: int, run: Run
     ) -> tuple[Prefix | None, str]:
         """The stored output of the frozen blocks, where there are some and it is read more than once."""
         depth = frozen_depth(backbone)
@@ -213,7 +220,7 @@ class Tune:
         model = f"{base.origin} {base.settings()}"  # not its weights, which the run checks once
         return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {model} {rows}"
 
-    def _optimizer(self, network: Network) -> torch.optim.Optimizer:
+    def optimizer_of(self, network: Network) -> torch.optim.Optimizer:
         """AdamW; biases and norms without decay; the head at a rate of its own unless it starts from a probe."""
         head_rate = self.learning_rate if self.start == "probe" else self.head_learning_rate
         groups: list[dict[str, Any]] = []
@@ -230,7 +237,7 @@ class Tune:
         return torch.optim.AdamW(groups, fused=True)
 
 
-class _Prepared:
+class Inputs:
     """Rows encoded once, with targets and weights as tensors."""
 
     def __init__(self, problem: Problem, data: Data, backbone: Backbone, run: Run) -> None:

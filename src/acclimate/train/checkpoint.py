@@ -79,7 +79,11 @@ class Best:
         """Keep the present weights if `value` is the lowest."""
         if value < self.value:
             self.value = value
-            self.weights = {name: tensor.clone() for name, tensor in moving_state(self.network).items()}
+            for name, tensor in moving_state(self.network).items():
+                if name in self.weights:
+                    self.weights[name].copy_(tensor)  # two copies at once would take twice the memory
+                else:
+                    self.weights[name] = tensor.clone()
 
     def restore(self) -> None:
         """Put the best weights back."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -19,12 +18,12 @@ from acclimate.files import write_text
 from acclimate.interrupt import held_back
 from acclimate.run import Run
 from acclimate.train.checkpoint import Best, Checkpoints, Place
-from acclimate.train.memory import Fitting, no_smaller, parts
+from acclimate.train.memory import Fitting
+from acclimate.train.step import Rows
+from acclimate.train.step import step as _step
 
-Rows = list[int]
 History = list[dict[str, Any]]
 _LOOK = 20  # steps between looks at the losses: reading one waits for the device
-_LEAST_SCALE = 2.0**-10  # of fp16: gradients that overflow even so are not finite at all
 
 
 @dataclass(frozen=True)
@@ -129,48 +128,6 @@ def _one_or_fit(network: nn.Module) -> None:
             "BatchNorm layers that move learn from whole batches, which several processes would cut up; use one "
             "process, or a strategy that leaves them frozen"
         )
-
-
-def _step(
-    moving: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Rows],
-    loss_of: Callable[[Rows], Tensor],
-    clip: float,
-    fitting: Fitting,
-    scaler: torch.amp.GradScaler | None,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; the loss and the norm of the gradient, both left on the device.
-
-    With a scaler a norm that is not finite is no fault until the scale has no room left: the loss stands for it.
-    """
-    rows = sum(map(len, batches))
-    before = itertools.accumulate(map(len, batches), initial=0)
-    mine = [ranks.share(batch, start) for batch, start in zip(batches, before, strict=False)]
-
-    def gradients(most: int) -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        losses = [torch.zeros((), device=moving[0].device)]  # a process may have no row of a small batch
-        for part in (part for batch in mine for part in parts(batch, most)):
-            loss = loss_of(part) * (len(part) / rows)
-            (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
-
-    loss = fitting.retried(gradients, max(1, *map(len, mine)))
-    loss = ranks.sum_gradients(moving, loss)
-    with no_smaller():
-        if scaler is None:
-            norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
-            optimizer.step()
-            return loss, norm
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
-        scaler.step(optimizer)
-        scaler.update()
-        scale = scaler._scale
-        assert scale is not None
-        return loss, torch.where(scale < _LEAST_SCALE, math.nan, loss)
 
 
 def _enter(place: Place, best: Best, train_loss: float | None, valid_loss: float | None) -> None:

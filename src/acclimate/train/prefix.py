@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,14 @@ class _Stub(nn.Module):
         out = hidden if slot is None else slot[0]
         if out.ndim == 3 and out.shape[1] > hidden.shape[1]:  # a packed row that is read in several slices
             out, slot[0] = out[:, : hidden.shape[1]], out[:, hidden.shape[1] :]
+        elif out.shape[0] > hidden.shape[0]:  # pictures that are read a few at a time
+            out, slot[0] = out[: hidden.shape[0]], out[hidden.shape[0] :]
         return (out,) if self._kind is tuple else out
+
+
+def replaying(prefix: Prefix | None) -> AbstractContextManager[None]:
+    """Inside, what was kept of the frozen blocks takes their place; without a prefix nothing happens."""
+    return nullcontext() if prefix is None else prefix.replaying()
 
 
 def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: Run) -> tuple[Prefix | None, str]:
@@ -110,7 +117,7 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
     """
     depth = frozen_depth(backbone)
     order = budgeted([row.cost for row in encoded], TOKENS_A_BATCH, ROWS_A_BATCH)
-    first, counts, shape, kind = _outputs(backbone, depth, [encoded[i] for i in order[-1]], run)
+    first, counts, shape, kind = outputs(backbone, depth, [encoded[i] for i in order[-1]], run)
     if kind is dict:
         return None, f"not kept: the blocks of {backbone.origin.name!r} hand on more than their hidden states"
     per_row = backbone.flat_rows(encoded)
@@ -124,7 +131,7 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
         return None, where
     with run.progress.steps(f"frozen blocks 1 to {depth}", len(encoded)) as advance:
         for at in order:
-            flat = _outputs(backbone, depth, [encoded[i] for i in at], run)[0].numpy()
+            flat = outputs(backbone, depth, [encoded[i] for i in at], run)[0].numpy()
             cuts = np.cumsum([per_row[i] for i in at])[:-1]
             for i, part in zip(at, np.split(flat, cuts), strict=True):
                 values[starts[i] : starts[i + 1]] = part
@@ -139,7 +146,7 @@ def build(backbone: Backbone, encoded: Sequence[Encoded], precision: str, run: R
     return prefix, f"kept in {where} ({values.nbytes / 1e6:,.0f} MB) and replayed every epoch"
 
 
-def _outputs(
+def outputs(
     backbone: Backbone, depth: int, rows: Sequence[Encoded], run: Run
 ) -> tuple[Tensor, list[int], tuple[int, ...], type]:
     """The flat output of block `depth`, how many lines of it each row has, the shape of a row, what a block returns."""

@@ -1,0 +1,42 @@
+"""What a model reads, told by its folder (or, for a name of the hub, by its configuration) before it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from acclimate.files import read_object
+
+AUDIO = ("num_mel_bins", "sampling_rate", "feat_extract_norm", "conv_stride")  # keys that only such models have
+IMAGE = ("num_channels", "patch_size", "image_size")
+
+
+def modality_of(path: str) -> str:
+    """ "timm", "image", "audio", "image and text" or "text"; a folder that is none is left to the loader of texts."""
+    if path.startswith("timm:"):
+        return "timm"
+    config = _config(path)
+    beside = read_object(Path(path) / "preprocessor_config.json")
+    if "architecture" in config:
+        return "timm"
+    if "vision_config" in config:
+        return "image and text"
+    if any(key in config for key in AUDIO) or "feature_extractor_type" in beside:
+        return "audio"
+    if "vocab_size" not in config and ("image_mean" in beside or any(key in config for key in IMAGE)):
+        return "image"
+    return "text"
+
+
+def _config(path: str) -> dict[str, Any]:
+    if Path(path).exists():
+        return read_object(Path(path) / "config.json")
+    from transformers import PreTrainedConfig
+
+    from acclimate.backbones.hushed import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            return dict(PreTrainedConfig.get_config_dict(path)[0])
+    except (OSError, ValueError):  # the loader says what is wrong
+        return {}

@@ -1,0 +1,184 @@
+"""What tuning will take, from a few real steps on a copy of the network: nothing of the run itself is touched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from acclimate import ranks
+from acclimate.data.rows import Data
+from acclimate.features import extract
+from acclimate.progress import Progress
+from acclimate.run import Run
+from acclimate.strategies.base import Problem, Splits
+from acclimate.strategies.tune import Inputs, Tune
+from acclimate.train.batches import shuffled
+from acclimate.train.memory import Fitting
+from acclimate.train.prefix import SHARE_OF_MEMORY, frozen_depth, outputs, replaying
+from acclimate.train.step import Rows, step
+from acclimate.usage import Usage, available, watched
+
+_SAMPLE = 2048  # rows whose tokens are counted
+_AT = (0.5, 0.1, 0.9)  # of the steps in the order of their tokens; the one with most comes first and last
+_PATIENCE = 5.0  # seconds after which no further step is timed
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """Of one fit on all rows, and of judging one row afterwards."""
+
+    seconds: float
+    memory: int  # bytes beyond those in use
+    a_row: float  # seconds
+
+    @property
+    def usage(self) -> Usage:
+        """Of the fit alone."""
+        return Usage(self.seconds, self.memory)
+
+
+def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
+    """Predict one `tune.fit` on these rows from steps of typical and of the largest size.
+
+    seconds = copying + tokenising + frozen blocks + epochs · Σ_steps (a + b · tokens) + evaluations, with a and b by
+    least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments, activations), and
+    what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so far.
+    """
+    with watched(run.device) as used, torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
+        probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), deadline=None, state=None))
+        seconds, beside = probe.seconds(), probe.beside()
+        a_row = probe.a_row
+        del probe
+    return Foreseen(ranks.agreed(seconds), used.memory + beside, ranks.agreed(a_row))
+
+
+class _Probe:
+    """The measurements, each made once."""
+
+    def __init__(self, tune: Tune, problem: Problem, splits: Splits, run: Run) -> None:
+        self.tune, self.run = tune, run
+        self.rows, self.epochs = len(splits.train), tune.epochs(len(splits.train))
+        started = time.monotonic()
+        self.network, _ = tune.started(problem, problem.task.attach(problem.network()[0], problem.decoder).head, run)
+        self.copying = time.monotonic() - started
+        at = np.sort(np.random.default_rng(0).permutation(self.rows)[:_SAMPLE])
+        sample, self.encoding = _timed(partial(Inputs, problem, splits.train.take(at), self.network.backbone, run))
+        self.scale = self.rows / len(at)  # rows of the run for each row that is looked at
+        self.tokens = float(sum(sample.costs)) * self.scale
+        chosen = problem.held_out(splits)
+        self.judged = 0.0 if chosen is None else self.tokens / self.rows * len(chosen)  # tokens, at each evaluation
+        self.held = int(self.scale * (1 + (0 if chosen is None else len(chosen) / self.rows)) * _bytes(sample.encoded))
+        self.steps = self._steps(sample.costs)
+        self.costs = [sum(sample.costs[i] for i in rows) for rows in self.steps]
+        self._train(problem, splits.train.take(at))
+
+    def _steps(self, costs: Sequence[int]) -> list[Rows]:
+        """The rows of every step of an epoch."""
+        many, batches = self.tune.gradient_accumulation_steps, shuffled(costs, self.tune.batch_size, self.run.seed, 0)
+        return [list(chain(*batches[i : i + many])) for i in range(0, len(batches), many)]
+
+    def _train(self, problem: Problem, data: Data) -> None:
+        """Real steps: the largest twice, so that its activations meet moments, and some of usual size between."""
+        order = np.argsort(self.costs, kind="stable")
+        usual = [int(order[int(q * (len(order) - 1))]) for q in _AT[: max(1, len(order) * self.epochs // 20)]]
+        wanted = [int(order[-1]), *usual, int(order[-1])]
+        few = sorted({i for at in wanted for i in self.steps[at]})
+        place = {row: i for i, row in enumerate(few)}
+        rows = Inputs(problem, data.take(few), self.network.backbone, self.run)
+        prefix, _ = self.tune.prefix_of(self.network.backbone, rows, None, self.epochs, self.run)
+        self.kept = 0.0 if prefix is None else prefix.values.nbytes / sum(rows.costs)  # bytes a token
+        moving = [p for p in self.network.parameters() if p.requires_grad]
+        self.moving = sum(p.nbytes for p in moving)
+        optimizer, fitting = self.tune.optimizer_of(self.network), Fitting(self.network, self.run.progress)
+        self.points: list[tuple[float, float]] = []
+        start = time.monotonic()
+        with replaying(prefix):
+            for number, at in enumerate(wanted):
+                if 1 < number < len(wanted) - 1 and ranks.agreed(time.monotonic() - start > _PATIENCE):
+                    continue
+                self.network.train()
+                mine = [[place[i] for i in part] for part in self._parts(self.steps[at])]
+                took = self._step(moving, optimizer, mine, rows, fitting)
+                if number:  # the first use of a kernel is not taken for speed
+                    self.points.append((self.costs[at], took))
+            del optimizer
+            _, judged = _timed(partial(rows.mean_loss, self.network, fitting))
+        self.judging = judged / sum(rows.costs)
+        self.below = 0.0 if prefix is None else self._below(rows)
+        texts = data.take(few).inputs
+        _, read = _timed(partial(extract, self.network.backbone, texts, self.run))
+        self.a_row = read / len(texts)
+
+    def _parts(self, rows: Rows) -> list[Rows]:
+        size = self.tune.batch_size
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    def _step(
+        self, moving: list[nn.Parameter], optimizer: Any, batches: list[Rows], rows: Inputs, fitting: Any
+    ) -> float:
+        def loss_of(at: Rows) -> torch.Tensor:
+            return rows.losses(self.network, at).mean()
+
+        def one() -> None:
+            loss, _ = step(moving, optimizer, batches, loss_of, self.tune.max_grad_norm, fitting)
+            float(loss)  # waits for the device
+
+        return _timed(one)[1]
+
+    def _below(self, rows: Inputs) -> float:
+        """Seconds a token of the frozen blocks."""
+        backbone = self.network.backbone
+        _, took = _timed(partial(outputs, backbone, frozen_depth(backbone), rows.encoded, self.run))
+        return took / sum(rows.costs)
+
+    def seconds(self) -> float:
+        """Of one fit."""
+        cost, took = np.array(self.points).T
+        slope, base = _line(cost, took)
+        training = self.epochs * self.scale * sum(base + slope * c for c in self.costs)
+        judging = (self.epochs + 1) * self.judged * self.judging
+        below = (self.tokens + self.judged) * self.below
+        return float(self.copying + self.encoding * self.scale + below + training + judging)
+
+    def beside(self) -> int:
+        """Bytes that the steps did not show: of all rows, and of the best weights so far."""
+        kept = (self.tokens + self.judged) * self.kept
+        if kept > SHARE_OF_MEMORY * available("cpu"):
+            kept = 0.0  # it goes to disk
+        on_host = self.held + int(kept) if self.run.device == "cpu" else 0
+        return on_host + (self.moving if self.judged else 0)
+
+
+def _line(cost: np.ndarray[Any, Any], took: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Slope and base of took ≈ base + slope · cost, neither below 0."""
+    if len(set(cost.tolist())) > 1:
+        slope, base = np.polyfit(cost, took, 1)
+        if slope >= 0 and base >= 0:
+            return float(slope), float(base)
+    if len(set(cost.tolist())) > 1 and slope < 0:
+        return 0.0, float(took.mean())
+    return float(cost @ took / max(1e-12, cost @ cost)), 0.0
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.monotonic()
+    found = work()
+    return found, time.monotonic() - start
+
+
+def _bytes(encoded: Sequence[Any]) -> int:
+    """Of preprocessed inputs, as far as they are arrays; lists of token numbers take 8 bytes each."""
+    total = 0
+    for row in encoded:
+        for part in row.parts:
+            values = part.values() if isinstance(part, dict) else [part]
+            total += sum(getattr(v, "nbytes", 8 * len(v) if hasattr(v, "__len__") else 0) for v in values)
+    return total

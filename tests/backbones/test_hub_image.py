@@ -1,0 +1,162 @@
+"""Image models in Hugging Face's own format: tiny ones with random weights, and what is told of other modalities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_models as tm
+from acclimate.backbones import load
+from acclimate.backbones.modality import modality_of
+from acclimate.backbones.text import quiet_transformers
+from acclimate.data.rows import Data
+from acclimate.errors import UserError
+from acclimate.features import extract
+from acclimate.run import Run
+from acclimate.strategies import Splits, named
+
+PROCESSOR = {
+    "image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 40}, "do_center_crop": True,
+    "crop_size": {"height": 32, "width": 32}, "resample": 2,
+    "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4],
+}  # fmt: skip
+SIZE: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def model(kind: str) -> Any:
+    import transformers as t
+
+    torch.manual_seed(1)
+    if kind == "dinov2":
+        return t.Dinov2Model(t.Dinov2Config(**SIZE, mlp_ratio=2, image_size=32, patch_size=8, initializer_range=0.2))
+    if kind == "vit":
+        return t.ViTModel(
+            t.ViTConfig(**SIZE, image_size=32, patch_size=8, initializer_range=0.2), add_pooling_layer=False
+        )
+    return t.ConvNextModel(t.ConvNextConfig(num_stages=2, hidden_sizes=[8, 16], depths=[1, 1]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("hub") / kind
+            with quiet_transformers():
+                model(kind).save_pretrained(made[kind])
+            (made[kind] / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+        return made[kind]
+
+    return get
+
+
+def pictures(n: int) -> list[np.ndarray[Any, Any]]:
+    return list(np.random.default_rng(0).integers(0, 255, (n, 48, 40, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "vit", "convnext"])
+def test_features_are_those_of_the_model_itself_and_survive_saving(
+    kind: str, folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModel
+
+    backbone = load(str(folder(kind)))
+    assert (backbone.modality, backbone.width) == ("image", 16)
+    given = pictures(3)
+    found = extract(backbone, given, Run())
+    pixels = backbone.collate(backbone.encode(given))["pixels"]
+    assert pixels.shape == (3, 3, 32, 32)
+    with torch.no_grad(), quiet_transformers():
+        hidden = AutoModel.from_pretrained(folder(kind)).eval()(pixel_values=pixels).last_hidden_state
+    expected = hidden.mean((2, 3)) if kind == "convnext" else hidden[:, 0]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    backbone.save(tmp_path)
+    again = load(str(tmp_path))
+    assert again.fingerprint() == backbone.fingerprint() and again.origin == backbone.origin
+    assert np.array_equal(extract(again, given, Run()), found)
+
+
+def test_pixels_are_those_of_the_stored_preprocessing(folder: Callable[[str], Path]) -> None:
+    backbone = load(str(folder("dinov2")))
+    settings = {k: v for k, v in backbone.settings().items() if k not in ("modality", "backend")}
+    assert settings == {
+        "architecture": "dinov2", "size": 32, "crop": 0.8, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4),
+        "interpolation": "bilinear",
+    }  # fmt: skip
+    white = np.full((50, 60, 3), 255, np.uint8)
+    pixels = backbone.collate(backbone.encode([white]))["pixels"]
+    assert pixels[0, :, 5, 5].tolist() == pytest.approx([0.5 / 0.2, 0.6 / 0.3, 0.7 / 0.4])
+
+
+def test_what_moves_is_a_block_and_the_rest_stays(folder: Callable[[str], Path]) -> None:
+    backbone = load(str(folder("dinov2"))).requires_grad_(False)
+    data = Data(tuple(pictures(8)), ("a", "b") * 4)  # type: ignore[arg-type]
+    problem = tm.problem_of("classify", data, "str", backbone, Run())
+    before = tm.state(backbone)
+    fitted = named("partial", {"moves": "top:1", "num_train_epochs": 2, "start": "zero"})[1].fit(
+        problem, Splits(data), Run()
+    )
+    assert tm.same_state(backbone, before)
+    moved = [name for name in fitted.trained if name.startswith("backbone")]
+    assert moved and all("layer.2." in name or "layernorm" in name for name in moved)
+    assert any("2 frozen blocks is kept in memory" in note for note in fitted.notes), fitted.notes
+
+
+def write(folder: Path, config: dict[str, Any], beside: dict[str, Any] | None = None) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    if beside is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(beside))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "beside", "expected"),
+    [
+        ({"architecture": "resnet10t"}, None, "timm"),
+        ({"model_type": "vit", "patch_size": 16}, None, "image"),
+        ({"model_type": "resnet"}, {"image_mean": [0.5] * 3}, "image"),
+        ({"model_type": "whisper", "num_mel_bins": 80, "vocab_size": 5}, None, "audio"),
+        ({"model_type": "wav2vec2", "vocab_size": 32}, {"feature_extractor_type": "x"}, "audio"),
+        ({"model_type": "clip", "vision_config": {}, "text_config": {}}, {"image_mean": []}, "image and text"),
+        ({"model_type": "bert", "vocab_size": 100}, None, "text"),
+    ],
+)
+def test_the_modality_is_told_by_the_folder(
+    config: dict[str, Any], beside: dict[str, Any] | None, expected: str, tmp_path: Path
+) -> None:
+    assert modality_of(write(tmp_path / "m", config, beside)) == expected
+
+
+def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, folder: Callable[[str], Path]) -> None:
+    path = write(tmp_path / "speech", {"model_type": "whisper", "num_mel_bins": 80})
+    with pytest.raises(UserError, match=r"speech' reads audio, and what can be loaded reads text or images"):
+        load(path)
+    with pytest.raises(UserError, match=r"pooling 'mean' is for text models; '.*dinov2' reads images"):
+        load(str(folder("dinov2")), pooling="mean")
+    broken = write(tmp_path / "empty", {"model_type": "vit", "patch_size": 16})
+    with pytest.raises(UserError, match="cannot load the image model 'empty'"):
+        load(broken)
+
+
+@pytest.mark.real
+def test_every_name_of_the_catalogue_loads_as_what_it_is() -> None:
+    from acclimate.catalogue.models import MODELS, is_here
+
+    there = [entry for entry in MODELS.values() if is_here(entry.name)]
+    for entry in there:
+        if entry.modality == "audio":
+            with pytest.raises(UserError, match="reads audio"):
+                load(entry.name)
+            continue
+        backbone = load(entry.name)
+        assert backbone.modality == ("text" if entry.modality == "molecule" else entry.modality)
+        given: list[Any] = ["CCO"] if backbone.modality == "text" else pictures(1)
+        assert extract(backbone, given, Run()).shape == (1, backbone.width)
