@@ -26,7 +26,7 @@ from acclimate.tasks.answered import joined
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import HEADS, Head
-from acclimate.words import WordFeatures
+from acclimate.words import WordFeatures, sparse
 
 FORMAT = 1
 _FILE = "acclimate.json"
@@ -61,8 +61,9 @@ class Predictor:
         self.head.eval().to("cpu")
         width = self.task.width(self.decoder)
         for features, some in self._features(inputs, run or Run(), store):
+            words = None if self.words is None else self.words.transform(some)
             for part in slices(len(some), width):
-                yield self._judged(features[part], some[part])
+                yield self._judged(features[part], None if words is None else sparse(words[part], torch.float32))
 
     def _features(
         self, inputs: Sequence[Any], run: Run, store: Store | None
@@ -82,9 +83,8 @@ class Predictor:
                 else:
                     yield extract(self.backbone, some, run, nullcontext(advance)), some
 
-    def _judged(self, features: Features, inputs: Sequence[Any]) -> Floats:
-        """Logits of rows whose features are known."""
-        words = self.words.tensor(inputs) if self.words is not None else None
+    def _judged(self, features: Features, words: Tensor | None) -> Floats:
+        """Logits of rows whose features and words are known."""
         with torch.inference_mode():
             found = np.asarray(self.head(torch.from_numpy(features), words).double().numpy())
         if not np.isfinite(found).all():
