@@ -113,9 +113,9 @@ def _columns(
     decoder, notes = predictor.decoder, list(problems)
     columns: dict[str, list[Any]] = {"prediction": [_cell(a, decoder.delimiter) for a in block.answers]}
     if predictor.task.name != "regress":
-        columns["confidence"] = [_number(c) for c in block.confidence]
+        columns["confidence"] = [_number(c) for c in block.confidence.tolist()]
         for k, name in enumerate(decoder.column_names()):
-            columns[f"p_{name}"] = [_number(p) for p in block.outputs[:, k]]
+            columns[f"p_{name}"] = [_number(p) for p in block.outputs[:, k].tolist()]
     if asked.bound is not None:
         columns.update(_sets(predictor, block.outputs, asked.bound))
     if asked.abstain_below is not None:

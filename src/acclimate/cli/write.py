@@ -139,7 +139,12 @@ def _write_parquet(own: Columns, kinds: Mapping[str, type], parts: Iterable[Colu
     start, waiting = 0, []
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for part in parts:
-            new = [pyarrow.array([_plain(v) for v in part[name]], types[kind]) for name, kind in kinds.items()]
+            new = [
+                pyarrow.array(part[name], types[kind], from_pandas=True)  # NaN is no value
+                if kind is float
+                else pyarrow.array([_plain(v) for v in part[name]], types[kind])
+                for name, kind in kinds.items()
+            ]
             mine = given.slice(start, len(new[0])).columns
             start += len(new[0])
             waiting.append(pyarrow.table([*mine, *new], schema=schema))
