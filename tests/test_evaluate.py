@@ -21,6 +21,8 @@ from acclimate.evaluate import (
     score,
     value,
 )
+from acclimate.metrics.calibration import bins_of
+from acclimate.metrics.digest import Digest
 from acclimate.metrics.tables import METRICS
 
 
@@ -468,11 +470,36 @@ def test_the_text_of_an_estimate_has_digits_that_count() -> None:
     assert str(Estimate(None, note="no rows")) == "- (no rows)"
 
 
-def test_a_hundred_classes_and_more_need_no_bootstrap_of_rankings() -> None:
+def test_above_a_hundred_classes_nothing_is_ranked_and_the_notes_say_so() -> None:
     truth, proba, predicted = drawn("classify", 600, 120)
     scores = checked(score("classify", truth, proba, predicted, resamples=50))
-    assert scores.confusion is None and scores.estimates["roc_auc"].note == "no interval above 100 classes"
-    assert scores.estimates["roc_auc"].value is not None
+    assert scores.confusion is None
+    for name in ("roc_auc", "average_precision"):
+        estimate = scores.estimates[name]
+        assert estimate.value is None and estimate.note.startswith("not measured above 100 classes")
+    assert any(note.startswith("120 classes: above 100, ROC-AUC") for note in scores.notes)
+    with pytest.raises(UserError, match="roc_auc is not measured above 100 classes.* there are 120; choose by"):
+        score("classify", truth, proba, predicted, metric="auc")
+
+
+def test_a_digest_gives_the_numbers_of_the_probabilities() -> None:
+    truth, proba, predicted = drawn("classify", 600, 120)
+    truth[:3] = -1
+    mine = score("classify", truth, proba, predicted, resamples=50)
+    few = value("classify", "log_loss", truth, proba, predicted), value("classify", "brier", truth, proba, predicted)
+    own = proba[np.arange(3, 600), truth[3:]]
+    assert few[0] == pytest.approx(-np.log(own).mean(), rel=1e-12)
+    hot = np.eye(120)[np.maximum(truth, 0)] * (truth >= 0)[:, None]
+    missed = (truth < 0) * 1.0  # an unseen class lies outside of the columns
+    assert few[1] == pytest.approx((((proba - hot) ** 2).sum(1) + missed).mean(), rel=1e-12)
+    assert (mine.estimates["log_loss"].value, mine.estimates["brier"].value) == pytest.approx(few, rel=1e-12)
+    claimed, right = proba.max(1), proba.argmax(1) == truth
+    place = bins_of(claimed)
+    gaps = [abs((right[place == b] - claimed[place == b]).sum()) for b in range(place.max() + 1)]
+    assert mine.estimates["calibration_error"].value == pytest.approx(sum(gaps) / 600, rel=1e-12)
+    shuffled = np.random.default_rng(0).permutation(600)
+    given = Digest.of(truth, proba, predicted)[shuffled]
+    assert score("classify", truth[shuffled], given, predicted[shuffled], resamples=50) == mine
 
 
 def test_the_gap_of_three_subgroups_allows_for_having_picked_the_extremes() -> None:

@@ -44,7 +44,6 @@ def test_the_tensor_is_the_matrix() -> None:
     tensor = sparse(matrix, __import__("torch").float64)
     assert tensor.is_coalesced()
     assert np.array_equal(tensor.to_dense().numpy(), matrix.toarray())
-    assert words.tensor(TEXTS).dtype == __import__("torch").float32
 
 
 def test_scripts_without_spaces_are_read_in_runs_of_characters() -> None:
@@ -100,7 +99,7 @@ def test_no_input_gives_no_row() -> None:
     words = fit_words(TEXTS)
     assert words is not None
     assert words.transform([]).shape == (0, words.width)
-    assert tuple(words.tensor([]).shape) == (0, words.width)
+    assert tuple(sparse(words.transform([]), __import__("torch").float32).shape) == (0, words.width)
 
 
 @pytest.mark.parametrize("texts", [TEXTS, ["我很快乐", "他不快乐"], ["ẞ İstanbul 𝐀 café", "CAFÉ ﬁne"]])

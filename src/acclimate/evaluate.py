@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from acclimate.errors import UserError, unknown
 from acclimate.metrics.calibration import reliability
 from acclimate.metrics.differences import apart, paired, paired_shares
+from acclimate.metrics.digest import MANY_CLASSES, Digest, is_wide
 from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, at_the_edge, too_few, with_interval
 from acclimate.metrics.intervals import WORK, FloatArray, Interval, units_of
 from acclimate.metrics.names import default_metric, metric_name
-from acclimate.metrics.ranks import MANY_CLASSES
 from acclimate.metrics.results import Difference, Scores
 from acclimate.metrics.subgroups import by_subgroup, gaps
 from acclimate.metrics.tables import (
@@ -49,16 +49,22 @@ def greater_is_better(task: str, metric: str) -> bool:
 
 
 def value(
-    task: str, metric: str, truth: ArrayLike, outputs: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None
+    task: str,
+    metric: str,
+    truth: ArrayLike,
+    outputs: ArrayLike | Digest,
+    predicted: ArrayLike,
+    weights: ArrayLike | None = None,
 ) -> float:
     """One metric without its interval, NaN where undefined: for choosing settings on validation rows."""
-    return value_of(_answers(task, truth, outputs, predicted, weights, None, 1), metric_name(metric, task))
+    answers = _answers(task, truth, outputs, predicted, weights, None, 1)
+    return value_of(answers, metric_name(metric, task, answers.k))
 
 
 def score(
     task: str,
     truth: ArrayLike,
-    outputs: ArrayLike,
+    outputs: ArrayLike | Digest,
     predicted: ArrayLike,
     classes: Sequence[object] = (),
     *,
@@ -74,7 +80,8 @@ def score(
     """Every metric of the task on these rows, with n and 95 % intervals.
 
     classify, ordinal: truth (n,) codes into `classes`, -1 for a class never seen in training (counted wrong; `unseen`
-    names them); outputs (n, K) probabilities; predicted (n,) codes. multilabel: truth and predicted (n, K) of 0 and 1,
+    names them); outputs (n, K) probabilities, or their `Digest`; predicted (n,) codes. Above 100 classes only digests
+    are kept, and nothing that ranks rows is measured. multilabel: truth and predicted (n, K) of 0 and 1,
     outputs (n, K). regress: truth, outputs and predicted (n,) numbers. `clusters` (patient, document ...) widens the
     intervals to what so many independent clusters can tell. `positive` is the code of the class that average precision
     of two classes is about (1). The order of the rows does not matter.
@@ -90,7 +97,7 @@ def score(
     order = np.lexsort(list(_marks(answers)))
     answers = answers.take(order)
     shares = None if task != "classify" else answers.support().astype(float).tolist()
-    chosen = metric_name(metric, task) if metric else default_metric(task, shares)
+    chosen = metric_name(metric, task, answers.k) if metric else default_metric(task, shares)
     wanted = [m for m in METRICS[task] if m != "quadratic_kappa" or task == "ordinal" or m == chosen]
     per_subgroup = {
         column: by_subgroup(answers, chosen, [values[i] for i in order], seed=seed, resamples=resamples)
@@ -116,8 +123,8 @@ def difference(
     task: str,
     metric: str,
     truth: ArrayLike,
-    a: tuple[ArrayLike, ArrayLike],
-    b: tuple[ArrayLike, ArrayLike],
+    a: tuple[ArrayLike | Digest, ArrayLike],
+    b: tuple[ArrayLike | Digest, ArrayLike],
     *,
     weights: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
@@ -130,8 +137,8 @@ def difference(
     Where it covers 0, or there are too few rows for one, the verdict is "not decidable". The order of the rows does not
     matter.
     """
-    name = metric_name(metric, task)
     one, two = (_answers(task, truth, o, p, weights, clusters, 1) for o, p in (a, b))
+    name = metric_name(metric, task, one.k)
     marks = _marks(one), _marks(two)
     order = np.lexsort([*np.abs(marks[0] - marks[1]), *(marks[0] + marks[1])])  # the same for (b, a)
     one, two = one.take(order), two.take(order)
@@ -171,7 +178,7 @@ def difference(
 def _answers(
     task: str,
     truth: ArrayLike,
-    outputs: ArrayLike,
+    outputs: ArrayLike | Digest,
     predicted: ArrayLike,
     weights: ArrayLike | None,
     clusters: ArrayLike | None,
@@ -183,19 +190,17 @@ def _answers(
     kind: type = np.float64 if task == "regress" else np.int64
     t: NDArray[Any] = np.asarray(truth, dtype=kind)
     p: NDArray[Any] = np.asarray(predicted, dtype=kind)
-    o = np.asarray(outputs, dtype=np.float64)
+    o = outputs if isinstance(outputs, Digest) else np.asarray(outputs)
     w = None if weights is None else np.asarray(weights, dtype=np.float64)
     c = None if clusters is None else units_of(len(t), np.asarray(clusters))
-    shape = (len(t),) if task == "regress" else (len(t), o.shape[-1] if o.ndim == 2 else 0)
+    given = (len(o), o.classes) if isinstance(o, Digest) else o.shape
+    shape = (len(t),) if task == "regress" else (len(t), given[1] if len(given) == 2 else 0)
     answer_shape = shape if task == "multilabel" else (len(t),)
-    if (
-        o.shape != shape
-        or p.shape != answer_shape
-        or t.shape != answer_shape
-        or (w is not None and w.shape != (len(t),))
-    ):
-        raise ValueError(f"{task}: truth {t.shape}, outputs {o.shape} and predicted {p.shape} do not fit each other")
-    _finite(o, "outputs")
+    if given != shape or p.shape != answer_shape or t.shape != answer_shape or (w is not None and w.shape != (len(t),)):
+        raise ValueError(f"{task}: truth {t.shape}, outputs {given} and predicted {p.shape} do not fit each other")
+    if not isinstance(o, Digest):
+        o = Digest.of(t, o, p) if is_wide(task, shape[-1]) else np.asarray(o, dtype=np.float64)
+    _finite(o.squares if isinstance(o, Digest) else o, "outputs")
     if task == "regress":
         _finite(t, "truth")
         _finite(p, "predicted")
@@ -212,7 +217,9 @@ def _marks(answers: Answers) -> FloatArray:
     """(5, n): what a row says, in a few numbers. Rows are put in their order before any are drawn, so that the order in
     a file changes no digit of an interval; a row's many columns are told apart by a sum with uneven factors."""
 
-    def mark(columns: NDArray[Any]) -> FloatArray:
+    def mark(columns: NDArray[Any] | Digest) -> FloatArray:
+        if isinstance(columns, Digest):
+            columns = np.stack(columns.columns(), axis=1)
         many = np.asarray(columns, dtype=np.float64).reshape(len(columns), columns.shape[1] if columns.ndim == 2 else 1)
         return np.asarray((many * np.sin(1.0 + np.arange(many.shape[1]))).sum(axis=1))
 
@@ -266,6 +273,11 @@ def _notes(answers: Answers, classes: tuple[str, ...], unseen: Sequence[object])
             )
         if n and len(np.unique(answers.truth)) == 1:
             notes.append("these rows hold one class only; ranking and correlation cannot be measured on them")
+        if isinstance(answers.outputs, Digest):
+            notes.append(
+                f"{answers.k:,} classes: above {MANY_CLASSES}, ROC-AUC and average precision are not measured and no "
+                "table of confusions is made; all other numbers rest on every row"
+            )
     elif answers.task == "multilabel" and len(unseen):
         named = ", ".join(dict.fromkeys(str(u) for u in unseen))
         notes.append(f"classes never seen in training ({named}) are left out of these scores")

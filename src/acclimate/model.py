@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from torch import Tensor
 
 from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError
-from acclimate.features import Store, extract
+from acclimate.features import ROWS_A_PART, Features, Store, extract
+from acclimate.metrics.digest import slices
 from acclimate.run import Run
 from acclimate.tasks import TASKS
+from acclimate.tasks.answered import joined
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import HEADS, Head
-from acclimate.words import WordFeatures
+from acclimate.words import WordFeatures, sparse
 
 FORMAT = 1
 _FILE = "acclimate.json"
@@ -48,15 +51,40 @@ class Predictor:
 
     def logits(self, inputs: Sequence[Any], run: Run | None = None, store: Store | None = None) -> Floats:
         """Logits (n, k), float64. `store` gives cached features where the backbone is frozen."""
-        run = run or Run()
-        if self.backbone is None:
-            features: Any = np.zeros((len(inputs), 0), np.float32)
-        elif store is not None and store.backbone is self.backbone:
-            features = store.get(inputs)
-        else:
-            features = extract(self.backbone, inputs, run)
-        words = self.words.tensor(inputs) if self.words is not None else None
+        return joined(list(self.parts(inputs, run, store)))
+
+    def parts(self, inputs: Sequence[Any], run: Run | None = None, store: Store | None = None) -> Iterator[Floats]:
+        """The same in parts, one after the other, so that neither all features nor all logits are held at once.
+
+        8,192 rows a part; above 100 classes as many as have a million logits.
+        """
         self.head.eval().to("cpu")
+        width = self.task.width(self.decoder)
+        for features, some in self._features(inputs, run or Run(), store):
+            words = None if self.words is None else self.words.transform(some)
+            for part in slices(len(some), width):
+                yield self._judged(features[part], None if words is None else sparse(words[part], torch.float32))
+
+    def _features(
+        self, inputs: Sequence[Any], run: Run, store: Store | None
+    ) -> Iterator[tuple[Features, Sequence[Any]]]:
+        """Features of 8,192 rows at a time, and the rows."""
+        known = store is not None and store.backbone is self.backbone
+        if known and store is not None:
+            store.prepare(inputs)
+        silent = self.backbone is None or known
+        with nullcontext(_nothing) if silent else run.progress.steps("features", len(inputs)) as advance:
+            for start in range(0, max(1, len(inputs)), ROWS_A_PART):  # no row at all is one empty part
+                some = inputs[start : start + ROWS_A_PART]
+                if self.backbone is None:
+                    yield np.zeros((len(some), 0), np.float32), some
+                elif known and store is not None:
+                    yield store.get(some), some
+                else:
+                    yield extract(self.backbone, some, run, nullcontext(advance)), some
+
+    def _judged(self, features: Features, words: Tensor | None) -> Floats:
+        """Logits of rows whose features and words are known."""
         with torch.inference_mode():
             found = np.asarray(self.head(torch.from_numpy(features), words).double().numpy())
         if not np.isfinite(found).all():
@@ -126,6 +154,10 @@ class Predictor:
             "preprocessing": None if base is None else base.settings(),
             "holds_training_data": holds(self),
         }
+
+
+def _nothing(done: int) -> None:
+    """Progress of what takes no time."""
 
 
 def holds(predictor: Predictor) -> str:

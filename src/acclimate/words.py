@@ -43,10 +43,6 @@ class WordFeatures:
         vectorizer.idf_ = self.idf
         return vectorizer.transform([joined(x) for x in inputs])
 
-    def tensor(self, inputs: Sequence[Any], dtype: torch.dtype = torch.float32) -> Tensor:
-        """The same as a sparse tensor (n, v)."""
-        return sparse(self.transform(inputs), dtype)
-
 
 def sparse(matrix: Any, dtype: torch.dtype) -> Tensor:
     """A scipy matrix as a coalesced torch tensor."""

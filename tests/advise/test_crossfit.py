@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tiny_models as tm
-from acclimate.advise.crossfit import crossfit, honest_outputs
+from acclimate.advise import crossfit as module
+from acclimate.advise.crossfit import crossfit, honest_outputs, temperature
+from acclimate.data.rows import Data
 from acclimate.data.split import folds
+from acclimate.metrics import digest
+from acclimate.metrics.calibration import fit_temperature
+from acclimate.metrics.digest import Digest
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, Problem, Splits
 from acclimate.strategies.base import Constant
@@ -156,3 +162,74 @@ def test_folds_stop_at_the_deadline_and_a_run_that_goes_on_stops_there_too(tmp_p
     assert trial.folds == 1 and trial.judged.tolist() == sorted(pairs[0][1].tolist())
     again = crossfit("shares", Constant(), problem(data), data, pairs, replace(late, deadline=None))
     assert again.folds == 1 and np.array_equal(again.logits, trial.logits, equal_nan=True)
+
+
+def many_classes(k: int = 110) -> Data:
+    """Six rows of every class."""
+    texts = [f"text {i} of it" for i in range(6 * k)]
+    return replace(tm.rows(4), inputs=tuple(texts), labels=tuple(f"c{i % k:03d}" for i in range(6 * k)))
+
+
+def test_many_logits_of_many_classes_lie_in_a_file_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = many_classes()
+    given = problem(data)
+    pairs = folds(data, "classify", k=5, seed=0)
+    monkeypatch.setattr(digest, "NUMBERS", 110 * 50)
+    small = crossfit("shares", Constant(), given, data, pairs, RUN)
+    assert not isinstance(small.logits, np.memmap)
+    monkeypatch.setattr(module, "IN_MEMORY", 1000)
+    run = replace(RUN, state=tmp_path)
+    large = crossfit("shares", Constant(), given, data, pairs, run)
+    assert isinstance(large.logits, np.memmap) and large.logits.dtype == np.float32
+    assert np.array_equal(large.logits, small.logits) and large.judged.tolist() == list(range(660))
+    witness = Witness()
+    again = crossfit("shares", witness, given, data, pairs, run)  # what was kept is read, not run again
+    assert witness.seen == [] and np.array_equal(again.logits, small.logits)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["shares.npz"]
+
+    def tune(decoder: Any, outputs: Any, truth: Any) -> Any:
+        return decoder
+
+    (one, chosen, at), (two, _, _) = (honest_outputs(given, trial, data, pairs, tune) for trial in (small, large))
+    assert isinstance(one, Digest) and isinstance(two, Digest) and at.tolist() == list(range(660))
+    assert np.array_equal(one.own, two.own) and len(chosen) == 660
+    i = int(pairs[2][1][5])  # by hand: a temperature from the other folds
+    others = np.setdiff1d(np.arange(660), pairs[2][1])
+    truth = given.targets(data)
+    z = small.logits[i] / fit_temperature(small.logits[others], truth[others])
+    assert one.own[i] == pytest.approx(np.exp(z[truth[i]]) / np.exp(z).sum(), rel=1e-9)
+
+
+def test_what_was_kept_of_other_rows_is_not_read(tmp_path: Path) -> None:
+    data, run = tm.rows(40), replace(RUN, state=tmp_path)
+    crossfit("shares", Constant(), problem(data), data, folds(data, "classify", k=5, seed=0), run)
+    fewer = data.take(np.arange(30))
+    pairs = folds(fewer, "classify", k=5, seed=0)
+    again = crossfit("shares", Constant(), problem(fewer), fewer, pairs, run)
+    assert np.array_equal(again.logits, crossfit("shares", Constant(), problem(fewer), fewer, pairs, RUN).logits)
+
+
+def test_a_disk_without_room_leaves_the_logits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = many_classes()
+    monkeypatch.setattr(module, "IN_MEMORY", 1000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    held = module.held(problem(data), len(data), replace(RUN, state=tmp_path))
+    assert not isinstance(held, np.memmap) and held.dtype == np.float32 and held.shape == (660, 110)
+
+
+def test_a_temperature_among_many_classes_rests_on_rows_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = many_classes()
+    given, truth = problem(data), problem(data).targets(data)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(660, 110))
+    logits[np.arange(660), truth] += 3
+    at = np.arange(660)
+    whole = temperature(given, 4 * logits, at, truth, None)
+    assert whole == fit_temperature(4 * logits, truth)
+    monkeypatch.setattr(module, "TO_WARM", 330 * 110)
+    some = temperature(given, 4 * logits, at, truth, None)
+    picked = np.linspace(0, 659, 330).round().astype(int)
+    assert some == fit_temperature(4 * logits[picked], truth[picked])
+    assert some == pytest.approx(whole, rel=0.1)

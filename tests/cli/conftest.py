@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import acclimate
+from acclimate.api.predicting import Predictions
 from acclimate.data.rows import Table
 from acclimate.evaluate import Estimate, Scores
 from acclimate.report.data import ReportData
@@ -50,9 +51,10 @@ class FakeModel:
             next_steps=[{"text": "predict", "command": f"acclimate predict {self.run_dir} NEW.csv"}],
         )
 
-    def predict_table(self, source: str, **settings: Any) -> tuple[Table, dict[str, list[object]]]:
-        self.calls.append(("predict_table", (source,), settings))
-        return self.table, self.new
+    def predict_parts(self, source: str, **settings: Any) -> Predictions:
+        self.calls.append(("predict_parts", (source,), settings))
+        parts = ({name: values[rows] for name, values in self.new.items()} for rows in (slice(0, 1), slice(1, None)))
+        return Predictions(self.table, {"prediction": str, "confidence": float, "p_pos": float}, parts)
 
     def evaluation(self, source: str, **settings: Any) -> tuple[Scores, dict[str, Any]]:
         self.calls.append(("evaluation", (source,), settings))

@@ -13,7 +13,7 @@ def test_the_own_columns_come_first_and_no_row_is_lost(cli, api, tmp_path: Path)
     assert result.stderr == f"2 rows in, 2 rows out: {out}\n"
     assert api.calls == [
         ("load", ("RUN",), {}),
-        ("predict_table", ("new.csv",), {"conformal": None, "abstain_below": None}),
+        ("predict_parts", ("new.csv",), {"conformal": None, "abstain_below": None}),
     ]
 
 

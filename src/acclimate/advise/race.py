@@ -19,7 +19,7 @@ from acclimate.run import Run
 from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, named
 from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
-from acclimate.tasks.base import Floats
+from acclimate.tasks.answered import Answered, answered, rows_of
 from acclimate.train.loop import Diverged
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
@@ -48,9 +48,8 @@ def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> An
     at = np.intersect1d(a.judged, b.judged)
     truth = problem.task.truth(data.take(at).labels or (), problem.decoder)
 
-    def view(trial: Trial) -> tuple[Floats, Floats]:
-        outputs = problem.task.outputs(trial.logits[at], problem.decoder)
-        return outputs, problem.task.decide(outputs, problem.decoder)
+    def view(trial: Trial) -> Answered:
+        return answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
 
     weights = None if data.weights is None else data.weights[at]
     clusters = None if data.groups is None else np.unique(np.array(data.groups)[at], return_inverse=True)[1]
@@ -185,10 +184,9 @@ def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
     """The metric on the rows that this trial judged."""
     at = trial.judged
     part = data.take(at)
-    outputs = problem.task.outputs(trial.logits[at], problem.decoder)
-    decisions = problem.task.decide(outputs, problem.decoder)
     truth = problem.task.truth(part.labels or (), problem.decoder)
-    return value(problem.task.name, metric, truth, outputs, decisions, part.weights)
+    found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
+    return value(problem.task.name, metric, truth, found.outputs, found.decisions, part.weights)
 
 
 def _moving(

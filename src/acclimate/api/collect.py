@@ -10,6 +10,7 @@ import numpy as np
 
 from acclimate.api.finish import Judged, unseen
 from acclimate.evaluate import Difference, Scores, greater_is_better
+from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
 
@@ -108,11 +109,13 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
     task, decoder, data = predictor.task, predictor.decoder, judged.data
     answers = task.answers(judged.decisions, decoder)
     if task.name == "regress":
+        assert not isinstance(judged.outputs, Digest)
         size = np.abs(judged.outputs - judged.truth)
         order = np.argsort(-size)[:MOST_MISTAKES]
         confidence: Any = np.full(len(size), np.nan)
     else:
-        confidence = task.confidence(judged.outputs, judged.decisions)
+        told = judged.outputs
+        confidence = told.said if isinstance(told, Digest) else task.confidence(told, judged.decisions)
         wrong = (
             (judged.decisions != judged.truth)
             if task.name != "multilabel"

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, honest_outputs, temperature
-from acclimate.data.rows import Data
+from acclimate.data.rows import Data, IntArray
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import Difference, Scores, difference, score
 from acclimate.metrics import decisions as rules
+from acclimate.metrics.digest import Digest, own_of
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import Problem
+from acclimate.tasks.answered import Outputs, answered, rows_of
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.decoder import Decoder
 
@@ -98,8 +100,10 @@ def positive_class(decoder: Decoder) -> Any:
     return decoder.classes[-1]
 
 
-def tuned(decoder: Decoder, outputs: Floats, truth: Floats, choice: Choice, weights: Floats | None = None) -> Decoder:
-    """The decoder with thresholds that these (not fitted on) rows ask for."""
+def tuned(decoder: Decoder, outputs: Outputs, truth: Floats, choice: Choice, weights: Floats | None = None) -> Decoder:
+    """The decoder with thresholds that these (not fitted on) rows ask for; none where only digests are kept."""
+    if isinstance(outputs, Digest):
+        return decoder if choice.cost is None else replace(decoder, cost=cost_rows(choice.cost, decoder))
     if decoder.task == "multilabel":
         found_each = rules.multilabel_thresholds(truth, outputs, weights)
         return replace(decoder, thresholds=tuple(float(t) for t in found_each))
@@ -128,16 +132,17 @@ def cost_rows(cost: Mapping[str, Mapping[str, float]], decoder: Decoder) -> tupl
 
 
 def finished(
-    problem: Problem, fitted: Predictor, logits: Floats, data: Data, choice: Choice
+    problem: Problem, fitted: Predictor, logits: Floats, at: IntArray, data: Data, choice: Choice
 ) -> tuple[Predictor, dict[str, Any]]:
-    """The predictor with temperature, thresholds and conformal scores from `logits` of rows it was not fitted on."""
+    """The predictor with temperature, thresholds and conformal scores from `logits` of rows it was not fitted on: those
+    at these places, of these rows of data."""
     if data.labels is not None and problem.task.name in ("classify", "ordinal"):
         known = np.flatnonzero(problem.targets(data) >= 0)  # a class never seen has no probability to learn from
-        logits, data = logits[known], data.take(known)
+        at, data = at[known], data.take(known)
     truth = problem.targets(data)
-    heat = temperature(problem, logits, truth, data.weights) if len(data) else 1.0
+    heat = temperature(problem, logits, at, truth, data.weights) if len(data) else 1.0
     decoder = replace(fitted.decoder, temperature=heat)
-    outputs = problem.task.outputs(logits, decoder)
+    outputs = answered(problem.task, decoder, truth, rows_of(logits, at)).outputs
     decoder = tuned(decoder, outputs, truth, choice, data.weights)
     decoder = replace(decoder, conformal=_conformal(problem.task, outputs, data, decoder))
     facts: dict[str, Any] = {}
@@ -150,16 +155,16 @@ def finished(
     return fitted.with_decoder(decoder), facts
 
 
-def _conformal(task: Task, outputs: Floats, data: Data, decoder: Decoder) -> tuple[float, ...]:
+def _conformal(task: Task, outputs: Outputs, data: Data, decoder: Decoder) -> tuple[float, ...]:
     """Sorted nonconformity scores: 1 − p(true class), or |y − prediction|."""
     if task.name == "multilabel" or data.labels is None:
         return ()
     truth = task.truth(data.labels, decoder)
     if task.name == "regress":
+        assert not isinstance(outputs, Digest)
         scores = np.abs(truth - outputs)
     else:
-        codes = truth.astype(int)
-        scores = 1 - outputs[np.arange(len(outputs)), codes]
+        scores = 1 - own_of(truth.astype(int), outputs)
     ordered = np.sort(scores)
     if len(ordered) > MOST_CONFORMAL:
         at = np.linspace(0, len(ordered) - 1, MOST_CONFORMAL).round().astype(int)
@@ -173,22 +178,22 @@ class Judged:
 
     data: Data
     truth: Floats
-    outputs: Floats
+    outputs: Outputs
     decisions: Floats
 
 
 def judged_on(predictor: Predictor, data: Data, run: Run, problem: Problem | None = None) -> Judged:
     """Judge rows that the model has not seen."""
     store = problem.store if problem is not None else None
-    outputs = predictor.outputs(data.inputs, run, store)
     truth = predictor.task.truth(data.labels or (), predictor.decoder)
-    return Judged(data, truth, outputs, predictor.task.decide(outputs, predictor.decoder))
+    parts = predictor.parts(data.inputs, run, store)
+    return Judged(data, truth, *answered(predictor.task, predictor.decoder, truth, parts))
 
 
 def judged_out_of_fold(problem: Problem, trial: Trial, data: Data, pairs: Pairs, choice: Choice) -> Judged:
     """Out-of-fold answers, each with a temperature and thresholds that other rows gave."""
 
-    def tune(decoder: Decoder, outputs: Floats, truth: Floats) -> Decoder:
+    def tune(decoder: Decoder, outputs: Outputs, truth: Floats) -> Decoder:
         return tuned(decoder, outputs, truth, choice)
 
     if len(pairs) == 1:  # the user's own valid rows: each fifth is read with what the other four ask for

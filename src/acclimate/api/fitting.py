@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
-from acclimate.advise.crossfit import Pairs, Trial, crossfit
+from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import Race, race
 from acclimate.api import state
@@ -34,6 +34,7 @@ from acclimate.run import Run
 from acclimate.strategies import BASELINES, Problem, Splits, Strategy, named
 from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
+from acclimate.tasks.answered import answered, rows_of
 from acclimate.usage import Usage, watched
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
@@ -165,7 +166,7 @@ def _class_weight(value: object, names: tuple[str, ...]) -> object:
 
 def _metric(request: Request, prepared: Prepared, problem: Problem) -> str:
     if request.metric is not None:
-        return metric_name(request.metric, problem.task.name)
+        return metric_name(request.metric, problem.task.name, len(problem.decoder.classes))
     if problem.task.name != "classify":
         return default_metric(problem.task.name)
     counts = np.bincount(problem.targets(prepared.train).astype(int))
@@ -203,10 +204,10 @@ def _choose_and_fit(
             trial = replace(crossfit(name, chosen, problem, data, pairs, run, prepared.test is None), foreseen=folds)
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
     with watched(run.device) as taken:
-        fitted, logits, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
+        fitted, logits, at, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
     last_fit = Cost(name, "last fit", taken, None if one is None else one.usage)
     costs = _costs(contest.trials or ([trial] if trial else []), last_fit, run)
-    fitted, thresholds = finished(problem, fitted, logits, rows, choice)
+    fitted, thresholds = finished(problem, fitted, logits, at, rows, choice)
     fitted = replace(fitted, strategy=name)
     if prepared.test is not None:
         judged = judged_on(fitted, prepared.test, run, problem)
@@ -278,14 +279,16 @@ def _last_rows(prepared: Prepared, problem: Problem, name: str, judged: bool, se
 
 def _last_fit(
     prepared: Prepared, problem: Problem, name: str, strategy: Strategy, trial: Trial | None, data: Data, run: Run
-) -> tuple[Predictor, Any, Data, str]:
-    """The model to keep, and logits of rows that it (or its folds) did not learn from, to calibrate by."""
+) -> tuple[Predictor, Any, Any, Data, str]:
+    """The model to keep, and logits of rows that it (or its folds) did not learn from, and which, to calibrate by."""
     splits, how = _last_rows(prepared, problem, name, trial is not None, run.seed)
     fitted = strategy.fit(problem, splits, run)
     if trial is not None:
-        return fitted, trial.logits[trial.judged], data.take(trial.judged), how
+        return fitted, trial.logits, trial.judged, data.take(trial.judged), how
     assert splits.valid is not None
-    return fitted, fitted.logits(splits.valid.inputs, run, problem.store), splits.valid, how
+    logits = held(problem, len(splits.valid), run)
+    put(fitted, splits.valid.inputs, run, problem.store, logits, np.arange(len(logits)))
+    return fitted, logits, np.arange(len(logits)), splits.valid, how
 
 
 def _baselines(
@@ -302,7 +305,7 @@ def _baselines(
             trial = ran.get(name) or crossfit(name, strategy, problem, data, pairs, run, prepared.test is None)
             at = trial.judged
             fitted, _ = finished(
-                problem, fitted, trial.logits[at], data.take(at), Choice(positive=problem.decoder.positive)
+                problem, fitted, trial.logits, at, data.take(at), Choice(positive=problem.decoder.positive)
             )
             if prepared.test is not None:
                 found[name] = (fitted, judged_on(fitted, prepared.test, run, problem))
@@ -321,9 +324,9 @@ def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: 
     for trial in contest.trials:
         at = trial.judged
         part = data.take(at)
-        outputs = problem.task.outputs(trial.logits[at], problem.decoder)
         truth = problem.task.truth(part.labels or (), problem.decoder)
-        judged = Judged(part, truth, outputs, problem.task.decide(outputs, problem.decoder))
+        found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
+        judged = Judged(part, truth, *found)
         e = scores_of(judged, problem.task, problem.decoder, metric, seed).estimates[metric]
         rows.append(
             {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.api import finish, runs
+from acclimate.api.predicting import Asked, Predictions, blocks, predictions
 from acclimate.api.prepare import present
 from acclimate.data.audit import audit
 from acclimate.data.columns import texts_of
@@ -21,7 +21,6 @@ from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference, Scores
-from acclimate.metrics import decisions as rules
 from acclimate.model import Predictor
 from acclimate.model import load as load_predictor
 from acclimate.report.data import ReportData
@@ -71,41 +70,38 @@ class Model:
     def predict(self, inputs: Any) -> list[Any]:
         """One answer an input, in order, in the user's own label type; None for what cannot be judged (blank, null)."""
         texts, _ = self._texts(inputs)
-        return self._answers(texts)[0]
+        return [answer for block in blocks(self.predictor, texts) for answer in block.answers]
 
     def predict_proba(self, inputs: Any) -> NDArray[np.float64]:
         """Probabilities (n, classes), columns as in `classes_`; a row of NaN for what cannot be judged."""
         if self.predictor.task.name == "regress":
             raise UserError("predict_proba speaks of classes, and this model predicts numbers; use predict")
         texts, _ = self._texts(inputs)
-        probabilities: NDArray[np.float64] = self._answers(texts)[1]
+        probabilities = np.empty((len(texts), len(self.classes_)))
+        for block in blocks(self.predictor, texts):
+            probabilities[block.rows] = block.outputs
         return probabilities
 
     def predict_table(
         self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
     ) -> tuple[Table, dict[str, list[Any]]]:
         """The table as read, and the columns that prediction adds: one value a row, in order."""
+        found = self.predict_parts(source, conformal=conformal, abstain_below=abstain_below)
+        columns: dict[str, list[Any]] = {name: [] for name in found.kinds}
+        for part in found.parts:
+            for name, values in part.items():
+                columns[name] += values
+        if not any(columns.get("note", ())):
+            columns.pop("note", None)
+        return found.table, columns
+
+    def predict_parts(
+        self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
+    ) -> Predictions:
+        """As `predict_table`, the new columns in parts of consecutive rows, so that memory does not grow with them."""
+        asked = Asked.of(self.predictor, conformal, abstain_below)
         table = source if isinstance(source, Table) else read(source, may_be_empty=True)
-        texts = texts_of(table, self.columns)
-        answers, outputs, confidence = self._answers(texts)
-        if abstain_below is not None and self.predictor.task.name == "regress":
-            raise UserError("--abstain-below needs probabilities, and this model predicts numbers; use --conformal")
-        notes = ["" if t is not None else (p or "no text to judge") for t, p in zip(texts, table.problems, strict=True)]
-        columns: dict[str, list[Any]] = {"prediction": [_cell(a, self.predictor.decoder.delimiter) for a in answers]}
-        if self.predictor.task.name != "regress":
-            columns["confidence"] = [_number(c) for c in confidence]
-            for k, name in enumerate(self.predictor.decoder.column_names()):
-                columns[f"p_{name}"] = [_number(p) for p in outputs[:, k]]
-        if conformal is not None:
-            columns.update(self._sets(outputs, conformal))
-        if abstain_below is not None:
-            for i, c in enumerate(confidence):
-                if not math.isnan(c) and c < abstain_below:
-                    columns["prediction"][i] = None
-                    notes[i] = f"abstained: confidence below {abstain_below:g}"
-        if any(notes):
-            columns["note"] = list(notes)
-        return table, columns
+        return predictions(self.predictor, table, texts_of(table, self.columns), asked)
 
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
@@ -122,38 +118,6 @@ class Model:
             table = read(rows)
             return texts_of(table, self.columns), table
         return [_one_input(x, len(self.columns.text), i) for i, x in enumerate(rows)], None
-
-    def _answers(self, texts: Sequence[Input | None]) -> tuple[list[Any], Any, Any]:
-        """Answers, outputs and confidence, with None and NaN where there was nothing to judge."""
-        at = [i for i, t in enumerate(texts) if t is not None]
-        predictor = self.predictor
-        width = () if predictor.task.name == "regress" else (len(predictor.decoder.classes),)
-        outputs = np.full((len(texts), *width), np.nan)
-        confidence = np.full(len(texts), np.nan)
-        answers: list[Any] = [None] * len(texts)
-        if at:
-            got = predictor.outputs([texts[i] for i in at], Run(device=pick_device()))
-            chosen = predictor.task.decide(got, predictor.decoder)
-            outputs[at] = got
-            confidence[at] = predictor.task.confidence(got, chosen)
-            for i, answer in zip(at, predictor.task.answers(chosen, predictor.decoder), strict=True):
-                answers[i] = answer
-        return answers, outputs, confidence
-
-    def _sets(self, outputs: Any, level: float) -> dict[str, list[Any]]:
-        """Prediction sets, or intervals of a regression, that hold the truth with probability `level`."""
-        decoder = self.predictor.decoder
-        if not decoder.conformal:
-            raise UserError("this model kept no out-of-fold scores, so it cannot give sets (multi-label models do not)")
-        bound = rules.conformal_quantile(np.array(decoder.conformal), level)
-        if self.predictor.task.name == "regress":
-            return {"low": [_number(v - bound) for v in outputs], "high": [_number(v + bound) for v in outputs]}
-        names = decoder.column_names()
-        sets = [
-            None if np.isnan(row).any() else "|".join(names[k] for k in np.flatnonzero(1 - row <= bound))
-            for row in outputs
-        ]
-        return {"prediction_set": list(sets)}
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -304,11 +268,3 @@ def _one_input(value: Any, parts: int, position: int) -> Input | None:
         f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
         + (" in pairs" if parts == 2 else "")
     )
-
-
-def _cell(value: Any, delimiter: str | None) -> Any:
-    return (delimiter or "|").join(map(str, value)) if isinstance(value, tuple) else value
-
-
-def _number(value: Any) -> float | None:
-    return None if math.isnan(float(value)) else float(f"{float(value):.9g}")  # what single precision holds

@@ -130,7 +130,9 @@ def _report(
     private = request.gate.private
     at_prevalence = _at_prevalence(request, fitted)
     kinds = {f.kind for a in prepared.audits for f in a.findings if f.severity != "info"}
-    points = None
+    points = scatter = None
+    if prepared.task == "regress":
+        scatter = {"truth": judged.truth.tolist(), "predicted": judged.decisions.tolist()}
     if problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
@@ -180,9 +182,7 @@ def _report(
             **fitted.thresholds,
             **{n: collect.estimate_text(Estimate(**e)) for n, e in at_prevalence.get("at_prevalence", {}).items()},
         },
-        scatter={"truth": judged.truth.tolist(), "predicted": judged.outputs.tolist()}
-        if prepared.task == "regress"
-        else None,
+        scatter=scatter,
         private=private,
         versions=runs.versions(),
     )

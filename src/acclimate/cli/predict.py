@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from acclimate.cli import options
-from acclimate.cli.write import with_columns, write
+from acclimate.cli.write import free_names, write
 from acclimate.errors import UserError
 
 
@@ -43,12 +43,16 @@ def predict(
     from acclimate import api
     from acclimate.data.account import how_read
 
-    table, new_columns = api.load(run).predict_table(source, conformal=conformal, abstain_below=abstain_below)
+    found = api.load(run).predict_parts(source, conformal=conformal, abstain_below=abstain_below)
+    table = found.table
     if table.facts.get("encoding_guessed"):
         typer.echo(f"note: {source} was read as {how_read(table.facts)}", err=True)
-    columns, renamed = with_columns(table.columns, new_columns)
-    for old, name in renamed.items():
-        typer.echo(f"note: {source} has a column {old!r} already; the new one is {name!r}", err=True)
-    write(columns, None if output == "-" else target)
+    names = free_names(table.columns, found.kinds)
+    for old, name in names.items():
+        if old != name:
+            typer.echo(f"note: {source} has a column {old!r} already; the new one is {name!r}", err=True)
+    kinds = {names[old]: kind for old, kind in found.kinds.items()}
+    parts = ({names[old]: values for old, values in part.items()} for part in found.parts)
+    write(table.columns, kinds, parts, None if output == "-" else target)
     if output != "-":
         typer.echo(f"{len(table)} rows in, {len(table)} rows out: {target}", err=True)

@@ -8,42 +8,49 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import TypeAlias
 
 from acclimate.errors import UserError
 
-Column = Sequence[object]
+Column: TypeAlias = Sequence[object]
+Columns: TypeAlias = Mapping[str, Column]
 DELIMITERS = {".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
+ROWS_A_GROUP = 8192
 
 
-def with_columns(own: Mapping[str, Column], new: Mapping[str, Column]) -> tuple[dict[str, Column], dict[str, str]]:
-    """Both sets of columns, `own` first. A new name that is taken gets a number; the second result says which.
+def free_names(own: Iterable[str], new: Iterable[str]) -> dict[str, str]:
+    """What each new column is called beside the own ones: its name, with a number where that is taken.
 
-    >>> with_columns({"text": ["a"], "prediction": ["x"]}, {"prediction": ["y"]})
-    ({'text': ['a'], 'prediction': ['x'], 'prediction_2': ['y']}, {'prediction': 'prediction_2'})
+    >>> free_names(["text", "prediction"], ["prediction", "confidence"])
+    {'prediction': 'prediction_2', 'confidence': 'confidence'}
     """
-    columns, renamed = dict(own), {}
-    for name, values in new.items():
+    taken, names = set(own), {}
+    for name in new:
         free, number = name, 2
-        while free in columns:
+        while free in taken:
             free, number = f"{name}_{number}", number + 1
-        if free != name:
-            renamed[name] = free
-        columns[free] = values
-    return columns, renamed
+        names[name] = free
+        taken.add(free)
+    return names
 
 
-def write(columns: Mapping[str, Column], path: Path | None) -> None:
-    """Write the columns to `path`, whole or not at all; to standard output as CSV where it is None."""
+def write(own: Columns, kinds: Mapping[str, type], parts: Iterable[Columns], path: Path | None) -> None:
+    """Write the own columns and beside them the new ones, of these types, which come in parts of consecutive rows.
+
+    To `path`, whole or not at all; to standard output as CSV where it is None.
+    """
+    whole = _beside(own, parts)
+    names = [*own, *kinds]
     if path is None:
-        text = io.StringIO()
-        _write_csv(columns, text, ",")
-        try:
-            sys.stdout.write(text.getvalue())
-        except UnicodeEncodeError:  # a terminal of another encoding: what it cannot show is written as UTF-8
-            sys.stdout.buffer.write(text.getvalue().encode("utf-8"))
+        for text in _csv(names, whole, ","):
+            try:
+                sys.stdout.write(text)
+            except UnicodeEncodeError:  # a terminal of another encoding: what it cannot show is written as UTF-8
+                sys.stdout.flush()
+                sys.stdout.buffer.write(text.encode("utf-8"))
+                sys.stdout.buffer.flush()
         return
     ending = path.suffix.lower()
     if ending not in (*DELIMITERS, ".jsonl", ".parquet"):
@@ -53,29 +60,43 @@ def write(columns: Mapping[str, Column], path: Path | None) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if ending == ".parquet":
-            _write_parquet(columns, beside)
+            _write_parquet(own, kinds, parts, beside)
         else:
             with beside.open("w", encoding="utf-8", newline="") as file:
-                if ending == ".jsonl":
-                    _write_jsonl(columns, file)
-                else:
-                    _write_csv(columns, file, DELIMITERS[ending])
+                file.writelines(_jsonl(whole) if ending == ".jsonl" else _csv(names, whole, DELIMITERS[ending]))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _write_csv(columns: Mapping[str, Column], file: IO[str], delimiter: str) -> None:
-    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns)
+def _beside(own: Columns, parts: Iterable[Columns]) -> Iterator[dict[str, Column]]:
+    """Each part with the same rows of the own columns before it."""
+    start = 0
+    for part in parts:
+        end = start + len(next(iter(part.values())))
+        yield {**{name: values[start:end] for name, values in own.items()}, **part}
+        start = end
+
+
+def _csv(names: Sequence[str], parts: Iterable[Columns], delimiter: str) -> Iterator[str]:
+    """Lines, those of one part at a time."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(names)
     # A row of one empty cell would be read back as a blank line, so it is written in quotes.
-    alone = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in zip(*columns.values(), strict=True):
-        cells = [_cell(value) for value in row]
-        (alone if cells == [""] else writer).writerow(cells)
+    alone = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for columns in parts:
+        for row in zip(*columns.values(), strict=True):
+            cells = [_cell(value) for value in row]
+            (alone if cells == [""] else writer).writerow(cells)
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
 
 
 def _cell(value: object) -> str:
+    if type(value) is float:  # most cells by far
+        return "" if math.isnan(value) else repr(value)
     plain = _plain(value)
     if plain is None:
         return ""
@@ -99,15 +120,36 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-def _write_jsonl(columns: Mapping[str, Column], file: IO[str]) -> None:
-    for row in zip(*columns.values(), strict=True):
-        cells = {name: _plain(value) for name, value in zip(columns, row, strict=True)}
-        file.write(json.dumps(cells, ensure_ascii=False) + "\n")
+def _jsonl(parts: Iterable[Columns]) -> Iterator[str]:
+    """A line a row."""
+    for columns in parts:
+        for row in zip(*columns.values(), strict=True):
+            cells = {name: _plain(value) for name, value in zip(columns, row, strict=True)}
+            yield json.dumps(cells, ensure_ascii=False) + "\n"
 
 
-def _write_parquet(columns: Mapping[str, Column], path: Path) -> None:
+def _write_parquet(own: Columns, kinds: Mapping[str, type], parts: Iterable[Columns], path: Path) -> None:
+    """As groups of about 8,192 rows: smaller ones cost a reader time, and larger ones memory here."""
     import pyarrow
     import pyarrow.parquet
 
-    arrays = {name: pyarrow.array([_plain(value) for value in values]) for name, values in columns.items()}
-    pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+    types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_()}
+    given = pyarrow.table({name: pyarrow.array([_plain(value) for value in values]) for name, values in own.items()})
+    schema = pyarrow.schema([*given.schema, *((name, types[kind]) for name, kind in kinds.items())])
+    start, waiting = 0, []
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for part in parts:
+            new = [
+                pyarrow.array(part[name], types[kind], from_pandas=True)  # NaN is no value
+                if kind is float
+                else pyarrow.array([_plain(v) for v in part[name]], types[kind])
+                for name, kind in kinds.items()
+            ]
+            mine = given.slice(start, len(new[0])).columns
+            start += len(new[0])
+            waiting.append(pyarrow.table([*mine, *new], schema=schema))
+            if sum(len(table) for table in waiting) >= ROWS_A_GROUP:
+                writer.write_table(pyarrow.concat_tables(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pyarrow.concat_tables(waiting))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def plan(data: Data, task: str, k: int = 5) -> Plan:
         return Plan(max(lowest, 1), tuple(notes))
     if task != "regress" and data.labels is not None:
         matrix, names = _indicators(data, task, unit)
-        homes = (matrix > 0).sum(axis=0)
+        homes = np.bincount(matrix.indices, minlength=len(names))
         pinned = [names[j] for j in np.flatnonzero(homes == 1)]
         if pinned:
             notes.append(
@@ -183,8 +184,10 @@ def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None
         )
 
 
-def _indicators(data: Data, task: str, unit: IntArray) -> tuple[FloatArray, list[str]]:
-    """Rows of each class in each unit, and the names of the classes.  # (units, classes)"""
+def _indicators(data: Data, task: str, unit: IntArray) -> tuple[Any, list[str]]:
+    """Rows of each class in each unit, sparse (units, classes), and the names of the classes."""
+    from scipy.sparse import csr_array
+
     n_units = int(unit.max()) + 1
     if data.labels is None:
         rows: list[tuple[str, ...]] = [("",)] * len(data)
@@ -196,11 +199,17 @@ def _indicators(data: Data, task: str, unit: IntArray) -> tuple[FloatArray, list
         rows = [(str(label),) for label in data.labels]
     names = sorted({name for row in rows for name in row})
     column = {name: j for j, name in enumerate(names)}
-    matrix = np.zeros((n_units, len(names)))
     at_unit = [u for u, row in zip(unit.tolist(), rows, strict=True) for _ in row]
     at_class = [column[name] for row in rows for name in row]
-    np.add.at(matrix, (at_unit, at_class), 1.0)
-    return matrix, names
+    return csr_array((np.ones(len(at_unit)), (at_unit, at_class)), shape=(n_units, len(names))), names
+
+
+def _dense(matrix: Any, u: int) -> FloatArray:
+    """One row of a sparse matrix."""
+    row = np.zeros(matrix.shape[1])
+    here = slice(matrix.indptr[u], matrix.indptr[u + 1])
+    row[matrix.indices[here]] = matrix.data[here]
+    return row
 
 
 def _bins(values: FloatArray) -> IntArray:
@@ -213,16 +222,19 @@ def _bins(values: FloatArray) -> IntArray:
 def _assign(data: Data, task: str, unit: IntArray, weights: FloatArray, seed: int) -> IntArray:
     """The fold of each row (-1: always train), shares of classes and of rows as near to `weights` as whole units
     allow."""
+    from scipy.sparse import hstack
+
     matrix, _ = _indicators(data, task, unit)
     size = np.bincount(unit).astype(np.float64)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(size))
     fold = np.full(len(size), -2, dtype=np.int64)
     if task != "regress" and data.labels is not None:
-        homes = (matrix > 0).sum(axis=0)
-        fold[(matrix[:, homes == 1] > 0).any(axis=1)] = -1
+        entries = matrix.tocoo()
+        homes = np.bincount(entries.col, minlength=matrix.shape[1])
+        fold[entries.row[homes[entries.col] == 1]] = -1
     have = np.zeros((len(weights), matrix.shape[1] + 1))
-    full = np.hstack([matrix, size[:, None]])
+    full = hstack([matrix, size[:, None]], format="csr")
     if len(weights) == 2:  # a holdout: what is pinned counts as train
         have[0] = full[fold == -1].sum(axis=0)
         want = weights[:, None] * full.sum(axis=0)
@@ -236,7 +248,7 @@ def _assign(data: Data, task: str, unit: IntArray, weights: FloatArray, seed: in
 
 
 def _place_big(
-    big: list[int], full: FloatArray, want: FloatArray, have: FloatArray, fold: IntArray, *, multilabel: bool
+    big: list[int], full: Any, want: FloatArray, have: FloatArray, fold: IntArray, *, multilabel: bool
 ) -> None:
     """Greedy: the rarest class (multi-label) or the largest unit first, each to the fold where it is missed most.
 
@@ -244,15 +256,17 @@ def _place_big(
     size fill in proportion.
     """
     scale = 1.0 / np.maximum(want, 1e-9)
+    size = full[:, [-1]].toarray()[:, 0]
     if multilabel:
         scale[:, -1] *= np.sqrt(full.shape[1])  # else many classes outvote the number of rows
-        totals = np.where(full[:, :-1] > 0, full[:, :-1].sum(axis=0), np.inf)
-        rank = totals.min(axis=1, initial=np.inf)
-        big = sorted(big, key=lambda u: (rank[u], -full[u, -1]))
+        entries, total = full[:, :-1].tocoo(), full.sum(axis=0)
+        rank = np.full(full.shape[0], np.inf)
+        np.minimum.at(rank, entries.row, total[entries.col])
+        big = sorted(big, key=lambda u: (rank[u], -size[u]))
     else:
-        big = sorted(big, key=lambda u: -full[u, -1])
+        big = sorted(big, key=lambda u: -size[u])
     for u in big:
-        row = full[u]
+        row = _dense(full, u)
         gain = ((2 * (have - want) + row) * row * scale).sum(axis=1)
         best = np.flatnonzero(gain <= gain.min() + 1e-12)
         at = int(best[np.argmax((want - have)[best, -1])])
@@ -260,9 +274,12 @@ def _place_big(
         have[at] += row
 
 
-def _deal_single(order: list[int], full: FloatArray, want: FloatArray, have: FloatArray, fold: IntArray) -> None:
+def _deal_single(order: list[int], full: Any, want: FloatArray, have: FloatArray, fold: IntArray) -> None:
     """Units of one row, class by class, by largest remainder; the fold that is short of rows gets the odd one."""
-    kind = np.array([int(np.argmax(full[u, :-1])) if full[u, :-1].any() else -1 for u in order], dtype=np.int64)
+    entries = full[:, :-1].tocoo()
+    only = np.full(full.shape[0], -1, dtype=np.int64)
+    only[entries.row] = entries.col
+    kind = only[np.array(order, dtype=np.int64)]
     members = np.array(order, dtype=np.int64)
     for c in np.unique(kind):
         rows = members[kind == c]
@@ -277,7 +294,7 @@ def _deal_single(order: list[int], full: FloatArray, want: FloatArray, have: Flo
             counts[f] += 1
         fold[rows] = np.repeat(np.arange(len(counts)), counts)
         for f in range(len(counts)):
-            have[f] += full[rows[0]] * counts[f]
+            have[f] += _dense(full, int(rows[0])) * counts[f]
 
 
 def _by_time(times: FloatArray, unit: IntArray, share: float) -> Pair:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acclimate.metrics.digest import Digest
 from acclimate.metrics.intervals import FloatArray, Weighted
 
 
@@ -19,19 +20,19 @@ class Metric:
     `at(truth, given)` is the same as a function of many rows of weights at once, which is what the intervals need.
     """
 
-    at: Callable[[NDArray[Any], NDArray[Any]], Weighted]
+    at: Callable[[NDArray[Any], Any], Weighted]  # Any: an array, or a Digest where that is enough
     needs: str  # "labels": class codes (or 0/1 columns); "proba": (n, K) probabilities; "values": numbers
     greater_is_better: bool
     scale: str = (
         "unit"  # where it lives: "unit" [0, 1], "signed" [-1, 1], "positive" [0, ∞), "below one" (-∞, 1], "real"
     )
-    rows: Callable[[NDArray[Any], NDArray[Any]], FloatArray] | None = None  # where it is a mean: the loss of each row
+    rows: Callable[[NDArray[Any], Any], FloatArray] | None = None  # where it is a mean: the loss of each row
     interval: str = "bca"  # else "jackknife", or "score" for what behaves like a proportion (see `intervals`)
     per_class: bool = False  # an average over classes, so that the smallest class decides whether there are rows enough
 
-    def __call__(self, truth: NDArray[Any], given: NDArray[Any], weights: FloatArray | None = None) -> float:
+    def __call__(self, truth: NDArray[Any], given: NDArray[Any] | Digest, weights: FloatArray | None = None) -> float:
         """The value on these rows."""
-        truth, given = np.asarray(truth), np.asarray(given)
+        truth, given = np.asarray(truth), given if isinstance(given, Digest) else np.asarray(given)
         w = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)
         if len(truth) != len(given) or len(w) != len(truth):
             raise ValueError(f"{len(truth)} true rows, {len(given)} answers, {len(w)} weights: the numbers differ")

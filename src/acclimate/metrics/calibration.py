@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.metrics.base import divide
+from acclimate.metrics.digest import Digest
 from acclimate.metrics.intervals import FloatArray, IntArray, Interval, Weighted, proportion, units_of
 
 COLDEST, HOTTEST = 0.05, 20.0  # a fitted temperature stays between these
@@ -91,7 +92,7 @@ def apply_temperature(logits: FloatArray, temperature: float, *, multilabel: boo
 
 
 def reliability(
-    truth: IntArray, proba: FloatArray, weights: FloatArray | None = None, clusters: IntArray | None = None
+    truth: IntArray, proba: FloatArray | Digest, weights: FloatArray | None = None, clusters: IntArray | None = None
 ) -> list[Bin]:
     """The rows of a reliability diagram: bins of equally many rows by confidence, each with Wilson's interval of its
     accuracy.
@@ -133,7 +134,7 @@ def reliability(
     return found
 
 
-def calibration_error(truth: IntArray, proba: FloatArray) -> Weighted:
+def calibration_error(truth: IntArray, proba: FloatArray | Digest) -> Weighted:
     """Expected calibration error: Σ_b (n_b/n) · |accuracy_b - confidence_b| over the bins of `reliability`.
 
     Naeini, Cooper and Hauskrecht (2015), AAAI, with bins of equal mass (Nguyen and O'Connor 2015, EMNLP). It is biased
@@ -149,7 +150,7 @@ def calibration_error(truth: IntArray, proba: FloatArray) -> Weighted:
     return lambda w: divide(np.abs(gap(w)).sum(axis=1), cells * w.sum(axis=1))
 
 
-def calibration_floor(truth: IntArray, proba: FloatArray) -> float:
+def calibration_floor(truth: IntArray, proba: FloatArray | Digest) -> float:
     """The calibration error that chance alone gives a perfectly calibrated model on so many rows.
 
     Σ_b (n_b/n) · √(2/π) · s_b, with s_b² = Σ p(1-p) / n_b² the variance of a bin's accuracy were every probability
@@ -164,7 +165,7 @@ def calibration_floor(truth: IntArray, proba: FloatArray) -> float:
 
 def calibration_limits(
     truth: IntArray,
-    proba: FloatArray,
+    proba: FloatArray | Digest,
     weights: FloatArray | None = None,
     clusters: IntArray | None = None,
     *,
@@ -237,8 +238,10 @@ def bins_of(claimed: FloatArray) -> IntArray:
     return np.asarray(place, dtype=np.int64)
 
 
-def _claims(truth: IntArray, proba: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _claims(truth: IntArray, proba: FloatArray | Digest) -> tuple[FloatArray, FloatArray]:
     """What was claimed and whether it came true, flat."""
+    if isinstance(proba, Digest):
+        return proba.highest, (proba.top == np.asarray(truth)).astype(np.float64)
     truth, proba = np.asarray(truth), np.asarray(proba, dtype=np.float64)
     if truth.ndim == 2:
         return proba.ravel(), truth.astype(np.float64).ravel()

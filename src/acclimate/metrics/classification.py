@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from acclimate.metrics.base import Metric, divide, mean_defined, mean_of
 from acclimate.metrics.calibration import calibration_error
+from acclimate.metrics.digest import Digest, own_of
 from acclimate.metrics.intervals import FloatArray, IntArray, Weighted
 from acclimate.metrics.ranks import area, average_precision, class_mean
 
@@ -148,14 +149,13 @@ def quadratic_kappa(truth: IntArray, predicted: IntArray) -> Weighted:
     return at
 
 
-def log_losses(truth: IntArray, proba: FloatArray) -> FloatArray:
+def log_losses(truth: IntArray, proba: FloatArray | Digest) -> FloatArray:
     """-log p(true class) of each row, in nats, p kept above 1e-15; NaN for rows of unseen classes."""
-    truth, proba = np.asarray(truth), np.asarray(proba, dtype=np.float64)
-    own = proba[np.arange(len(truth)), np.maximum(truth, 0)]
-    return np.where(truth >= 0, -np.log(np.clip(own, 1e-15, 1.0)), np.nan)
+    truth = np.asarray(truth)
+    return np.where(truth >= 0, -np.log(np.clip(own_of(truth, proba), 1e-15, 1.0)), np.nan)
 
 
-def log_loss(truth: IntArray, proba: FloatArray) -> Weighted:
+def log_loss(truth: IntArray, proba: FloatArray | Digest) -> Weighted:
     """Mean of -log p(true class), in nats; p is kept above 1e-15. Rows of unseen classes are left out.
 
     Good (1952), Journal of the Royal Statistical Society B 14. Use to judge the probabilities themselves.
@@ -166,15 +166,18 @@ def log_loss(truth: IntArray, proba: FloatArray) -> Weighted:
     return mean_of(log_losses(truth, proba))
 
 
-def squared_distances(truth: IntArray, proba: FloatArray) -> FloatArray:
+def squared_distances(truth: IntArray, proba: FloatArray | Digest) -> FloatArray:
     """Σ_k (p_k - [y = k])² of each row, halved for two classes; an unseen class is far from all."""
-    truth, proba = np.asarray(truth), np.asarray(proba, dtype=np.float64)
-    own = np.where(truth >= 0, proba[np.arange(len(truth)), np.maximum(truth, 0)], 0.0)
-    squares = (proba**2).sum(axis=1) - 2 * own + 1
-    return np.asarray(np.maximum(squares, 0.0) / (2 if proba.shape[1] == 2 else 1))
+    truth = np.asarray(truth)
+    own = np.where(truth >= 0, own_of(truth, proba), 0.0)
+    if isinstance(proba, Digest):
+        total, classes = proba.squares, proba.classes
+    else:
+        total, classes = (np.asarray(proba, dtype=np.float64) ** 2).sum(axis=1), proba.shape[1]
+    return np.asarray(np.maximum(total - 2 * own + 1, 0.0) / (2 if classes == 2 else 1))
 
 
-def brier(truth: IntArray, proba: FloatArray) -> Weighted:
+def brier(truth: IntArray, proba: FloatArray | Digest) -> Weighted:
     """Mean squared distance of the probabilities from the truth: (p₁ - y)² for two classes, Σ_k (p_k - [y = k])² for
     more.
 

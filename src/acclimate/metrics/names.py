@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acclimate.errors import unknown
-from acclimate.metrics.tables import METRICS
+from acclimate.errors import UserError, unknown
+from acclimate.metrics.digest import UNRANKED, is_wide
+from acclimate.metrics.tables import METRICS, RANKED
 
 DOMINANT = 0.8  # a class with a greater share than this makes accuracy say little
 ALIASES = {
@@ -50,8 +51,8 @@ ALIASES = {
 }
 
 
-def metric_name(text: str, task: str | None = None) -> str:
-    """The canonical name of a metric; with a task, one that the task has.
+def metric_name(text: str, task: str | None = None, classes: int = 0) -> str:
+    """The canonical name of a metric; with a task, one that the task has, and with as many classes.
 
     >>> metric_name("F1-macro")
     'macro_f1'
@@ -65,6 +66,8 @@ def metric_name(text: str, task: str | None = None) -> str:
     known = list(METRICS[task]) if task else list(dict.fromkeys(m for metrics in METRICS.values() for m in metrics))
     if name not in known:
         raise unknown("metric" if task is None else f"metric for {task}", text, known)
+    if task is not None and is_wide(task, classes) and name in RANKED:
+        raise UserError(f"{name} is {UNRANKED}, and there are {classes:,}; choose by log_loss, brier or accuracy")
     return name
 
 

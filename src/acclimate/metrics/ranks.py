@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from acclimate.metrics.base import divide, mean_defined
+from acclimate.metrics.digest import MANY_CLASSES
 from acclimate.metrics.intervals import FloatArray, IntArray, Weighted
-
-MANY_CLASSES = 100  # above this, rankings of each class against the rest are given without an interval
 
 
 def area(positive: FloatArray, scores: FloatArray) -> Weighted:

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from acclimate.metrics import classification, multilabel, regression
 from acclimate.metrics.base import Metric, mean_of
 from acclimate.metrics.calibration import calibration_floor, calibration_limits
+from acclimate.metrics.digest import MANY_CLASSES, UNRANKED, Digest
 from acclimate.metrics.estimate import Estimate, at_the_edge, from_draws, too_few, with_interval
 from acclimate.metrics.intervals import (
     BLOCKS,
@@ -27,7 +28,7 @@ from acclimate.metrics.intervals import (
     resample,
     units_of,
 )
-from acclimate.metrics.ranks import MANY_CLASSES, area_influence
+from acclimate.metrics.ranks import area_influence
 
 _STEPS = {
     name: replace(regression.METRICS[name], needs="labels", scale=scale)
@@ -51,7 +52,7 @@ class Answers:
 
     task: str
     truth: NDArray[Any]  # (n,) codes, -1 unseen; (n, K) 0/1 for multi-label; (n,) numbers for regression
-    outputs: FloatArray  # (n, K) probabilities; (n,) numbers for regression
+    outputs: FloatArray | Digest  # (n, K) probabilities, or what is kept of them; (n,) numbers for regression
     predicted: NDArray[Any]  # like truth
     weights: FloatArray | None = None
     clusters: IntArray | None = None
@@ -63,7 +64,16 @@ class Answers:
     @property
     def k(self) -> int:
         """How many classes; 0 for regression."""
+        if isinstance(self.outputs, Digest):
+            return self.outputs.classes
         return int(self.outputs.shape[1]) if self.outputs.ndim == 2 else 0
+
+    @property
+    def columns(self) -> FloatArray:
+        """The probabilities (n, K), for what ranks the rows of each class."""
+        if isinstance(self.outputs, Digest):
+            raise TypeError(f"{self.k} classes: only digests of these rows were kept")
+        return self.outputs
 
     def take(self, rows: NDArray[Any]) -> Answers:
         """The rows picked by a mask or by position."""
@@ -76,7 +86,7 @@ class Answers:
             clusters=None if self.clusters is None else self.clusters[rows],
         )
 
-    def given(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def given(self, name: str) -> tuple[NDArray[Any], NDArray[Any] | Digest]:
         """Truth and answers as this metric takes them."""
         truth = self.truth
         if self.task == "ordinal" and name in IN_STEPS:
@@ -84,7 +94,7 @@ class Answers:
             truth = np.where(truth < 0, farthest, truth)
         if METRICS[self.task][name].needs == "proba":
             if name == "average_precision" and self.k == 2 and self.positive == 0:
-                return np.where(truth >= 0, 1 - truth, truth), self.outputs[:, ::-1]
+                return np.where(truth >= 0, 1 - truth, truth), self.columns[:, ::-1]
             return truth, self.outputs
         return truth, self.predicted
 
@@ -119,6 +129,8 @@ def estimates(answers: Answers, names: list[str], *, seed: int = 0, resamples: i
             found[name] = _calibration(answers, seed)
         elif METRICS[answers.task][name].rows is not None:
             found[name] = _mean_loss(answers, name)
+        elif name in RANKED and isinstance(answers.outputs, Digest):
+            found[name] = Estimate(None, n=n, note=UNRANKED)
         elif name == "roc_auc":
             found[name] = _mean_area(answers)
         elif name in RANKED and answers.k > MANY_CLASSES:
@@ -227,7 +239,7 @@ def _area(answers: Answers, columns: list[int]) -> Estimate:
     values, pulls, least = [], np.zeros(n), n
     for c in columns:
         is_class = (answers.truth[:, c] == 1) if answers.task == "multilabel" else answers.truth == c
-        value, pull = area_influence(is_class, answers.outputs[:, c], w)
+        value, pull = area_influence(is_class, answers.columns[:, c], w)
         if np.isfinite(value):
             values.append(value)
             pulls += pull

@@ -1,0 +1,145 @@
+"""What prediction adds to a table, part by part: never more than a million probabilities at once above 100 classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from acclimate.data.rows import Input, Table
+from acclimate.errors import UserError
+from acclimate.metrics.decisions import conformal_quantile
+from acclimate.metrics.digest import slices
+from acclimate.model import Predictor
+from acclimate.run import Run, pick_device
+from acclimate.tasks.base import Floats
+
+PLAIN = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Answers to consecutive rows; None and NaN where there was nothing to judge."""
+
+    rows: slice
+    answers: list[Any]
+    outputs: Floats  # (m, k) probabilities, or (m,) values
+    confidence: Floats  # (m,)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A table, and the columns that prediction adds to it. `parts` hold consecutive rows and can be read once."""
+
+    table: Table
+    kinds: dict[str, type]  # name of each new column -> type of its values
+    parts: Iterator[dict[str, list[Any]]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted beside the answer."""
+
+    bound: float | None = None  # the conformal score that a class, or a number, may have
+    abstain_below: float | None = None
+
+    @staticmethod
+    def of(predictor: Predictor, conformal: float | None, abstain_below: float | None) -> Asked:
+        """Checked against what the model can tell."""
+        if abstain_below is not None and predictor.task.name == "regress":
+            raise UserError("--abstain-below needs probabilities, and this model predicts numbers; use --conformal")
+        scores = predictor.decoder.conformal
+        if conformal is not None and not scores:
+            raise UserError("this model kept no out-of-fold scores, so it cannot give sets (multi-label models do not)")
+        return Asked(None if conformal is None else conformal_quantile(np.array(scores), conformal), abstain_below)
+
+
+def blocks(predictor: Predictor, texts: Sequence[Input | None]) -> Iterator[Block]:
+    """The answers to all rows in order."""
+    at = np.array([i for i, t in enumerate(texts) if t is not None], dtype=np.int64)
+    task, decoder = predictor.task, predictor.decoder
+    done = start = 0
+    for logits in predictor.parts([texts[i] for i in at], Run(device=pick_device())):
+        outputs = task.outputs(logits, decoder)
+        chosen = task.decide(outputs, decoder)
+        confidence, answers = task.confidence(outputs, chosen), task.answers(chosen, decoder)
+        end = int(at[done + len(logits)]) if done + len(logits) < len(at) else len(texts)
+        for part in slices(end - start, max(1, len(decoder.classes))):
+            rows = slice(start + part.start, start + part.stop)
+            low, high = np.searchsorted(at, [rows.start, rows.stop])
+            block = Block(
+                rows,
+                [None] * (rows.stop - rows.start),
+                np.full((rows.stop - rows.start, *outputs.shape[1:]), np.nan),
+                np.full(rows.stop - rows.start, np.nan),
+            )
+            mine = slice(low - done, high - done)
+            block.outputs[at[low:high] - rows.start] = outputs[mine]
+            block.confidence[at[low:high] - rows.start] = confidence[mine]
+            for i, answer in zip(at[low:high] - rows.start, answers[mine], strict=True):
+                block.answers[i] = answer
+            yield block
+        done, start = done + len(logits), end
+
+
+def predictions(predictor: Predictor, table: Table, texts: Sequence[Input | None], asked: Asked) -> Predictions:
+    """The table and its new columns. A note says why a row has no answer; there is such a column where one may be."""
+    problems = ["" if t is not None else (p or "no text to judge") for t, p in zip(texts, table.problems, strict=True)]
+    noted = any(problems) or asked.abstain_below is not None
+    parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in blocks(predictor, texts))
+    return Predictions(table, _kinds(predictor, asked, noted), parts)
+
+
+def _kinds(predictor: Predictor, asked: Asked, noted: bool) -> dict[str, type]:
+    """The new columns, in order."""
+    decoder, number = predictor.decoder, predictor.task.name == "regress"
+    types = {type(c) for c in decoder.classes}
+    one = types.pop() if len(types) == 1 and predictor.task.name != "multilabel" else str
+    kinds: dict[str, type] = {"prediction": float if number else one if one in PLAIN else str}
+    if not number:
+        kinds |= {"confidence": float, **{f"p_{name}": float for name in decoder.column_names()}}
+    if asked.bound is not None:
+        kinds |= {"low": float, "high": float} if number else {"prediction_set": str}
+    return kinds | ({"note": str} if noted else {})
+
+
+def _columns(
+    predictor: Predictor, block: Block, problems: list[str], asked: Asked, noted: bool
+) -> dict[str, list[Any]]:
+    """The new columns of one block."""
+    decoder, notes = predictor.decoder, list(problems)
+    columns: dict[str, list[Any]] = {"prediction": [_cell(a, decoder.delimiter) for a in block.answers]}
+    if predictor.task.name != "regress":
+        columns["confidence"] = [_number(c) for c in block.confidence.tolist()]
+        for k, name in enumerate(decoder.column_names()):
+            columns[f"p_{name}"] = [_number(p) for p in block.outputs[:, k].tolist()]
+    if asked.bound is not None:
+        columns.update(_sets(predictor, block.outputs, asked.bound))
+    if asked.abstain_below is not None:
+        for i, c in enumerate(block.confidence):
+            if not math.isnan(c) and c < asked.abstain_below:
+                columns["prediction"][i] = None
+                notes[i] = f"abstained: confidence below {asked.abstain_below:g}"
+    return columns | ({"note": notes} if noted else {})
+
+
+def _sets(predictor: Predictor, outputs: Floats, bound: float) -> dict[str, list[Any]]:
+    """Prediction sets, or intervals of a regression."""
+    if predictor.task.name == "regress":
+        return {"low": [_number(v - bound) for v in outputs], "high": [_number(v + bound) for v in outputs]}
+    names = predictor.decoder.column_names()
+    sets = [
+        None if np.isnan(row).any() else "|".join(names[k] for k in np.flatnonzero(1 - row <= bound)) for row in outputs
+    ]
+    return {"prediction_set": list(sets)}
+
+
+def _cell(value: Any, delimiter: str | None) -> Any:
+    return (delimiter or "|").join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _number(value: Any) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.9g}")  # what single precision holds
