@@ -1,0 +1,1 @@
+"""How far a target is from a source: filled below."""
