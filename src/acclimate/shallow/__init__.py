@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from acclimate.shallow.base import Adapter, Reweighter
 from acclimate.shallow.statistics import Coral, LinearTransport, Standardise
+from acclimate.shallow.subspace import SubspaceAlignment, Tca
+from acclimate.shallow.transport import EntropicTransport, JdotRegressor
 from acclimate.shallow.weights import DensityRatio, Kmm, NearestNeighbour
 
-SHALLOW: dict[str, type[Adapter] | type[Reweighter]] = {
+SHALLOW: dict[str, type[Adapter] | type[Reweighter] | type[JdotRegressor]] = {  # from cheap to dear
     "standardise": Standardise,
     "coral": Coral,
     "linear_ot": LinearTransport,
-    "density_ratio": DensityRatio,
+    "subspace": SubspaceAlignment,
+    "tca": Tca,
+    "entropic_ot": EntropicTransport,
     "nearest_neighbour": NearestNeighbour,
+    "density_ratio": DensityRatio,
     "kmm": Kmm,
+    "jdot": JdotRegressor,
 }
 
-__all__ = ["SHALLOW", "Adapter", "Coral", "DensityRatio", "Kmm", "LinearTransport", "NearestNeighbour", "Reweighter", "Standardise"]
+__all__ = [
+    "SHALLOW", "Adapter", "Coral", "DensityRatio", "EntropicTransport", "JdotRegressor", "Kmm", "LinearTransport",
+    "NearestNeighbour", "Reweighter", "Standardise", "SubspaceAlignment", "Tca",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the methods on features share: the rows of two domains in one table, and an order that depends on content alone."""
+"""What the methods on features share: the rows of two domains in one table, in an order that content alone decides."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def matrix(X: ArrayLike, width: int | None = None) -> Floats:
         raise UserError(f"features must be a table of rows and columns, got the shape {table.shape}")
     if not np.isfinite(table).all():
         rows = np.flatnonzero(~np.isfinite(table).all(1))
-        raise UserError(f"{len(rows)} rows hold NaN or infinity (the first is row {rows[0]}); fill or remove them first")
+        raise UserError(
+            f"{len(rows)} rows hold NaN or infinity (the first is row {rows[0]}); fill or remove them first"
+        )
     if width is not None and table.shape[1] != width:
         raise UserError(f"fitted on {width} columns, got {table.shape[1]}")
     return table
@@ -91,7 +93,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     return np.maximum(cross, 0.0, out=cross)
 
 
-def median_square(rows: Floats, *, most: int = 2000, seed: int = 0) -> float:
+def median_square(rows: Floats, *, most: int = 500, seed: int = 0) -> float:
     """The median of ‖x_i - x_j‖² over pairs of different rows (of at most `most`); 1 where most rows are the same."""
     few = some(rows, most, seed)
     i, j = np.triu_indices(len(few), 1)
@@ -150,7 +152,7 @@ class Adapter(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         out[source], out[target] = parts
         return out
 
-    def fit_transform(self, X: ArrayLike, y: object = None, *, domain: ArrayLike) -> Floats:  # type: ignore[override,unused-ignore]
+    def fit_transform(self, X: ArrayLike, y: object = None, *, domain: ArrayLike) -> Floats:
         """Fit, and give the mapped rows."""
         return self.fit(X, y, domain=domain).transform(X, domain=domain)
 
@@ -167,8 +169,8 @@ class Reweighter(BaseEstimator):  # type: ignore[misc]
     """Weights for source rows that make them look like the target; no label is read.
 
     After `fit(X, domain=d)`: `weights_` (n,), 0 in target rows and with mean 1 over the source rows, in the order of X,
-    to be given to any estimator as `sample_weight`; `effective_rows_` is Kish's (Σw)²/Σw², what the source rows are then
-    worth.
+    to be given to any estimator as `sample_weight`; `effective_rows_` is Kish's (Σw)²/Σw², what the source rows are
+    then worth.
     """
 
     def fit(self, X: ArrayLike, y: object = None, *, domain: ArrayLike) -> Self:

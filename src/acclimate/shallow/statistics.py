@@ -15,8 +15,8 @@ class Standardise(Adapter):
     """Every column brought to mean 0 and deviation 1 within its own domain.
 
     x ↦ (x - μ_k) / σ_k, k the row's domain; where σ_k = 0 only the mean is taken off. Two-moment matching of each
-    column; Li et al. (2018), Pattern Recognition 80, do the same to hidden units (AdaBN). Use when the domains differ by
-    offset and scale (another microphone, another laboratory) and hold about the same share of each class. Prefer
+    column; Li et al. (2018), Pattern Recognition 80, do the same to hidden units (AdaBN). Use when the domains differ
+    by offset and scale (another microphone, another laboratory) and hold about the same share of each class. Prefer
     nothing at all where the shares differ: the mean of a domain then holds its classes, and taking it off moves them.
 
     >>> Standardise().fit_transform([[0.0], [2.0], [10.0], [30.0]], domain=[0, 0, 1, 1]).ravel().tolist()
@@ -65,11 +65,12 @@ class LinearTransport(Coral):
     """Source rows moved onto the target by the optimal transport map between two Gaussians; target rows stay.
 
     x ↦ μ_t + (x - μ_s) A, A = C_s^{-1/2} (C_s^{1/2} C_t C_s^{1/2})^{1/2} C_s^{-1/2}, the only symmetric positive A with
-    A C_s A = C_t. Flamary, Lounici and Ferrari (2019), arXiv:1905.10155, equation 3. `shrinkage` as in `coral`. Use when
-    the domains differ by a linear change of the features: of all maps with the right mean and covariance this one moves
-    the rows least. Prefer nothing where class shares differ.
+    A C_s A = C_t. Flamary, Lounici and Ferrari (2019), arXiv:1905.10155, equation 3. `shrinkage` as in `coral`. Use
+    when the domains differ by a linear change of the features: of all maps with the right mean and covariance this one
+    moves the rows least. Prefer nothing where class shares differ.
 
-    >>> LinearTransport(shrinkage=0.0).fit_transform([[0.0], [2.0], [10.0], [30.0]], domain=[0, 0, 1, 1]).ravel().tolist()
+    >>> X = [[0.0], [2.0], [10.0], [30.0]]
+    >>> LinearTransport(shrinkage=0.0).fit_transform(X, domain=[0, 0, 1, 1]).ravel().tolist()
     [10.0, 30.0, 10.0, 30.0]
     """
 
@@ -91,7 +92,7 @@ def covariance(rows: Floats, shrinkage: float | str) -> Floats:
 
 
 def power(symmetric: Floats, exponent: float) -> Floats:
-    """A real power of a positive semi-definite matrix; what rounding leaves at 0 or below is raised to a floor first."""
+    """A real power of a positive semi-definite matrix; eigenvalues that are 0 but for rounding get a floor."""
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
     values = np.maximum(values, _FLOOR * max(float(values[-1]), 1e-300))
     return np.asarray((vectors * values**exponent) @ vectors.T)

@@ -16,10 +16,10 @@ _RIDGE = 1e-3  # added to the diagonal of KMM's kernel: many weightings fit equa
 class DensityRatio(Reweighter):
     """Each source row counts as often as it would in the target, by a classifier that tells the domains apart.
 
-    w(x) = p(target | x) / p(source | x) at equal numbers, p from a ridge logistic model that never saw the row, w cut at
-    `limit`·√n times its mean (Ionides 2008: √n keeps the variance finite at little bias). Bickel, Brückner and Scheffer
-    (2009), Journal of Machine Learning Research 10. Use when the domains overlap: `effective_rows_` says how much of the
-    source is left. Prefer a map (`coral`) where they hardly do.
+    w(x) = p(target | x) / p(source | x) at equal numbers, p from a ridge logistic model that never saw the row, w cut
+    at `limit`·√n times its mean (Ionides 2008: √n keeps the variance finite at little bias). Bickel, Brückner and
+    Scheffer (2009), Journal of Machine Learning Research 10. Use when the domains overlap: `effective_rows_` says how
+    much of the source is left. Prefer a map (`coral`) where they hardly do.
     """
 
     def __init__(self, limit: float = 1.0, folds: int = 5, seed: int = 0) -> None:
@@ -40,7 +40,7 @@ def truncated(weights: Floats, limit: float = 1.0) -> Floats:
     >>> truncated(np.array([1.0, 1.0, 1.0, 97.0]), 0.5).tolist()
     [1.0, 1.0, 1.0, 25.0]
     """
-    return np.minimum(weights, limit * np.sqrt(len(weights)) * weights.mean())
+    return np.asarray(np.minimum(weights, limit * np.sqrt(len(weights)) * weights.mean()))
 
 
 class NearestNeighbour(Reweighter):
@@ -68,10 +68,10 @@ class NearestNeighbour(Reweighter):
 class Kmm(Reweighter):
     """Weights whose weighted source mean is nearest to the target mean in the space of a Gaussian kernel.
 
-    min_w ½ wᵀK w - κᵀw, κ_i = (n/m) Σ_j k(x_i, x_j), subject to 0 ≤ w ≤ `most` and |Σw - n| ≤ ε n,
-    k = exp(-‖x-x'‖² / 2σ²), σ² the median of ‖x-x'‖² over both domains, columns scaled; ε = (√n-1)/√n unless given. Huang et
-    al. (2007), NeurIPS 19, equation 12. Solved by L-BFGS-B inside a search for the multiplier of Σw. Use with up to some
-    thousand rows that overlap with the target. Prefer `density_ratio` with more rows or many columns.
+    min_w ½ wᵀK w - κᵀw, κ_i = (n/m) Σ_j k(x_i, x_j), subject to 0 ≤ w ≤ `most` and |Σw - n| ≤ ε n, k = exp(-‖x-x'‖² /
+    2σ²), σ² the median of ‖x-x'‖² over both domains, columns scaled; ε = (√n-1)/√n unless given. Huang et al. (2007),
+    NeurIPS 19, equation 12. Solved by L-BFGS-B inside a search for the multiplier of Σw. Use with up to some thousand
+    rows that overlap with the target. Prefer `density_ratio` with more rows or many columns.
     """
 
     def __init__(self, most: float = 1000.0, epsilon: float | None = None) -> None:

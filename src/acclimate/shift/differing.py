@@ -42,17 +42,19 @@ def rows(told: Told, most: int = 10) -> tuple[Ints, Ints]:
 def words(source: Sequence[str], target: Sequence[str], most: int = 20) -> list[Differing]:
     """Words whose share of texts differs most, by z of the log-odds ratio with a prior from both domains together.
 
-    δ = logit((s + a)/(n + 1)) - logit((t + a)/(m + 1)), a the word's share in both; z = δ / √(1/(s+a) + 1/(n-s+1-a) +
-    the same of the target). Monroe, Colaresi and Quinn (2008), Political Analysis 16, on texts instead of tokens, so
-    that one text that repeats a word does not decide. p by Holm over all words.
+    δ = logit((s + a)/(n + 1)) - logit((t + a)/(m + 1)), a the word's share in both, (count + 1)/(texts + 2);
+    z = δ / √(1/(s+a) + 1/(n-s+1-a) + the same of the target). Monroe, Colaresi and Quinn (2008), Political Analysis 16,
+    on texts instead of tokens, so that one text that repeats a word does not decide. p by Holm over all words.
     """
-    counts = [Counter(word for text in texts for word in set(_WORD.findall(text.casefold()))) for texts in (source, target)]
+    counts = [
+        Counter(word for text in texts for word in set(_WORD.findall(text.casefold()))) for texts in (source, target)
+    ]
     names = sorted(set(counts[0]) | set(counts[1]))
     if not names:
         return []
     s, t = (np.array([count[name] for name in names], np.float64) for count in counts)
     n, m = len(source), len(target)
-    a = (s + t) / (n + m)
+    a = (s + t + 1) / (n + m + 2)
     yes, no, yes_t, no_t = s + a, n - s + 1 - a, t + a, m - t + 1 - a
     size = np.log(yes_t / no_t) - np.log(yes / no)
     z = size / np.sqrt(1 / yes + 1 / no + 1 / yes_t + 1 / no_t)
@@ -80,11 +82,10 @@ def _column(name: str, source: list[Any], target: list[Any]) -> Differing:
     there = [[v for v in side if not _missing(v)] for side in (source, target)]
     empty = [1 - len(kept) / max(len(side), 1) for kept, side in zip(there, (source, target), strict=True)]
     note = "" if abs(empty[0] - empty[1]) < 0.02 else f"missing: {empty[0]:.0%} of source, {empty[1]:.0%} of target"
-    numbers = [_numbers(side) for side in there]
+    a, b = (_numbers(side) for side in there)
     if not there[0] or not there[1]:
         return Differing(name, np.nan, np.nan, abs(empty[0] - empty[1]), 1.0, note or "no values on one side")
-    if numbers[0] is not None and numbers[1] is not None:
-        a, b = numbers
+    if a is not None and b is not None:
         test = ks_2samp(a, b, method="asymp")
         return Differing(name, float(a.mean()), float(b.mean()), float(test.statistic), float(test.pvalue), note)
     names = sorted({str(v) for side in there for v in side})

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize, nnls
 from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
 from acclimate.errors import UserError
-from acclimate.shallow.base import Floats, Ints
+from acclimate.shallow.base import Floats, Ints, Scale, matrix
+from acclimate.shallow.domains import STRENGTHS, units_of
 
 RESAMPLES = 200
 _TINY = 1e-12
@@ -31,7 +34,7 @@ class Prior:
     @property
     def weights(self) -> Floats:
         """What a row of each class is to count, target share / source share.  # (K,)"""
-        return np.array(self.target) / np.array(self.source)
+        return np.asarray(np.array(self.target) / np.array(self.source))
 
     @property
     def moved(self) -> bool:
@@ -43,15 +46,13 @@ class Prior:
         return asdict(self)
 
 
-def bbse(
-    proba: ArrayLike, labels: ArrayLike, target: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Prior:
+def bbse(proba: ArrayLike, labels: ArrayLike, target: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Prior:
     """Black-box shift estimation: the mixture of the source's predictions by class that gives the target's.
 
-    Solve C w = q with C_{ij} = p_s(ŷ=i, y=j), q_i = p_t(ŷ=i), w ≥ 0; the share of class j is w_j p_s(y=j), brought to sum
-    1. Lipton, Wang and Smola (2018), ICML, equation 3. `proba` (n, K) must be predicted out of fold; `target` is (m, K),
-    or (folds, m, K) from each fold's model, so that C and q speak of the same models. Use when the classifier is poorly
-    calibrated. Prefer `em` where it can be calibrated: less noise.
+    Solve C w = q with C_{ij} = p_s(ŷ=i, y=j), q_i = p_t(ŷ=i), w ≥ 0; the share of class j is w_j p_s(y=j), brought to
+    sum 1. Lipton, Wang and Smola (2018), ICML, equation 3. `proba` (n, K) must be predicted out of fold; `target` is
+    (m, K), or (folds, m, K) from each fold's model, so that C and q speak of the same models. Use when the classifier
+    is poorly calibrated. Prefer `em` where it can be calibrated: less noise.
     """
     p, y, t = _checked(proba, labels, target)
     said = np.eye(p.shape[1])[p.argmax(1)]
@@ -68,10 +69,10 @@ def bbse(
 def em(proba: ArrayLike, labels: ArrayLike, target: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Prior:
     """Maximum likelihood of the target's class shares, by expectation maximisation on calibrated probabilities.
 
-    π_j ← mean_i  r_j p_ij / Σ_k r_k p_ik,  r = π / π_s. Saerens, Latinne and Decaestecker (2002), Neural Computation 14;
-    p is first calibrated on the source (one temperature and a shift for each class: Alexandari, Kundaje and Shrikumar
-    2020, ICML), anew in every resample. Arguments as in `bbse`. Use when label shift is all that happened. Where it is
-    not, a confident wrong answer follows: ask `explained` first.
+    π_j ← mean_i  r_j p_ij / Σ_k r_k p_ik,  r = π / π_s. Saerens, Latinne and Decaestecker (2002), Neural Computation
+    14; p is first calibrated on the source (one temperature and a shift for each class: Alexandari, Kundaje and
+    Shrikumar 2020, ICML), anew in every resample. Arguments as in `bbse`. Use when label shift is all that happened.
+    Where it is not, a confident wrong answer follows: ask `explained` first.
     """
     p, y, t = _checked(proba, labels, target)
     known, new = np.log(np.maximum(p, _TINY)), np.log(np.maximum(t, _TINY)).mean(0)
@@ -84,6 +85,37 @@ def em(proba: ArrayLike, labels: ArrayLike, target: ArrayLike, *, resamples: int
         return maximised(calibrated(new, settings), shares, v)
 
     return _with_interval("EM", estimate, y, len(new), p.shape[1], float(np.linalg.cond(joint)), resamples, seed)
+
+
+def held_out(
+    source: ArrayLike, labels: ArrayLike, target: ArrayLike, *, groups: ArrayLike | None = None, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Class probabilities of source rows from models that never saw them (n, K), and every model's of the target rows
+    (5, m, K): what `bbse` and `em` need. Ridge logistic models on scaled features, the strength with the lowest
+    held-out
+    log loss; equal rows and groups are held out together."""
+    a, b, y = matrix(source), matrix(target), np.asarray(labels)
+    units = units_of(a, groups)
+    folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(a, y, units))
+    classes = np.unique(y)
+    if any(len(np.unique(y[learn])) < len(classes) for learn, _ in folds):
+        raise UserError(
+            "a class has too few different source rows or groups to be in every fold; class shares need 2 or more"
+        )
+    best: tuple[float, Floats, Floats] | None = None
+    for strength in STRENGTHS:
+        p, t = np.empty((len(a), len(classes))), []
+        for learn, judge in folds:
+            scale = Scale.of(a[learn])
+            model = LogisticRegression(C=strength, max_iter=2000).fit(scale(a[learn]), y[learn])
+            p[judge] = model.predict_proba(scale(a[judge]))
+            t.append(model.predict_proba(scale(b)))
+        loss = -float(np.log(np.maximum(p[np.arange(len(y)), np.searchsorted(classes, y)], _TINY)).mean())
+        if best is not None and loss >= best[0]:
+            break
+        best = (loss, p, np.array(t))
+    assert best is not None
+    return best[1], best[2]
 
 
 def maximised(proba: Floats, source: Floats, weights: Floats, *, steps: int = 2000) -> Floats:
@@ -99,7 +131,7 @@ def maximised(proba: Floats, source: Floats, weights: Floats, *, steps: int = 20
         joint = likelihood * shares
         new = mass @ (joint / joint.sum(1, keepdims=True))
         gap, shares = float(np.abs(new - shares).max()), new
-        if gap < 1e-9:
+        if gap < 1e-7:
             break
     return shares
 
@@ -133,8 +165,8 @@ def _checked(proba: ArrayLike, labels: ArrayLike, target: ArrayLike) -> tuple[Fl
     y = np.asarray(labels)
     if p.ndim != 2 or t.ndim != 3 or p.shape[1] != t.shape[2] or y.shape != (len(p),) or not t.shape[1]:
         raise UserError(
-            f"needed: probabilities (n, K), labels (n,) and the target's probabilities (m, K); got the shapes {p.shape}, "
-            f"{y.shape} and {np.shape(target)}"
+            f"needed: probabilities (n, K), labels (n,) and the target's probabilities (m, K); got the shapes "
+            f"{p.shape}, {y.shape} and {np.shape(target)}"
         )
     k = p.shape[1]
     if y.dtype.kind not in "iu" or len(y) == 0 or y.min() < 0 or y.max() >= k:
@@ -166,7 +198,7 @@ def _with_interval(
     n = len(labels)
     value = estimate(np.ones(n), np.ones(m))
     rng = np.random.default_rng(seed)
-    draws = []
+    draws: list[Floats] = []
     while len(draws) < resamples:
         w = rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
         if (np.bincount(labels, w, k) > 0).all():

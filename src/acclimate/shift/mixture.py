@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from acclimate.errors import UserError
 from acclimate.shallow.base import Floats, Ints, Scale, gaussian, matrix, median_square, some
 from acclimate.shallow.domains import units_of
-from acclimate.shift.mmd import ROWS_AT_A_TIME
+from acclimate.shift.discrepancy import ROWS_AT_A_TIME
 from acclimate.shift.prior import Prior
 
 LEVEL = 0.05  # p below this: label shift does not explain the target
@@ -96,7 +96,9 @@ def decide(prior: Prior, found: Explained) -> Decision:
             f"away {found.share:.0%} of the distance): more than the class shares has changed",
         )
     if not prior.moved:
-        return Decision(False, f"the class shares by {prior.method} do not differ from the source's beyond their interval")
+        return Decision(
+            False, f"the class shares by {prior.method} do not differ from the source's beyond their interval"
+        )
     if found.share < ENOUGH:
         return Decision(False, f"other class shares take away only {found.share:.0%} of the distance to the target")
     gap = max(abs(m - t) for m, t in zip(found.mixture, prior.target, strict=True))
