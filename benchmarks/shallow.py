@@ -68,30 +68,30 @@ def main() -> None:
         assert done.returncode == 0, done.stderr.decode()
         found["tca"] = json.loads(done.stdout)
     elif not arguments.table:
-        found = {**found, **run(Path(arguments.data), arguments.seeds)}
+        found = run(Path(arguments.data), arguments.seeds)
     RESULTS.write_text(json.dumps(found, indent=0))
     print(tables(found))
 
 
 def run(folder: Path, seeds: int) -> dict[str, Any]:
+    """What is in the results is not run again: a run that is cut off goes on where it was."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found = {"rows": [], "label_shift": [], **found}
+    done = {(r["pair"], r["seed"]) for r in found["rows"]}
     domains = {**sentences(folder), **heart(folder)}
-    rows: list[dict[str, Any]] = []
-    tests: list[dict[str, Any]] = []
     for seed in range(seeds):
         for pair in PAIRS:
-            source, target = drawn(domains, *pair, seed)
-            one, test = classify(source, target, pair, seed)
-            rows += one
-            tests.append(test)
-            print(seed, " -> ".join(pair), test["apply"], flush=True)
+            if (" → ".join(pair), seed) not in done:
+                rows, test = classify(*drawn(domains, *pair, seed), pair, seed)
+                found["rows"] += rows
+                found["label_shift"].append(test)
+                print(seed, " → ".join(pair), test["apply"], flush=True)
         for pair in REGRESSIONS:
-            rows += regress(*drawn(domains, *pair, seed), pair, seed)
-    return {
-        "rows": rows,
-        "label_shift": tests,
-        "load": os.getloadavg()[0],
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-    }
+            if (f"rating: {' → '.join(pair)}", seed) not in done:
+                found["rows"] += regress(*drawn(domains, *pair, seed), pair, seed)
+        found |= {"load": os.getloadavg()[0], "threads": os.environ.get("OMP_NUM_THREADS")}
+        RESULTS.write_text(json.dumps(found, indent=0))
+    return found
 
 
 def sentences(folder: Path) -> dict[str, Domain]:
@@ -171,8 +171,9 @@ def head(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Callable[[n
         for model, (_, at) in zip(models, folds, strict=True):
             held[at] = model.predict_proba(x[at])
         loss = float(-(weights * np.log(np.maximum(held[np.arange(len(y)), y], 1e-12))).sum())
-        if loss < best[0]:
-            best = (loss, strength, models, held)
+        if loss >= best[0]:
+            break
+        best = (loss, strength, models, held)
     return fit(np.arange(len(y)), best[1]).predict_proba, best[2:]
 
 

@@ -160,7 +160,7 @@ def _values(y: ArrayLike, n: int, source_at: Any) -> Floats:
     if given.shape != (n,):
         raise UserError(f"y must hold one value a row: {n} rows, got the shape {given.shape}")
     try:
-        values = given[source_at].astype(np.float64)
+        values: Floats = given[source_at].astype(np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(f"the source's values must be numbers: {error}") from error
     if not np.isfinite(values).all():
