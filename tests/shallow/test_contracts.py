@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -142,6 +143,10 @@ def test_what_cannot_be_used_is_named(name: str, change: Any, message: str) -> N
     wrong, sides = change(X, domain)
     with pytest.raises(UserError, match=message):
         made(name).fit(wrong, y, domain=sides)
+
+
+def test_no_setting_of_scikit_learn_is_changed() -> None:  # another library turns metadata routing on for the process
+    assert sklearn.get_config()["enable_metadata_routing"] is False
 
 
 @maps

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
 
 from acclimate.errors import UserError
+from acclimate.shallow import Standardise
 from acclimate.shallow.domains import Told, deal, tell_apart, units_of
-from acclimate.shift import differing, discrepancy, measure
+from acclimate.shift import differing, discrepancy, label_shift, measure
 from acclimate.shift.discrepancy import mmd, permuted
 from acclimate.shift.mixture import Explained, decide, explained
 from acclimate.shift.prior import Prior, bbse, calibrated, em, fit_calibration, maximised
@@ -194,7 +196,7 @@ def test_em_is_at_the_highest_likelihood() -> None:
 def test_estimates_find_known_shares_within_their_intervals(estimate: Any) -> None:
     inside = 0
     for seed in range(12):
-        found = estimate(*judged(300, 200, 0.9, seed), resamples=100, seed=seed)
+        found = estimate(*judged(300, 200, 0.9, seed), resamples=60, seed=seed)
         assert sum(found.target) == pytest.approx(1.0)
         inside += found.low[1] <= 0.9 <= found.high[1]
     assert inside >= 10
@@ -237,6 +239,28 @@ def test_pure_label_shift_is_applied_and_finds_the_shares() -> None:
     assert found.bbse.target[1] == pytest.approx(0.9, abs=0.1)
     assert found.explained.mixture[1] == pytest.approx(0.9, abs=0.1)
     assert found.explained.share > 0.8
+
+
+def test_under_label_shift_maps_harm_and_the_test_offers_weights_instead() -> None:  # A9
+    (x, y), (t, truth) = drawn(400, 0.5, 1), drawn(400, 0.9, 2)
+    found = label_shift(x, y, t)
+    plain = LogisticRegression().fit(x, y).predict_proba(t)
+    side = np.repeat([0, 1], 400)
+    z = Standardise().fit_transform(np.concatenate([x, t]), domain=side)
+    mapped = LogisticRegression().fit(z[:400], y).predict(z[400:])
+    alone = (plain.argmax(1) == truth).mean()
+    assert (mapped == truth).mean() < alone - 0.05
+    assert found.decision.apply
+    assert ((plain * found.em.weights).argmax(1) == truth).mean() > alone + 0.02
+
+
+def test_the_test_does_not_depend_on_the_order_of_the_rows() -> None:
+    (x, y), (t, _) = drawn(60, 0.5, 1), drawn(50, 0.9, 2, 0.5)
+    order, groups = np.random.default_rng(0).permutation(60), np.arange(110) // 2
+    found = explained(x, y, t, groups=groups, resamples=50)
+    again = explained(x[order], y[order], t, groups=np.concatenate([groups[:60][order], groups[60:]]), resamples=50)
+    assert again.p == found.p
+    assert again.mixture == pytest.approx(found.mixture)
 
 
 def test_a_shift_of_features_is_not_explained() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from acclimate.errors import UserError
-from acclimate.shallow.base import Floats, Ints, Scale, gaussian, matrix, median_square, some
+from acclimate.shallow.base import Floats, Ints, Scale, by_content, gaussian, matrix, median_square
 from acclimate.shallow.domains import units_of
 from acclimate.shift.discrepancy import ROWS_AT_A_TIME
 from acclimate.shift.prior import Prior
@@ -58,14 +58,15 @@ def explained(
     counts = np.bincount(y)
     if counts.min() < 2 or len(counts) < 2 or len(b) < 2:
         raise UserError(f"needed: 2 classes, 2 source rows of each and 2 target rows; got {counts.tolist()}, {len(b)}")
-    rows = np.concatenate([a, b])
-    part = np.concatenate([y, np.full(len(b), len(counts))])
+    at = np.concatenate([by_content(a), len(a) + by_content(b)])
+    rows = np.concatenate([a, b])[at]
+    part = np.concatenate([y, np.full(len(b), len(counts))])[at]
     scaled = Scale.of(rows)(rows)
-    square = median_square(some(scaled, 2000, seed))
+    square = median_square(scaled[by_content(scaled)], seed=seed)
     means = np.eye(len(counts) + 1)[part] / np.bincount(part)  # (N, K + 1): columns give μ_y and μ_t
     gram, _ = _products(scaled, square, means, means)
     shares = _mixture(gram, affine=True)
-    noise = _noise(part, shares, units_of(rows, groups), resamples, seed)
+    noise = _noise(part, shares, units_of(rows, None if groups is None else np.asarray(groups)[at]), resamples, seed)
     inner, own = _products(scaled, square, means, noise)
     null = _left(gram, inner, own)
     observed = _distance(gram, shares)
