@@ -17,7 +17,7 @@ LAYERS = [
     ["data"],
     ["catalogue"],
     ["metrics"],
-    ["align", "hold"],
+    ["align", "shallow", "hold"],
     ["backbones"],
     ["tasks"],
     ["features", "words"],

@@ -1,0 +1,326 @@
+"""Adaptation on features alone, on real pairs: every method of `acclimate.shallow`, and label-shift weights.
+
+Source-only and a model trained on labelled target rows stand beside; target labels are used for scoring alone (and for
+the latter). Run: python benchmarks/shallow.py --data FOLDER (folders vader4, uci_sentences and heart); it needs POT.
+Texts are read by MiniLM; a domain gives at most 1,600 rows. Every method adapts to all unlabelled target rows and is
+judged on one half of them; "target" learns from the other half. Results go to benchmarks/results/shallow.json, with
+tables; --table prints those of the last run. `--tca PYTHON` times TCA in turn with skada's, in an interpreter that has
+skada.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "shallow.json"
+MOST = 1600
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+FILES = {
+    "movie": "movieReviewSnippets", "tweets": "tweets", "products": "amazonReviewSnippets",
+    "NYT": "nytEditorialSnippets",
+}  # fmt: skip
+PAIRS = [
+    ("movie", "tweets"), ("movie", "products"), ("movie", "NYT"), ("tweets", "NYT"), ("yelp", "imdb"),
+    ("amazon", "yelp"), ("Cleveland", "Hungary"), ("Cleveland", "VA Long Beach"), ("Cleveland", "Switzerland"),
+    ("tweets", "tweets, 85 % positive"), ("yelp", "yelp, 85 % positive"),
+]  # fmt: skip
+REGRESSIONS = [("movie", "tweets"), ("movie", "products"), ("tweets", "NYT")]
+T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+
+
+class Domain(NamedTuple):
+    """Rows of one source."""
+
+    x: np.ndarray
+    y: np.ndarray  # classes 0, 1
+    value: np.ndarray  # for regression
+    group: np.ndarray  # rows of one article or review
+
+    def take(self, at: np.ndarray) -> Domain:
+        """Some of the rows."""
+        return Domain(*(part[at] for part in self))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--tca", help="an interpreter that has skada")
+    arguments = parser.parse_args()
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    if arguments.tca:
+        script = Path(__file__).resolve()
+        done = subprocess.run(
+            [arguments.tca, "-c", TCA.format(path=str(script.parents[1] / "src"))], capture_output=True
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        found["tca"] = json.loads(done.stdout)
+    elif not arguments.table:
+        found = run(Path(arguments.data), arguments.seeds)
+    RESULTS.write_text(json.dumps(found, indent=0))
+    print(tables(found))
+
+
+def run(folder: Path, seeds: int) -> dict[str, Any]:
+    """What is in the results is not run again: a run that is cut off goes on where it was."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found = {"rows": [], "label_shift": [], **found}
+    done = {(r["pair"], r["seed"]) for r in found["rows"]}
+    domains = {**sentences(folder), **heart(folder)}
+    for seed in range(seeds):
+        for pair in PAIRS:
+            if (" → ".join(pair), seed) not in done:
+                rows, test = classify(*drawn(domains, *pair, seed), pair, seed)
+                found["rows"] += rows
+                found["label_shift"].append(test)
+                print(seed, " → ".join(pair), test["apply"], flush=True)
+        for pair in REGRESSIONS:
+            if (f"rating: {' → '.join(pair)}", seed) not in done:
+                found["rows"] += regress(*drawn(domains, *pair, seed), pair, seed)
+        found |= {"load": os.getloadavg()[0], "threads": os.environ.get("OMP_NUM_THREADS")}
+        RESULTS.write_text(json.dumps(found, indent=0))
+    return found
+
+
+def sentences(folder: Path) -> dict[str, Domain]:
+    from acclimate.backbones import load
+    from acclimate.catalogue import cache
+    from acclimate.features import Store
+    from acclimate.run import Run
+
+    store = Store(load("minilm"), Run(cache=cache.features()))
+    found = {}
+    for name, file in FILES.items():
+        lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
+        parts = [line.split("\t", 2) for line in lines]
+        kept = [p for p in parts if len(p) == 3 and abs(float(p[1])) > 0.3]
+        # A shared number of rows from each, so that the 10,605 of movies are not all read.
+        kept = [kept[i] for i in np.sort(np.random.default_rng(0).permutation(len(kept))[: 2 * MOST])]
+        value = np.array([float(p[1]) for p in kept])
+        group = np.array([f"{name} {p[0].split('_')[0] if '_' in p[0] else p[0]}" for p in kept])
+        found[name] = Domain(store.get([p[2] for p in kept]).astype(float), (value > 0).astype(int), value, group)
+    for name, file in {"amazon": "amazon_cells", "imdb": "imdb", "yelp": "yelp"}.items():
+        lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
+        parts = [line.rsplit("\t", 1) for line in lines if line.strip()]
+        y = np.array([int(p[1]) for p in parts])
+        group = np.array([f"{name} {i}" for i in range(len(parts))])
+        found[name] = Domain(store.get([p[0].strip() for p in parts]).astype(float), y, y.astype(float), group)
+    return found
+
+
+def heart(folder: Path) -> dict[str, Domain]:
+    """Raw columns: numbers with the source's median where they are missing, one column a value of the others."""
+    table = list(csv.DictReader((folder / "heart" / "heart_disease_uci.csv").open(encoding="utf-8")))
+    sites = np.array([row["dataset"] for row in table])
+    columns = []
+    for name in ("age", "trestbps", "chol", "thalch", "oldpeak", "ca"):
+        numbers = np.array([float(row[name]) if row[name] else np.nan for row in table])
+        columns += [np.where(np.isnan(numbers), np.nanmedian(numbers[sites == "Cleveland"]), numbers)]
+        columns += [np.isnan(numbers).astype(float)]
+    for name in ("sex", "cp", "fbs", "restecg", "exang", "slope", "thal"):
+        columns += [np.array([row[name] == v for row in table], float) for v in sorted({row[name] for row in table})]
+    x, y = np.stack(columns, axis=1), np.array([int(row["num"]) > 0 for row in table]).astype(int)
+    group = np.array([row["id"] for row in table])
+    return {site: Domain(x, y, y.astype(float), group).take(np.flatnonzero(sites == site)) for site in np.unique(sites)}
+
+
+def drawn(domains: dict[str, Domain], source: str, target: str, seed: int) -> tuple[Domain, Domain]:
+    """Rows of both; a target that is the source with other class shares takes rows that are not in the source."""
+    rng = np.random.default_rng(seed)
+    ours = domains[source]
+    order = rng.permutation(len(ours.y))
+    name, _, share = target.partition(", ")
+    if not share:
+        theirs = domains[name]
+        return ours.take(order[:MOST]), theirs.take(rng.permutation(len(theirs.y))[:MOST])
+    half = len(order) // 2
+    rest = order[half:]
+    positive, negative = rest[ours.y[rest] == 1], rest[ours.y[rest] == 0]
+    count = min(len(positive), int(0.85 / 0.15 * len(negative)))
+    at = rng.permutation(np.concatenate([positive[:count], negative[: round(0.15 / 0.85 * count)]]))
+    return ours.take(order[:half]), ours.take(at)
+
+
+def head(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Any]:
+    """A logistic regression whose strength is chosen on folds of the (mapped, weighted) source; and its fold models."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def fit(at: np.ndarray, strength: float) -> Any:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=3000))
+        return model.fit(x[at], y[at], logisticregression__sample_weight=weights[at])
+
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y))
+    best = (math.inf, STRENGTHS[0], [], np.zeros((len(y), 2)))
+    for strength in STRENGTHS:
+        models, held = [fit(a, strength) for a, _ in folds], np.zeros((len(y), 2))
+        for model, (_, at) in zip(models, folds, strict=True):
+            held[at] = model.predict_proba(x[at])
+        loss = float(-(weights * np.log(np.maximum(held[np.arange(len(y)), y], 1e-12))).sum())
+        if loss >= best[0]:
+            break
+        best = (loss, strength, models, held)
+    return fit(np.arange(len(y)), best[1]).predict_proba, best[2:]
+
+
+def classify(source: Domain, target: Domain, pair: tuple[str, str], seed: int) -> tuple[list[dict[str, Any]], Any]:
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+    from acclimate.shallow import SHALLOW, Adapter, Reweighter
+    from acclimate.shift.mixture import decide, explained
+    from acclimate.shift.prior import bbse, em
+
+    score = balanced_accuracy_score if pair[0] == "Cleveland" else accuracy_score
+    judged = np.random.default_rng(seed).permutation(len(target.y)) < len(target.y) // 2
+    both, side = np.concatenate([source.x, target.x]), np.repeat([0, 1], [len(source.y), len(target.y)])
+    ones = np.ones(len(source.y))
+    rows: list[dict[str, Any]] = []
+
+    def add(method: str, proba: np.ndarray, seconds: float = 0.0, **more: float) -> None:
+        value = float(score(target.y[judged], proba[judged].argmax(1)))
+        rows.append(
+            {"pair": " → ".join(pair), "method": method, "seed": seed, "value": value, "seconds": seconds, **more}
+        )
+
+    plain, (models, held) = head(source.x, source.y, ones)
+    add("source-only", plain(target.x))
+    trained = target.take(np.flatnonzero(~judged))
+    add("target", head(trained.x, trained.y, np.ones(len(trained.y)))[0](target.x))
+    for name, kind in SHALLOW.items():
+        start = time.process_time()
+        if issubclass(kind, Adapter):
+            mapped = kind().fit_transform(both, domain=side)
+            seconds = time.process_time() - start
+            add(name, head(mapped[side == 0], source.y, ones)[0](mapped[side == 1]), seconds)
+        elif issubclass(kind, Reweighter):
+            method = kind().fit(both, domain=side)
+            seconds = time.process_time() - start
+            weighted = head(source.x, source.y, method.weights_[side == 0])[0]
+            add(name, weighted(target.x), seconds, effective=method.effective_rows_)
+    folds = np.stack([model.predict_proba(target.x) for model in models])
+    start = time.process_time()
+    found = explained(source.x, source.y, target.x, groups=np.concatenate([source.group, target.group]), seed=seed)
+    test: dict[str, Any] = {"pair": " → ".join(pair), "seed": seed, **found.to_json()}
+    test["seconds"] = time.process_time() - start
+    test["true"] = float(target.y.mean())
+    for name, estimate in (("bbse", bbse), ("em", em)):
+        prior = estimate(held, source.y, folds, seed=seed)
+        decision = decide(prior, found)
+        test[name] = (prior.target[1], prior.low[1], prior.high[1])
+        moved = plain(target.x) * prior.weights
+        add(f"{name}, always", moved)
+        add(f"{name}, if explained", moved if decision.apply else plain(target.x))
+        test["apply"], test["why"] = decision.apply, decision.why  # of EM
+    return rows, test
+
+
+def regress(source: Domain, target: Domain, pair: tuple[str, str], seed: int) -> list[dict[str, Any]]:
+    """Root mean squared error of the mean rating, −4 to 4."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from acclimate.shallow import SHALLOW, Adapter, Reweighter
+
+    judged = np.random.default_rng(seed).permutation(len(target.y)) < len(target.y) // 2
+    both, side = np.concatenate([source.x, target.x]), np.repeat([0, 1], [len(source.y), len(target.y)])
+    value = np.concatenate([source.value, np.full(len(target.y), np.nan)])
+
+    def ridge(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Any:
+        model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(1, 5, 9)))
+        return model.fit(x, y, ridgecv__sample_weight=weights)
+
+    found = {"source-only": ridge(source.x, source.value).predict(target.x)}
+    found["target"] = ridge(target.x[~judged], target.value[~judged]).predict(target.x)
+    for name, kind in SHALLOW.items():
+        if issubclass(kind, Adapter):
+            z = kind().fit_transform(both, domain=side)
+            found[name] = ridge(z[side == 0], source.value).predict(z[side == 1])
+        elif issubclass(kind, Reweighter):
+            weights = kind().fit(both, domain=side).weights_[side == 0]
+            found[name] = ridge(source.x, source.value, weights).predict(target.x)
+        else:
+            found[name] = kind().fit(both, value, domain=side).predict(target.x)
+    name = f"rating: {' → '.join(pair)}"
+    errors = {m: float(np.sqrt(((p - target.value)[judged] ** 2).mean())) for m, p in found.items()}
+    return [{"pair": name, "method": m, "seed": seed, "value": e} for m, e in errors.items()]
+
+
+def tables(found: dict[str, Any]) -> str:
+    lines = []
+    rows = found.get("rows", [])
+    for marks in (False, True):
+        part = [r for r in rows if r["pair"].startswith("rating") == marks]
+        methods = list(dict.fromkeys(r["method"] for r in part))
+        pairs = list(dict.fromkeys(r["pair"] for r in part))
+        lines += ["", "| method | " + " | ".join(pairs) + " |", "|---" * (len(pairs) + 1) + "|"]
+        for method in methods:
+            cells = []
+            for pair in pairs:
+                mean, half = interval([r["value"] for r in part if (r["pair"], r["method"]) == (pair, method)])
+                cells.append(f"{mean:.3f} ± {half:.3f}")
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    lines += ["", "| pair | p | explained | true share | BBSE | EM | applied |", "|---" * 7 + "|"]
+    tests = found.get("label_shift", [])
+    for pair in dict.fromkeys(t["pair"] for t in tests):
+        those = [t for t in tests if t["pair"] == pair]
+        means = [np.mean([t[k] for t in those]) for k in ("p", "share", "true")]
+        priors = [np.mean([t[k][0] for t in those]) for k in ("bbse", "em")]
+        applied = f"{sum(t['apply'] for t in those)} of {len(those)}"
+        lines.append(f"| {pair} | " + " | ".join(f"{v:.3f}" for v in (*means, *priors)) + f" | {applied} |")
+    if "tca" in found:
+        lines += ["", "TCA against skada's, CPU seconds on one thread, medians: " + json.dumps(found["tca"])]
+    return "\n".join(lines)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % t interval over seeds."""
+    n = len(values)
+    return float(np.mean(values)), (T975[n] * float(np.std(values, ddof=1)) / math.sqrt(n) if n in T975 else math.nan)
+
+
+TCA = """
+import json, os, sys, time
+import numpy as np
+sys.path.insert(0, {path!r})
+from skada import TransferComponentAnalysisAdapter
+from acclimate.shallow import Tca
+rng = np.random.default_rng(0)
+found = {{"threads": os.environ.get("OMP_NUM_THREADS"), "load": round(os.getloadavg()[0], 1)}}
+for n in (1600, 3200):
+    x = rng.normal(size=(n, 384)) / np.sqrt(np.arange(1, 385))
+    side = np.repeat([0, 1], n // 2)
+    x[side == 1] += 0.1
+    times = {{"skada": [], "ours": [], "ours, exact": []}}
+    for _ in range(5):
+        for name, fit in (
+            ("skada", lambda: TransferComponentAnalysisAdapter(n_components=30).fit_transform(
+                x, sample_domain=np.where(side == 1, -2, 1))),
+            ("ours", lambda: Tca().fit_transform(x, domain=side)),
+            ("ours, exact", lambda: Tca(landmarks=n).fit_transform(x, domain=side)),
+        ):
+            start = time.process_time()
+            fit()
+            times[name].append(time.process_time() - start)
+    found[str(n)] = {{k: round(float(np.median(v)), 3) for k, v in times.items()}}
+    found[str(n)]["ratio"] = round(float(np.median(np.array(times["skada"]) / np.array(times["ours"]))), 1)
+print(json.dumps(found))
+"""
+
+
+if __name__ == "__main__":
+    main()
