@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from acclimate.api import Model, compare, fit, inspect, load
+    from acclimate.api.shifting import measure_shift
     from acclimate.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Model", "UserError", "__version__", "compare", "fit", "inspect", "load"]
+__all__ = ["Model", "UserError", "__version__", "compare", "fit", "inspect", "load", "measure_shift"]
 
 _HOME = {
     "Model": "acclimate.api",
@@ -24,6 +25,7 @@ _HOME = {
     "fit": "acclimate.api",
     "inspect": "acclimate.api",
     "load": "acclimate.api",
+    "measure_shift": "acclimate.api.shifting",
 }
 
 

@@ -75,6 +75,7 @@ def test_the_words_train_and_score_are_understood_but_not_shown(cli, api) -> Non
         "compare",
         "report",
         "inspect",
+        "shift",
         "methods",
         "demo",
         "models",

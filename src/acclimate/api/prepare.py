@@ -99,11 +99,12 @@ def gather(
                 f"its columns: {', '.join(tables[role].columns)}"
             )
     if "target" in tables:
-        _has_inputs(tables["target"], guessed.columns)
+        has_inputs(tables["target"], guessed.columns)
     return Sources(tables, guessed)
 
 
-def _has_inputs(table: Table, columns: Columns) -> None:
+def has_inputs(table: Table, columns: Columns) -> None:
+    """Refuse target data without the columns that hold the inputs of the training rows."""
     lacking = [name for name in columns.text if name not in table.columns]
     if lacking:
         raise UserError(
@@ -116,18 +117,18 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
     """Audit every source, check them against each other, and split."""
     guessed = sources.guessed
     measure = measure_with(backbone)
-    data, report = _audit(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None)
+    data, report = gated(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None)
     classes = _classes(data, guessed.task)
     others: dict[str, Data] = {}
     audits, reasons = [report], list(guessed.reasons)
     for role, table in sources.tables.items():
         if role == "target":
-            others[role], target_report, said = _target(table, guessed, gate, measure)
+            others[role], target_report, said = unlabelled(table, guessed, gate, measure)
             audits.append(target_report)
             reasons += said
         elif role != "train":
             columns = present(guessed.columns, table)
-            other, other_report = _audit(table, columns, guessed.task, gate, measure, role, classes)
+            other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes)
             found = cross_check(data, other, role)
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
@@ -145,7 +146,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
     )
 
 
-def _target(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
+def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
     """The inputs of the target alone: what else the file holds, its labels before all, is not looked at."""
     said = []
     if guessed.columns.label in table.columns:
@@ -154,7 +155,7 @@ def _target(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Dat
             "labels; give labelled rows of it as target labels, or as test data to be judged on"
         )
     columns = Columns(text=guessed.columns.text, id=guessed.columns.id if guessed.columns.id in table.columns else None)
-    data, report = _audit(table, columns, guessed.task, gate, measure, "target", None)
+    data, report = gated(table, columns, guessed.task, gate, measure, "target", None)
     return data, report, said
 
 
@@ -172,9 +173,10 @@ def present(columns: Columns, table: Table) -> Columns:
     )
 
 
-def _audit(
+def gated(
     table: Table, columns: Columns, task: str, gate: Gate, measure: Any, role: str, classes: tuple[Any, ...] | None
 ) -> tuple[Data, Audit]:
+    """The usable rows of a table and their account; an error where there is none."""
     data, report = audit(
         table,
         columns,

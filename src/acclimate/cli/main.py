@@ -26,6 +26,7 @@ from acclimate.cli import (
     models_cmd,
     predict,
     report,
+    shift,
 )
 from acclimate.cli.options import Aliased
 from acclimate.errors import UserError
@@ -97,6 +98,7 @@ app.command("score", cls=Aliased, hidden=True)(evaluate.evaluate)
 app.command("compare", cls=Aliased)(compare.compare)
 app.command("report", cls=Aliased)(report.report)
 app.command("inspect", cls=Aliased)(inspect.inspect)
+app.command("shift", cls=Aliased)(shift.shift)
 app.command("methods", cls=Aliased)(methods.methods)
 app.command("demo", cls=Aliased)(demo.demo)
 app.add_typer(models_cmd.app, name="models", help="Pretrained models that ship inside registry packages.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from acclimate.report.content import document
 from acclimate.report.data import ReportData
+from acclimate.report.document import Document
 from acclimate.report.svg import marker
 from acclimate.report.words import clean
 
@@ -21,11 +22,16 @@ FOLDER = Path(__file__).parent
 
 def render_html(data: ReportData) -> str:
     """The whole page; the same data give the same bytes."""
+    return render_page(document(data))
+
+
+def render_page(doc: Document) -> str:
+    """Any document as a page."""
     from markupsafe import Markup
 
     script = (FOLDER / "page.js.j2").read_text(encoding="utf-8")
     return _template().render(
-        doc=document(data),
+        doc=doc,
         style=Markup((FOLDER / "page.css.j2").read_text(encoding="utf-8")),
         script=Markup(script),
         # Even if something slipped through the escaping, a browser runs this one script and fetches nothing.

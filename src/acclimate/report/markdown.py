@@ -6,13 +6,29 @@ import re
 
 from acclimate.report.content import document
 from acclimate.report.data import ReportData
-from acclimate.report.document import Block, Figure, Findings, Heading, Items, Mistake, Mistakes, Step, Table, Text
+from acclimate.report.document import (
+    Block,
+    Document,
+    Figure,
+    Findings,
+    Heading,
+    Items,
+    Mistake,
+    Mistakes,
+    Step,
+    Table,
+    Text,
+)
 from acclimate.report.words import clean
 
 
 def render_markdown(data: ReportData) -> str:
     """CommonMark with pipe tables; what came from the data is escaped and can format nothing."""
-    doc = document(data)
+    return render_text(document(data))
+
+
+def render_text(doc: Document) -> str:
+    """Any document as Markdown."""
     private = " · **private: no input text is shown**" if doc.private else ""
     parts = [f"# {escape(doc.verdict)}", f"{escape(doc.title)}  \n{escape(doc.subtitle)}{private}"]
     parts.append(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acclimate.report.data import Json, ReportData
+from acclimate.report.document import Document
+from acclimate.report.document import Table as Sheet
+from acclimate.report.document import Text as Paragraph
 from acclimate.report.results import TONES, difference, main_estimate, own_name
 from acclimate.report.words import clean, count, estimate, lines, one_line, plural, prose, readable
 
@@ -80,3 +83,27 @@ def _scores(data: ReportData) -> Table:
             Text("" if mine else said, style=COLOURS.get(TONES.get(said, ""), "")),
         )
     return table
+
+
+def of_document(doc: Document) -> RenderableType:
+    """A whole document for a terminal, without its figures."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(doc.title, style="bold"), Text(doc.verdict)]
+    for section in doc.sections:
+        blocks = [block for block in section.blocks if block.kind in ("table", "text")]
+        if blocks:
+            parts += [Text(), Text(section.title, style="bold")]
+        for block in blocks:
+            if isinstance(block, Paragraph):
+                parts.append(Text(clean(block.text)))
+            elif isinstance(block, Sheet):
+                table = Table(box=None, header_style="dim", pad_edge=False)
+                for name in block.head:
+                    table.add_column(Text(name), overflow="fold")
+                for row in block.rows:
+                    table.add_row(*(Text(clean(cell.text)) for cell in row))
+                parts.append(table)
+    return Group(*parts)
