@@ -84,16 +84,39 @@ def _default(parameter: Any) -> str:
 def strategies() -> str:
     """A table of names, then what each kind says of itself, with its settings."""
     from acclimate.cli import methods
-    from acclimate.strategies import BASELINES, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES
 
     rows = ["| `--strategy` | is |", "|---|---|"]
     rows += [
         f"| `{name}` | {what if name == 'auto' else _coded(what)} |" for name, what in methods.strategies().items()
     ]
-    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in {**BASELINES, **STRATEGIES}.values()}
+    every = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
+    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in every.values()}
     for kind, settings in kinds.items():
         rows += ["", f"### {kind.__name__}", "", "```text", inspect.cleandoc(kind.__doc__ or ""), "```", ""]
         rows += [f"Settings: {', '.join(f'`{name}={value!r}`' for name, value in settings.items()) or 'none'}."]
+    return "\n".join(rows)
+
+
+def shallow() -> str:
+    """What every map and reweighter of features says of itself."""
+    from acclimate.shallow import SHALLOW
+
+    return _said(SHALLOW)
+
+
+def alignments() -> str:
+    """What every alignment loss says of itself."""
+    from acclimate.align import ALIGNMENTS
+
+    return _said(ALIGNMENTS)
+
+
+def _said(kinds: Any) -> str:
+    rows = []
+    for name, kind in kinds.items():
+        text = inspect.cleandoc(kind.__doc__ or "").split("\n>>> ")[0].strip()
+        rows += [f"### {name}", "", "```text", text, "```", ""]
     return "\n".join(rows)
 
 
@@ -152,6 +175,8 @@ def _package(entry: Any) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "strategies": strategies,
+    "shallow": shallow,
+    "alignments": alignments,
     "metrics": metrics,
     "reasons": reasons,
     "models": models,

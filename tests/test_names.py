@@ -8,7 +8,16 @@ import acclimate
 
 
 def test_every_public_name_is_there() -> None:
-    assert acclimate.__all__ == ["Model", "UserError", "__version__", "compare", "fit", "inspect", "load", "measure_shift"]
+    assert acclimate.__all__ == [
+        "Model",
+        "UserError",
+        "__version__",
+        "compare",
+        "fit",
+        "inspect",
+        "load",
+        "measure_shift",
+    ]
     assert all(getattr(acclimate, name) is not None for name in acclimate.__all__)
     assert set(acclimate.__all__) <= set(dir(acclimate))
 

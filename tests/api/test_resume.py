@@ -135,7 +135,7 @@ def test_auto_goes_on_with_the_choices_it_had_made(
     assert done == ["centroid", "hybrid", "knn", "linear_probe", "lp_ft", "majority", "tfidf"]
     asked: list[str] = []
     original = folds_module.Splits
-    monkeypatch.setattr(folds_module, "Splits", lambda data: (asked.append("fold"), original(data))[1])
+    monkeypatch.setattr(folds_module, "Splits", lambda data, **more: (asked.append("fold"), original(data, **more))[1])
     monkeypatch.setattr(race_module, "foresee", lambda *args: pytest.fail("measured again"))
     fit(train, **given, output_dir=run, resume=True)
     assert asked == ["fold"]  # the second of lp_ft; nothing else is judged again

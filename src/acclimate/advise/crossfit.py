@@ -83,7 +83,14 @@ def put(fitted: Predictor, inputs: Sequence[object], run: Run, store: Store | No
 
 
 def crossfit(
-    name: str, strategy: Strategy, problem: Problem, data: Data, pairs: Pairs, run: Run, every_fold: bool = False
+    name: str,
+    strategy: Strategy,
+    problem: Problem,
+    data: Data,
+    pairs: Pairs,
+    run: Run,
+    every_fold: bool = False,
+    target: Data | None = None,
 ) -> Trial:
     """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits.
 
@@ -103,7 +110,7 @@ def crossfit(
                 break
             start = time.monotonic()
             part = run.at(f"{name}/fold-{fold + 1}")
-            note = _fold(strategy, problem, data, pairs[fold], so_far, run, part)
+            note = _fold(strategy, problem, data, pairs[fold], so_far, run, part, target)
             took = so_far.seconds + time.monotonic() - start
             so_far = replace(so_far, folds=fold + 1, note=note, seconds=took, memory=max(so_far.memory, used.memory))
             if path is not None and not strategy.frozen:
@@ -128,10 +135,11 @@ def _fold(
     so_far: _Judged,
     run: Run,
     part: Run,
+    target: Data | None,
 ) -> str:
     """Fit on the first rows and add the logits of the second; a note. The model is gone before the next one is made."""
     fit_at, judge_at = pair
-    fitted = strategy.fit(problem, Splits(data.take(fit_at)), part)
+    fitted = strategy.fit(problem, Splits(data.take(fit_at), target=target), part)
     put(fitted, data.take(judge_at).inputs, run, problem.store, so_far.total, judge_at)
     so_far.count[judge_at] += 1
     return fitted.notes[0] if fitted.notes else ""

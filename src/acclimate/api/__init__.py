@@ -56,6 +56,7 @@ def fit(
     task: str | None = None,
     valid_data: Any = None,
     test_data: Any = None,
+    target_data: Any = None,
     text_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
@@ -98,7 +99,9 @@ def fit(
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
-    out-of-fold predictions. Everything is also written to `output_dir`, a new dated folder under runs/ by default.
+    out-of-fold predictions. `target_data` holds rows from where the model will be used: a strategy such as "self_train"
+    adapts to them, and their labels are not read. Everything is also written to `output_dir`, a new dated folder under
+    runs/ by default.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
@@ -129,6 +132,7 @@ def fit(
     budget = limit if limit is not None or strategy != "auto" else 600.0
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
+             "target_data": _name(target_data),
              "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
@@ -161,6 +165,7 @@ def fit(
             task=None if task is None else task_name(task),
             valid=valid_data,
             test=test_data,
+            target=target_data,
             metric=metric,
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),

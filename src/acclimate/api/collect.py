@@ -16,7 +16,7 @@ from acclimate.model import Predictor, holds
 
 MOST_POINTS = 800  # in the map of features
 MOST_MISTAKES = 20
-BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF + linear"}
+BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF + linear", "source_only": "the source alone"}
 
 
 def baseline_name(name: str, task: str) -> str:

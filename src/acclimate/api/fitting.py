@@ -13,7 +13,7 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import Race, race
-from acclimate.api import state
+from acclimate.api import adapting, state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
 from acclimate.api.model import Model
@@ -31,7 +31,7 @@ from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, Problem, Splits, Strategy, named
+from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES, Problem, Splits, Strategy, named
 from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
 from acclimate.tasks.answered import answered, rows_of
@@ -43,10 +43,11 @@ SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperatur
 def fit(request: Request) -> Model:
     """Everything from the user's file to a RUN folder."""
     start = time.monotonic()
-    sources = gather(request.train, request.columns, request.task, request.gate, request.valid, request.test)
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
+    adapting.check(strategy, request.target)
+    given = {"train": request.train, "valid": request.valid, "test": request.test, "target": request.target}
+    sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed.task, strategy)
-    given = {"train": request.train, "valid": request.valid, "test": request.test}
     request = replace(request, sha256=state.sha256_of(given, sources.tables))
     with state.kept(request) as (request, used):
         return _fit(request, sources, strategy, start - used)
@@ -201,7 +202,10 @@ def _choose_and_fit(
         announce(name, [folds, None if one is None else one.usage], run)
         trial = None
         if cheap:
-            trial = replace(crossfit(name, chosen, problem, data, pairs, run, prepared.test is None), foreseen=folds)
+            judged_on_folds = crossfit(
+                name, chosen, problem, data, pairs, run, prepared.test is None, target=prepared.target
+            )
+            trial = replace(judged_on_folds, foreseen=folds)
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
     with watched(run.device) as taken:
         fitted, logits, at, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
@@ -215,12 +219,17 @@ def _choose_and_fit(
         assert trial is not None
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
     baselines = _baselines(prepared, problem, contest, data, pairs, run, judged)
+    beside = baselines.get(adapting.SOURCE_ONLY)
+    only = None if beside is None else beside[1]
+    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed)
+    for sentence in adapted:
+        run.progress.say(sentence)
     return Fitted(
         fitted,
         judged,
         baselines,
         _candidates(contest, problem, data, metric, run.seed),
-        contest.decisions,
+        (*contest.decisions, *adapted),
         thresholds,
         how,
         costs,
@@ -282,6 +291,7 @@ def _last_fit(
 ) -> tuple[Predictor, Any, Any, Data, str]:
     """The model to keep, and logits of rows that it (or its folds) did not learn from, and which, to calibrate by."""
     splits, how = _last_rows(prepared, problem, name, trial is not None, run.seed)
+    splits = replace(splits, target=prepared.target)
     fitted = strategy.fit(problem, splits, run)
     if trial is not None:
         return fitted, trial.logits, trial.judged, data.take(trial.judged), how
@@ -297,7 +307,10 @@ def _baselines(
     """What does without transfer, on the same rows as the model."""
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
-    for name, strategy in BASELINES.items():
+    compared = dict(BASELINES)
+    if contest.chosen in ADAPTATIONS:
+        compared[adapting.SOURCE_ONLY] = STRATEGIES["linear_probe"]
+    for name, strategy in compared.items():
         if contest.chosen == name:
             continue  # the model itself
         try:

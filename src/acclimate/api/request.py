@@ -30,6 +30,7 @@ class Request:
     task: str | None = None
     valid: Any = None
     test: Any = None
+    target: Any = None  # rows from where the model will be used; labels in it are not read
     metric: str | None = None
     class_weight: object = None
     class_order: tuple[Any, ...] | None = None

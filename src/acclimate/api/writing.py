@@ -18,6 +18,7 @@ from acclimate.api.finish import clusters_of, gap_between, scores_of
 from acclimate.api.model import Model
 from acclimate.api.prepare import FEW, Prepared
 from acclimate.api.request import Fitted, Request
+from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
 from acclimate.evaluate import Estimate, Scores
 from acclimate.files import plain
@@ -99,7 +100,7 @@ def _write_files(
     runs.write_json(folder / "metrics.json", {**scores.to_json(), **_at_prevalence(request, fitted)})
     runs.write_json(folder / "report.json", data.to_json())
     runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in fitted.predictor.history))
-    given = {"train": request.train, "valid": request.valid, "test": request.test}
+    given = {"train": request.train, "valid": request.valid, "test": request.test, "target": request.target}
     of_files = {role: h for role, h in request.sha256.items() if isinstance(given[role], (str, Path))}
     hashes = {"rows": hash_of(prepared.train), **of_files}
     runs.write_json(folder / "run.json", {
@@ -119,6 +120,15 @@ def _write_files(
     for name, (predictor, _) in fitted.baselines.items():
         if predictor.words is None or not request.gate.private:  # a vocabulary is made of the training texts
             predictor.save(folder / "baselines" / name)
+
+
+def _parts(prepared: Prepared) -> tuple[tuple[str, Data | None], ...]:
+    return (
+        ("train", prepared.train),
+        ("valid", prepared.valid),
+        ("test", prepared.test),
+        ("target, without labels", prepared.target),
+    )
 
 
 def _report(
@@ -166,11 +176,7 @@ def _report(
         history=[dict(h) for h in predictor.history],
         projection=points,
         mistakes=None if private else collect.mistakes(judged, predictor),
-        splits={
-            role: len(d)
-            for role, d in (("train", prepared.train), ("valid", prepared.valid), ("test", prepared.test))
-            if d is not None
-        },
+        splits={role: len(d) for role, d in _parts(prepared) if d is not None},
         how_tested=prepared.how + "." + few,
         next_steps=collect.next_steps(
             str(request.folder), judged, predictor, scores, rows, len(prepared.train), kinds, _again(request, prepared)

@@ -41,6 +41,10 @@ def fit(
     test_data: Annotated[
         str | None, typer.Option(metavar="FILE", help="Rows that give the number. Held out from TRAIN when absent.")
     ] = None,
+    target_data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Rows from where it will be used, to adapt to. Labels there are not read."),
+    ] = None,
     text_column: options.TextColumn = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
@@ -154,6 +158,7 @@ def fit(
         task=task,
         valid_data=valid_data,
         test_data=test_data,
+        target_data=target_data,
         text_column=options.one_or_many(text_column),
         group_column=group_column,
         time_column=time_column,

@@ -31,21 +31,23 @@ def methods(as_json: options.AsJson = False) -> None:
 
 def strategies() -> dict[str, str]:
     """Every strategy by name, from cheap to dear, with the settings that make it what it is."""
-    from acclimate.strategies import BASELINES, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES
 
     found = {"auto": "the baselines and what the time allows, judged on the same folds; the default"}
-    for name, strategy in {**BASELINES, **STRATEGIES}.items():
+    for name, strategy in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items():
         changed = {key: value for key, value in fields(strategy).items() if value != fields(type(strategy)())[key]}
         made = ", ".join(f"{key}={value!r}" for key, value in changed.items())
-        found[name] = f"{type(strategy).__name__}({made}){' without transfer' if name in BASELINES else ''}"
+        what = " without transfer" if name in BASELINES else " to --target-data" if name in ADAPTATIONS else ""
+        found[name] = f"{type(strategy).__name__}({made}){what}"
     return found
 
 
 def settings() -> dict[str, dict[str, object]]:
     """The settings of each kind of strategy, with their defaults."""
-    from acclimate.strategies import STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, STRATEGIES
 
-    return {type(strategy).__name__: fields(type(strategy)()) for strategy in STRATEGIES.values()}
+    every = {**STRATEGIES, **ADAPTATIONS}
+    return {type(strategy).__name__: fields(type(strategy)()) for strategy in every.values()}
 
 
 def metrics() -> dict[str, dict[str, bool]]:

@@ -85,7 +85,8 @@ def covariance(rows: Floats, shrinkage: float | str) -> Floats:
     centred = rows - rows.mean(0)
     raw = centred.T @ centred / (n - 1)
     if shrinkage == "auto":
-        shrinkage = float(ledoit_wolf(centred, assume_centered=True)[1]) if np.any(centred) else 0.0
+        found = float(ledoit_wolf(centred, assume_centered=True)[1]) if np.any(centred) else 0.0
+        shrinkage = min(1.0, max(0.0, found))  # rounding can leave the interval
     if isinstance(shrinkage, str) or not 0 <= shrinkage <= 1:
         raise UserError(f"shrinkage must be 'auto' or a number from 0 to 1, got {shrinkage!r}")
     return np.asarray((1 - shrinkage) * raw + shrinkage * np.trace(raw) / d * np.eye(d))

@@ -7,6 +7,7 @@ from typing import Any
 
 from acclimate.errors import UserError, unknown
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
@@ -27,6 +28,16 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "full": Tune(),
     "lp_ft": Tune(start="probe"),
 }
+ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from cheap to dear
+    "standardise": Mapped(),
+    "coral": Mapped("coral"),
+    "linear_ot": Mapped("linear_ot"),
+    "subspace": Mapped("subspace"),
+    "entropic_ot": Mapped("entropic_ot"),
+    "density_ratio": Mapped("density_ratio"),
+    "kmm": Mapped("kmm"),
+    "self_train": SelfTrain(),
+}
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
@@ -45,7 +56,7 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    known = {**BASELINES, **STRATEGIES}
+    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
     if key not in known:
         raise unknown("strategy", name, ["auto", *known])
     strategy: Any = known[key]
@@ -79,4 +90,4 @@ def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: 
         raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
 
 
-__all__ = ["ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]
+__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -52,14 +52,28 @@ class Problem:
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows to learn from, and rows to choose by. The rows that give the number are not here: no strategy sees them."""
+    """Rows to learn from, and rows to choose by. The rows that give the number are not here: no strategy sees them.
+
+    `target`: rows from where the model will be used. Their labels are taken away, so that no strategy can read one.
+    """
 
     train: Data
     valid: Data | None = None
+    target: Data | None = None
 
     def __post_init__(self) -> None:
+        if self.target is not None:
+            without = replace(self.target, labels=None, weights=None)
+            object.__setattr__(self, "target", without)
         object.__setattr__(self, "train", _counted(self.train))
         object.__setattr__(self, "valid", None if self.valid is None else _counted(self.valid))
+
+
+def unlabelled(splits: Splits, name: str) -> Data:
+    """The target rows, or a clear error where there are none."""
+    if splits.target is None or not len(splits.target):
+        raise UserError(f"{name} adapts to rows from where the model will be used; give them with --target-data")
+    return splits.target
 
 
 def _counted(data: Data) -> Data:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
 from acclimate.words import WordFeatures, fit_words
 
 STRENGTHS = tuple(float(f"{10 ** (i / 5 - 2):.3g}") for i in range(25))  # 0.01 to 631, five to a factor of ten
+Change = Callable[[Any], Any]  # features (n, d) of the training rows, then of those to choose by -> (n, k)
 FEWEST = 8  # rows below which nothing is chosen, and C is 1
 
 
@@ -56,10 +59,14 @@ class Probe:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose C on rows left out of the training rows (or on `splits.valid`), then fit on all of them."""
+        return self.fitted(problem, splits, run)
+
+    def fitted(self, problem: Problem, splits: Splits, run: Run, change: Change | None = None) -> Predictor:
+        """The same on features that `change` has moved; the head then takes features as moved."""
         words = fit_words(splits.train.inputs, self.max_words) if self.words else None
         if words is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
-        known = Known.of(problem, splits, self.features, words)
+        known = Known.of(problem, splits, self.features, words, change)
         head = problem.task.head(known.rows.features.shape[1], problem.decoder, words.width if words else 0).double()
         with few(4.0 * len(known.rows) * sum(p.numel() for p in head.parameters()) + 1.0):
             fit = self._closed if words is None and problem.task.name == "regress" else self._iterated
@@ -139,11 +146,14 @@ class Known:
     scaling: Scaling
 
     @staticmethod
-    def of(problem: Problem, splits: Splits, features: bool, words: WordFeatures | None) -> Known:
+    def of(
+        problem: Problem, splits: Splits, features: bool, words: WordFeatures | None, change: Change | None = None
+    ) -> Known:
         """Features once for all, standardised by the training rows."""
         parts = [splits.train] + ([] if (valid := problem.held_out(splits)) is None else [valid])
         inputs = [x for part in parts for x in part.inputs]
         raw = problem.network()[1].get(inputs) if features else np.zeros((len(inputs), 0), np.float32)
+        raw = raw if change is None else change(raw)
         learn = len(splits.train)
         scaling = Scaling.of(raw[:learn])
         targets = [problem.targets(part) for part in parts]

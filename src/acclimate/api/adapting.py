@@ -1,0 +1,59 @@
+"""What is to be said of target rows: whether they were used, and what can be known of it without their labels."""
+
+from __future__ import annotations
+
+from acclimate.api.finish import Judged, gap_between
+from acclimate.api.prepare import Prepared
+from acclimate.errors import UserError
+from acclimate.evaluate import Difference
+from acclimate.strategies import ADAPTATIONS, Problem, Strategy
+
+SOURCE_ONLY = "source_only"  # the probe that saw no target row, always beside a model that did
+
+
+def check(strategy: tuple[str, Strategy] | None, target: object) -> None:
+    """Refuse a strategy that adapts where there is nothing to adapt to."""
+    if strategy is not None and strategy[0] in ADAPTATIONS and target is None:
+        raise UserError(
+            f"strategy {strategy[0]!r} adapts to rows from where the model will be used; give them with --target-data"
+        )
+
+
+def said(
+    prepared: Prepared, problem: Problem, name: str, judged: Judged, source_only: Judged | None, metric: str, seed: int
+) -> tuple[str, ...]:
+    """Sentences for the report; none without target rows."""
+    if prepared.target is None:
+        return ()
+    rows = f"{len(prepared.target):,} target rows of {prepared.target.source}"
+    label = "label some 50 of them and give those as test data"
+    if name not in ADAPTATIONS:
+        return (
+            f"The {rows} were not used by {name}. Whether adapting to them would help is not decidable without labels "
+            f"there: {label}, then compare --strategy self_train. `acclimate shift` shows how far they are from the "
+            "training rows.",
+        )
+    if prepared.test is None or not _given(prepared):
+        return (
+            f"{name} adapted to the {rows}. Whether that helped is not decidable: the numbers here are of source rows, "
+            f"and methods like it have both helped and harmed on real pairs (docs/measured.md); {label}.",
+        )
+    gap = None if source_only is None else gap_between(judged, source_only, problem.task, metric, seed)
+    return (f"{name} adapted to the {rows}. {_verdict(gap, metric)}",)
+
+
+def _given(prepared: Prepared) -> bool:
+    return prepared.how.startswith("measured on the test data you gave")
+
+
+def _verdict(gap: Difference | None, metric: str) -> str:
+    if gap is None or gap.value is None or gap.low is None or gap.high is None:
+        return "On the test data it cannot be compared with the same probe on the source alone."
+    found = (
+        f"{metric} {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] against the probe that learned from the source"
+    )
+    if gap.verdict == "better":
+        return f"Adapt: on the test data it helped ({found})."
+    if gap.verdict == "worse":
+        return f"Do not adapt: on the test data it did harm ({found})."
+    return f"Not decidable: the test data are too few to tell whether it helped ({found})."

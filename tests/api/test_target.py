@@ -1,0 +1,63 @@
+"""`target_data`: read without its labels, adapted to by name, and judged honestly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import acclimate
+import tiny_models as tm
+from acclimate.errors import UserError
+
+
+def table(n: int, more: str = "", seed: int = 0) -> dict[str, list[Any]]:
+    data = tm.rows(n, seed=seed)
+    return {"text": [f"{text} {more}".strip() for text in data.inputs], "label": list(data.labels or ())}
+
+
+def fitted(folder_of: Any, where: Path, **more: Any) -> tuple[acclimate.Model, dict[str, Any]]:
+    source = table(60)
+    model = acclimate.fit(
+        source, label="label", model=str(folder_of("bert")), output_dir=str(where / "run"), quiet=True, **more
+    )
+    return model, json.loads((where / "run" / "report.json").read_text())
+
+
+def test_labels_of_the_target_change_nothing_and_that_is_said(folder_of: Any, tmp_path: Path) -> None:
+    target = table(40, "river")
+    turned = {**target, "label": target["label"][::-1]}
+    found = []
+    for i, given in enumerate((target, turned)):
+        model, report = fitted(folder_of, tmp_path / str(i), strategy="self_train", target_data=given)
+        found.append(model.predict_proba(target["text"]))
+        assert any("its column 'label' is ignored" in d for d in report["decisions"])
+    assert np.array_equal(*found)
+
+
+def test_without_labels_there_it_is_not_decidable(folder_of: Any, tmp_path: Path) -> None:
+    _, report = fitted(folder_of, tmp_path, strategy="self_train", target_data=table(40, "river"))
+    assert any("adapted to the 40 target rows" in d and "not decidable" in d for d in report["decisions"])
+    assert report["splits"]["target, without labels"] == 40
+    assert [b["key"] for b in report["baselines"]] == ["majority", "tfidf", "source_only"]
+
+
+def test_with_labelled_test_rows_the_gain_is_measured(folder_of: Any, tmp_path: Path) -> None:
+    target = table(40, "river")
+    _, report = fitted(folder_of, tmp_path, strategy="standardise", target_data=target, test_data=target)
+    verdicts = [d for d in report["decisions"] if "standardise adapted" in d]
+    assert len(verdicts) == 1
+    assert "against the probe that learned from the source" in verdicts[0]
+
+
+def test_auto_leaves_the_target_aside_and_says_so(folder_of: Any, tmp_path: Path) -> None:
+    _, report = fitted(folder_of, tmp_path, target_data=table(40, "river"))
+    assert any("40 target rows" in d and "not used" in d and "not decidable" in d for d in report["decisions"])
+
+
+def test_a_strategy_that_adapts_needs_target_rows(folder_of: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give them with --target-data"):
+        fitted(folder_of, tmp_path, strategy="coral")
