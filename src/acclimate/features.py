@@ -20,7 +20,7 @@ from acclimate.catalogue import feature_folders as folders
 from acclimate.catalogue import feature_parts as parts
 from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
-from acclimate.oom import out_of_memory
+from acclimate.oom import NoRoom, out_of_memory
 from acclimate.run import Run
 
 TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the processor's cache
@@ -80,7 +80,7 @@ def _read(backbone: Backbone, rows: Sequence[Encoded], at: list[int], batch: Bat
         if not out_of_memory(error):
             raise
     if len(at) == 1:
-        raise UserError(
+        raise NoRoom(
             "there is not enough memory to read a single input; lower --max-length, or choose a smaller --model"
         )
     run.progress.say_once(f"out of memory with {len(at)} inputs at once: reading them in halves")

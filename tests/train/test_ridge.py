@@ -95,3 +95,12 @@ def test_with_more_features_than_rows_no_matrix_is_wider_than_the_rows() -> None
     fitted = Ridge.of(features(90), Y, WEIGHTS)
     assert fitted.turn.shape == (N, N - 1) and fitted.rows is not None and fitted.rows.shape == (N, 90)
     assert Ridge.of(features(6), Y, WEIGHTS).rows is None
+
+
+def test_directions_that_hardly_vary_are_not_lost() -> None:
+    """Spreads from 1 to 1e-8, a small penalty, more features than rows: the normal equations hold all the same."""
+    x = RNG.normal(size=(N, 60)) * np.logspace(0, -8, 60) @ np.linalg.qr(RNG.normal(size=(60, 60)))[0]
+    weight, _ = Ridge.of(x, Y, np.ones(N)).head(1e3)
+    centred, rest = x - x.mean(0), Y - Y.mean(0)
+    gap = centred.T @ (rest - centred @ weight) - weight / 2e3
+    assert np.abs(gap).max() < 1e-9 * np.abs(centred.T @ rest).max()

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from acclimate import ranks
-from acclimate.errors import UserError
-from acclimate.oom import out_of_memory
+from acclimate.oom import NoRoom, out_of_memory
 from acclimate.progress import Progress
 from acclimate.train.checkpoint import random_state, set_random_state
 
@@ -34,7 +33,7 @@ def no_smaller() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
-            raise UserError(
+            raise NoRoom(
                 "there is not enough memory for the optimiser, which keeps two numbers for every weight that moves; "
                 "choose --strategy lora or partial, which move fewer, or a smaller --model"
             ) from error
@@ -85,7 +84,7 @@ class Fitting:
 
     def _halve(self, rows: int) -> None:
         if rows == 1:
-            raise UserError(
+            raise NoRoom(
                 "there is not enough memory for a single row; lower --max-length, choose a smaller --model, or a "
                 "strategy that leaves the backbone frozen, such as linear_probe"
             )

@@ -82,9 +82,10 @@ def _dual(mean: Floats, level: Floats, centred: Floats, scaled: Floats, targets:
     """By the (n, n) products of the rows alone: the axes (d, r) are never written down.
 
     XXᵀ = U S Uᵀ, so that the rows along the axes Xᵀ U S^-½ are U S^½: two products of n²d less than with the axes.
+    Small squares do no harm, since the two roots cancel in the head; only what is 0 or below is left out.
     """
     squares, left = np.linalg.eigh(scaled @ scaled.T)
-    keep = squares > 1e-12 * max(squares[-1], 1e-300)
+    keep = squares > 1e-20 * max(squares[-1], 1e-280)
     squares, left = squares[keep], left[:, keep]
     turn, root = left / np.sqrt(squares), np.sqrt(weights)[:, None]
     turned = left * np.sqrt(squares) / np.where(root > 0, root, 1)
