@@ -43,9 +43,7 @@ def step(
         return torch.stack(losses).sum()
 
     loss = fitting.retried(gradients, max(1, *map(len, mine)))
-    loss, halved = ranks.sum_gradients(moving, loss, fitting.take_halved())
-    if halved:
-        fitting.agree()
+    loss = ranks.sum_gradients(moving, loss)
     with no_smaller():
         if scaler is None:
             norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
