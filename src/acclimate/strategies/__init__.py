@@ -6,10 +6,13 @@ import dataclasses
 from typing import Any
 
 from acclimate.errors import UserError, unknown
+from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
+from acclimate.strategies.selftrain import SelfTrain
+from acclimate.strategies.sourcefree import Shot
 from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
@@ -26,6 +29,22 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "lora": Tune(moves="lora", start="probe", learning_rate=5e-4),
     "full": Tune(),
     "lp_ft": Tune(start="probe"),
+}
+ADAPTATIONS: dict[str, Strategy] = {  # with unlabelled rows of the target; L_source + λ·L_target on frozen features
+    "self_train": SelfTrain(),
+    "mcc": Adapt("mcc"),
+    "infomax": Adapt("infomax"),
+    "bnm": Adapt("bnm"),
+    "coral": Adapt("coral"),
+    "mmd": Adapt("mmd"),
+    "jan": Adapt("jan"),
+    "afn": Adapt("afn"),
+    "deepjdot": Adapt("deepjdot"),
+    "sliced_wasserstein": Adapt("sliced_wasserstein"),
+    "dann": Adapt("dann"),
+    "cdan": Adapt("cdan"),
+    "mdd": Adapt("mdd"),
+    "shot": Shot(),
 }
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
@@ -45,7 +64,7 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    known = {**BASELINES, **STRATEGIES}
+    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
     if key not in known:
         raise unknown("strategy", name, ["auto", *known])
     strategy: Any = known[key]
@@ -79,4 +98,4 @@ def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: 
         raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
 
 
-__all__ = ["ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]
+__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -52,14 +52,30 @@ class Problem:
 
 @dataclass(frozen=True)
 class Splits:
-    """Rows to learn from, and rows to choose by. The rows that give the number are not here: no strategy sees them."""
+    """Rows to learn from, rows to choose by, and unlabelled rows of where the model will be used.
+
+    The rows that give the number are not here: no strategy sees them. Nor does one see a label of `target`: whatever
+    labels come with it are taken off.
+    """
 
     train: Data
     valid: Data | None = None
+    target: Data | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", _counted(self.train))
         object.__setattr__(self, "valid", None if self.valid is None else _counted(self.valid))
+        if self.target is not None:
+            object.__setattr__(self, "target", replace(_counted(self.target), labels=None))
+
+    def unlabelled(self, strategy: str) -> Data:
+        """The target rows, or a clear error where there are none."""
+        if self.target is None or not len(self.target):
+            raise UserError(
+                f"{strategy} adapts to unlabelled rows of where the model will be used, and there are none; "
+                "give them with --target-data, or choose a strategy without a target, such as linear_probe"
+            )
+        return self.target
 
 
 def _counted(data: Data) -> Data:

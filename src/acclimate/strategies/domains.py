@@ -1,0 +1,150 @@
+"""Labelled source rows and unlabelled target rows as arrays that adaptation on frozen features works on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acclimate import ranks
+from acclimate.data.rows import Data, IntArray
+from acclimate.data.split import hash_of
+from acclimate.errors import UserError, unknown
+from acclimate.keys import key_of
+from acclimate.strategies.base import Problem, Splits
+from acclimate.tasks.base import Floats
+from acclimate.tasks.heads import BottleneckHead
+from acclimate.train.solve import Scaling
+
+STANDARDISE = ("per_domain", "joint", "source")
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Both sides, standardised, in an order of their own: that of the rows as they came has no say in the result."""
+
+    train: Data  # the source rows
+    source: Floats  # (n, d) float64, mean 0 and spread 1 in every column, by `standardise`
+    targets: Floats  # (n,) or (n, k): the source's labels as numbers
+    weights: Floats  # (n,) of mean one
+    target: Floats  # (m, d); no row where the target is not read
+    target_weights: Floats  # (m,) of mean one
+    mean: Floats  # (d,) what a raw row is standardised by when it is judged: the target's own, where it is read
+    spread: Floats  # (d,)
+    rows: str  # what tells these rows from others
+
+    @staticmethod
+    def of(problem: Problem, splits: Splits, standardise: str, target: Data | None) -> Domains:
+        """Features once for all; without `target` nothing but the source is read."""
+        backbone, store = problem.network()
+        train = _ordered(splits.train, backbone.modality)
+        raw = store.get(train.inputs).astype(np.float64)
+        targets = problem.targets(train)
+        found = [raw]
+        if target is not None:
+            target = _ordered(target, backbone.modality)
+            found.append(store.get(target.inputs).astype(np.float64))
+        if target is None or standardise == "source":
+            scales = [_scale(raw)] * 2
+        elif standardise == "joint":
+            scales = [_scale(np.concatenate(found))] * 2
+        else:
+            scales = [_scale(part) for part in found]
+        (mean, spread), other = scales[0], None if target is None else (found[1] - scales[1][0]) / scales[1][1]
+        return Domains(
+            train,
+            (raw - mean) / spread,
+            targets,
+            problem.weights(train, targets),
+            np.zeros((0, raw.shape[1])) if other is None else other,
+            _mean_one(target),
+            *scales[1],
+            " ".join(hash_of(data) for data in (train, target) if data is not None),
+        )
+
+    def fold(self, head: BottleneckHead) -> None:
+        """Make the head take raw rows."""
+        head.fold(torch.from_numpy(self.mean), torch.from_numpy(self.spread))
+
+
+def check_standardise(value: str) -> None:
+    """Refuse what is no way of standardising."""
+    if value not in STANDARDISE:
+        raise unknown("standardise", value, STANDARDISE)
+
+
+def check_alone(strategy: str) -> None:
+    """Losses of whole batches would see one process's rows alone."""
+    if ranks.world() > 1:
+        raise UserError(
+            f"{strategy} compares the rows of a whole batch, which several processes would cut up; it takes seconds, "
+            "so start it without torchrun"
+        )
+
+
+def _scale(features: Floats) -> tuple[Floats, Floats]:
+    scaling = Scaling.of(features)
+    return scaling.mean, scaling.spread / math.sqrt(max(1, features.shape[1]))
+
+
+def _ordered(data: Data, modality: str) -> Data:
+    """The rows by a hash of their content, then their label, so that another order of the same rows is the same fit."""
+    labels = data.labels or ("",) * len(data)
+    keys = [(key_of(x, modality), repr(y)) for x, y in zip(data.inputs, labels, strict=True)]
+    return data.take(sorted(range(len(data)), key=lambda i: keys[i]))
+
+
+def _mean_one(data: Data | None) -> Floats:
+    if data is None:
+        return np.zeros(0)
+    return np.ones(len(data)) if data.weights is None else data.weights / data.weights.mean()
+
+
+class Slots:
+    """The rows of every step, named by their place in the whole training, so that nothing has to be counted.
+
+    Slot s of epoch s // n reads a source row and a target row. Every epoch reads each source row once; the target is
+    read round and round, in a new order each time. A step is a run of slots; steps of an epoch differ by one row.
+    """
+
+    def __init__(self, source: int, target: int, batch_size: int, epochs: int, seed: int) -> None:
+        self.sizes = source, target
+        self.seed = seed
+        self.bounds = np.linspace(0, source, math.ceil(source / batch_size) + 1).round().astype(int)
+        self.steps = (len(self.bounds) - 1) * epochs
+        self._order = lru_cache(maxsize=8)(self._drawn)
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """The slots of every batch of an epoch."""
+        first = epoch * self.sizes[0]
+        return [list(range(first + a, first + b)) for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+
+    def progress(self, slot: int) -> float:
+        """How much of the training lies before this slot's step, from 0 to below 1."""
+        epoch, place = divmod(slot, self.sizes[0])
+        return float((epoch * (len(self.bounds) - 1) + np.searchsorted(self.bounds, place, "right") - 1) / self.steps)
+
+    def source(self, slots: list[int]) -> IntArray:
+        """Positions of source rows."""
+        return self._rows(0, slots)
+
+    def target(self, slots: list[int]) -> IntArray:
+        """Positions of target rows."""
+        return self._rows(1, slots)
+
+    def _rows(self, side: int, slots: list[int]) -> IntArray:
+        return np.array([self._order(side, s // self.sizes[side])[s % self.sizes[side]] for s in slots])
+
+    def _drawn(self, side: int, turn: int) -> Any:
+        return np.random.default_rng([self.seed, side, turn]).permutation(self.sizes[side])
+
+
+def as_device(values: Floats, device: str) -> Tensor:
+    """Codes as int64, all else as float32."""
+    kind = torch.long if values.dtype.kind in "iu" else torch.float32
+    return torch.as_tensor(values, dtype=kind, device=device)
