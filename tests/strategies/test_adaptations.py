@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, Splits, named
 from acclimate.strategies.adapt import Adapt
-from acclimate.strategies.probe import Probe
 
 RUN = Run(seed=3)
 SOURCE = tm.rows(36, labels=("neutral", "bad", "good"))
@@ -90,19 +90,15 @@ def test_without_weight_it_is_training_on_the_source_alone(name: str, shared_ber
     assert np.array_equal(alone.logits(NEW), beside.logits(NEW))
     assert not np.array_equal(fitted(name).logits(NEW), alone.logits(NEW))
     if name != "self_train":
-        bare = fit("mcc", shared_bert, target=None, weight=0.0, dropout=getattr(strategy(name), "dropout"))
-        if strategy(name).standardise == strategy("mcc").standardise:
-            assert np.array_equal(bare.logits(NEW), alone.logits(NEW))
+        assert np.array_equal(fit("mcc", shared_bert, target=None, weight=0.0).logits(NEW), alone.logits(NEW))
 
 
 @every
 def test_the_order_of_rows_makes_no_difference(name: str, shared_bert: Any, fitted: Any) -> None:
     """A8."""
     rng = np.random.default_rng(0)
-    store = Run(seed=3)
-    found = fit(
-        name, shared_bert, SOURCE.take(rng.permutation(len(SOURCE))), TARGET.take(rng.permutation(len(TARGET))), store
-    )
+    source, target = (data.take(rng.permutation(len(data))) for data in (SOURCE, TARGET))
+    found = fit(name, shared_bert, source, target)
     expected = fitted(name).logits(NEW)
     assert found.logits(NEW) == pytest.approx(expected, abs=2e-3 * np.abs(expected).max())
     assert np.array_equal(found.logits(NEW).argmax(1), expected.argmax(1))
@@ -208,7 +204,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(name: str, shared_bert: Any, fitt
     last = tmp_path / "target" if name == "shot" else tmp_path
     kept = sorted(last.glob("[0-9]*-[0-9]*"))
     assert len(kept) == 2
-    __import__("shutil").rmtree(kept[-1])  # killed one step earlier
+    shutil.rmtree(kept[-1])  # killed one step earlier
     said: list[str] = []
     run.progress.say = said.append  # type: ignore[method-assign]
     assert np.array_equal(fit(name, shared_bert, run=run).logits(NEW), fitted(name).logits(NEW))

@@ -32,18 +32,18 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
 }
 ADAPTATIONS: dict[str, Strategy] = {  # with unlabelled rows of the target; L_source + λ·L_target on frozen features
     "self_train": SelfTrain(),
-    "mcc": Adapt(align="mcc"),
+    "mcc": Adapt(align="mcc", weight=2.0),
     "infomax": Adapt(align="infomax"),
     "bnm": Adapt(align="bnm"),
-    "coral": Adapt(align="coral"),
-    "mmd": Adapt(align="mmd"),
-    "jan": Adapt(align="jan"),
-    "afn": Adapt(align="afn"),
-    "deepjdot": Adapt(align="deepjdot"),
+    "coral": Adapt(align="coral", weight=30.0),
+    "mmd": Adapt(align="mmd", weight=3.0),
+    "jan": Adapt(align="jan", weight=3.0),
+    "afn": Adapt(align="afn", weight=0.001),
+    "deepjdot": Adapt(align="deepjdot", weight=0.3),
     "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
     "dann": Adapt(align="dann"),
-    "cdan": Adapt(align="cdan"),
-    "mdd": Adapt(align="mdd"),
+    "cdan": Adapt(align="cdan", weight=2.0),
+    "mdd": Adapt(align="mdd", weight=0.3),
     "shot": Shot(),
 }
 ALIASES = {

@@ -32,10 +32,11 @@ class Adapt(Bottleneck):
     L_source is the task's loss on the labelled source rows; L_target is the alignment `align` of source and target
     rows, whose formula and paper are in its own docstring (acclimate.align); λ is `weight`, times 2/(1 + e^(−10p)) − 1
     at progress p where `weight_schedule` is "rise" (Ganin et al. 2016, section 5.2.2). Every epoch reads each source
-    row once; target rows are read round and round. With `standardise` "per_domain" each domain is standardised by its
-    own mean and spread (Li et al. 2016, arXiv:1603.04779, AdaBN without a network); "joint" by both, "source" by the
-    source. With λ = 0 the target is not read at all: that is training on the source alone, bit for bit. `splits.valid`
-    is not read: the loss on source rows does not say when the target is served best.
+    row once; target rows are read round and round. Features are standardised by the "source"; with `standardise`
+    "per_domain" each domain by its own mean and spread (Li et al. 2016, arXiv:1603.04779: AdaBN), which helps where
+    class shares are alike and harms where they differ; with "joint" both by both. With λ = 0 the target is not read at
+    all: that is training on the source alone, bit for bit. `splits.valid` is not read: the loss on source rows does not
+    say when the target is served best.
 
     Use when: source and target ask the same question of rows that look different, and the target has no labels.
     Prefer `self_train` if there are few rows; prefer `linear_probe` if class shares differ between the domains, where

@@ -20,18 +20,18 @@ from acclimate.strategies.domains import Domains, check_standardise
 from acclimate.tasks.heads import BottleneckHead
 from acclimate.train.loop import History, Schedule
 
-_STEPS, _EPOCHS = 600, 10  # what is trained for at least, where nothing is said
+_STEPS, _EPOCHS = 200, 8  # what is trained for at least, where nothing is said
 
 
 @dataclass(frozen=True)
 class Bottleneck:
     """Settings of the hidden layer and of its training by AdamW with a linear fall of the rate."""
 
-    standardise: str = "per_domain"  # per_domain | joint | source
+    standardise: str = "source"  # source | joint | per_domain
     bottleneck: int = 128  # h, the width of the hidden layer
     dropout: float = 0.0
     learning_rate: float = 1e-3
-    num_train_epochs: int | None = None  # None: 600 steps or more, 10 epochs or more
+    num_train_epochs: int | None = None  # None: 200 steps or more, 8 epochs or more
     batch_size: int = 64  # rows of each domain
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0

@@ -21,7 +21,8 @@ from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import BottleneckHead
 from acclimate.train.solve import Scaling
 
-STANDARDISE = ("per_domain", "joint", "source")
+STANDARDISE = ("source", "joint", "per_domain")
+SHARES = ("even", "source")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class Domains:
             " ".join(hash_of(data) for data in (train, target) if data is not None),
         )
 
+    def class_shares(self, kind: str, classes: int) -> Floats:
+        """q, (K,): what share of the target each class is thought to have."""
+        if kind == "even":
+            return np.full(classes, 1 / classes)
+        return np.asarray(np.bincount(self.targets, self.weights, classes) / self.weights.sum())
+
     def fold(self, head: BottleneckHead) -> None:
         """Make the head take raw rows."""
         head.fold(torch.from_numpy(self.mean), torch.from_numpy(self.spread))
@@ -76,6 +83,21 @@ def check_standardise(value: str) -> None:
     """Refuse what is no way of standardising."""
     if value not in STANDARDISE:
         raise unknown("standardise", value, STANDARDISE)
+
+
+def check_shares(value: str) -> None:
+    """Refuse what is no way of guessing class shares."""
+    if value not in SHARES:
+        raise unknown("class_shares", value, SHARES)
+
+
+def check_classes(strategy: str, problem: Problem) -> None:
+    """Refuse tasks without one class a row."""
+    if problem.task.name not in ("classify", "ordinal"):
+        raise UserError(
+            f"{strategy} gives each target row one class, and the task is {problem.task.name}; use one that reads "
+            "features alone: coral, mmd, dann, afn, sliced_wasserstein"
+        )
 
 
 def check_alone(strategy: str) -> None:

@@ -14,9 +14,8 @@ from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
-from acclimate.strategies.domains import Domains, check_standardise
+from acclimate.strategies.domains import Domains, check_classes, check_shares, check_standardise
 from acclimate.strategies.probe import Probe
-from acclimate.strategies.sourcefree import check_classes
 from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Head
 from acclimate.threads import few
@@ -28,11 +27,12 @@ from acclimate.train.solve import Axes, Rows, Scaling, minimise
 class SelfTrain:
     """A linear probe fitted again and again on L(θ) = L_source(θ) + λ·L_target(θ) + ‖W‖²/(2C), by the exact solver.
 
-    L_target is the loss on the target rows of which the last fit is surest, with the class that it gave them: in round
-    r of R the first r/R · `share` of the rows that it gave to each class, so that a frequent class does not crowd out a
-    rare one. Both losses are sums over rows, and λ = `weight` is what a target row counts beside a source row. Zou et
-    al. 2018 (arXiv:1810.07911), class-balanced self-training; Lee 2013 for the pseudo-labels. C is chosen on the
-    source, by folds. With no round it is the probe under per-domain standardisation.
+    L_target is the loss on the target rows of which the last fit is surest, with the class that it gave them. In round
+    r of R class k takes the surest of the rows given to it, up to r/R · `share` · m · q_k of all m target rows: a class
+    that the last fit favours cannot crowd out the others. q are the `class_shares` that the target is thought to have,
+    "even" (1/K) or those of the "source". Both losses are sums over rows, and λ = `weight` is what a target row counts
+    beside a source row. Zou et al. 2018 (arXiv:1810.07911), class-balanced self-training; Lee 2013 for the
+    pseudo-labels. C is chosen on the source, by folds. With no round it is the probe under `standardise`.
 
     Use when: features are frozen; it is exact, has no learning rate, and its result hardly depends on the seed.
     Prefer `mcc` or `shot` if there are thousands of target rows and the source-only model is right on most; prefer
@@ -42,7 +42,8 @@ class SelfTrain:
     weight: float = 1.0  # λ
     rounds: int = 10  # R
     share: float = 1.0  # of the target rows, in the last round
-    standardise: str = "per_domain"  # per_domain | joint | source
+    class_shares: str = "even"  # even | source
+    standardise: str = "source"  # source | joint | per_domain
     strength: float | None = None  # C; None: chosen by folds of the source
     inner_folds: int = 4
     needs_backbone: bool = field(default=True, init=False, repr=False)
@@ -50,6 +51,7 @@ class SelfTrain:
 
     def __post_init__(self) -> None:
         check_standardise(self.standardise)
+        check_shares(self.class_shares)
         if not (self.weight >= 0 and math.isfinite(self.weight)):
             raise UserError(f"weight={self.weight!r} must be 0 or more; it is λ in L_source + λ·L_target")
         if self.rounds < 0:
@@ -89,11 +91,12 @@ class SelfTrain:
         codes = np.concatenate([known.targets, np.zeros(len(known.target), known.targets.dtype)])
         weights = np.concatenate([known.weights, np.zeros(len(known.target))])
         n, width = len(known.source), problem.task.width(problem.decoder)
+        shares = known.class_shares(self.class_shares, width)
         axes, said = Axes.of(Rows(features, None, weights)), []
         for step in range(self.rounds + 1 if len(known.target) else 1):
             if step:
                 p = _probabilities(head, features[n:])
-                chosen = surest(p, self.share * step / self.rounds)
+                chosen = surest(p, self.share * step / self.rounds * len(p) * shares)
                 codes[n:] = p.argmax(1)
                 weights[n:] = 0.0
                 weights[n:][chosen] = self.weight * known.target_weights[chosen]
@@ -102,18 +105,18 @@ class SelfTrain:
         return said
 
 
-def surest(p: Floats, share: float) -> IntArray:
-    """Positions of the surest `share` of the rows that go to each class, in rising order; p is (n, K).
+def surest(p: Floats, most: Floats) -> IntArray:
+    """Positions of the surest rows of each class, at most `most` (K,), in rising order; p is (n, K).
 
-    >>> surest(np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.45, 0.55]]), 0.5)  # two of three, and one of one
+    >>> surest(np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.45, 0.55]]), np.array([2.0, 2.0]))
     array([0, 1, 3])
     """
     labels, sure = p.argmax(1), p.max(1)
-    found = []
-    for k in np.unique(labels):
+    found = [np.zeros(0, np.int64)]
+    for k, limit in enumerate(most):
         rows = np.flatnonzero(labels == k)
-        found.append(rows[np.argsort(-sure[rows], kind="stable")[: math.ceil(share * len(rows) - 1e-9)]])
-    return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        found.append(rows[np.argsort(-sure[rows], kind="stable")[: math.ceil(limit - 1e-9)]])
+    return np.sort(np.concatenate(found))
 
 
 def _probabilities(head: Head, features: Floats) -> Floats:

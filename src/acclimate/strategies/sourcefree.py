@@ -12,18 +12,16 @@ from torch import Tensor, nn
 
 from acclimate.align.base import entropies, log_probabilities
 from acclimate.backbones.base import in_eval
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.adapt import Adapt, fit_head
 from acclimate.strategies.base import Problem, Splits
 from acclimate.strategies.bottleneck import Bottleneck, forked
-from acclimate.strategies.domains import Domains, Slots, as_device, check_alone
+from acclimate.strategies.domains import Domains, Slots, as_device, check_alone, check_classes, check_shares
 from acclimate.tasks.heads import BottleneckHead
 from acclimate.threads import few
 from acclimate.train.loop import History, train
-
-SHARES = ("even", "source")
 
 
 @dataclass(frozen=True)
@@ -31,24 +29,23 @@ class Shot(Bottleneck):
     """First L_source alone; then L_target alone, the source's last layer held: H(p) + Σ_k p̄_k log(p̄_k/q_k) + β·CE(ŷ).
 
     Liang et al. 2020 (arXiv:2002.08546), equations 3 to 7. Means are over a batch of target rows, p̄ = E[p]; q are the
-    `class_shares` that the target is thought to have: "even" (1/K, as in the paper, where it is −H(p̄) + log K) or those
-    of the "source". Pseudo-labels ŷ are drawn once an epoch over all target rows: the centroid of class k is the mean
-    of [h; 1]/‖[h; 1]‖ weighted by p_k, a row takes the class of the nearest centroid by cosine, and centroids and labels
-    are taken once more from these labels. In L = L_source + λ·L_target, λ is 0 and then infinite.
+    `class_shares` that the target is thought to have: "even" (1/K; in the paper, −H(p̄)) or those of the "source".
+    Pseudo-labels ŷ are drawn once an epoch over all target rows: the centroid of class k is the mean of [h; 1]/‖[h; 1]‖
+    weighted by p_k, a row takes the class of the nearest centroid by cosine, and centroids and labels are taken once
+    more from these labels. In L = L_source + λ·L_target, λ is 0 and then infinite.
 
     Use when: the source may not be kept, or the target is far and its class shares are about even or the source's.
     Prefer `mcc` if the shares differ; prefer `self_train` if there are few target rows.
     """
 
-    beta: float = 0.3  # β
+    beta: float = 0.1  # β; 0.3 in the paper, where the encoder moves
     class_shares: str = "even"  # even | source
     target_epochs: int | None = None  # passes over the target; None: 300 steps or more, 10 epochs or more
-    target_rate: float = 3e-4
+    target_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.class_shares not in SHARES:
-            raise unknown("class_shares", self.class_shares, SHARES)
+        check_shares(self.class_shares)
         if not (self.beta >= 0 and math.isfinite(self.beta)):
             raise UserError(f"beta={self.beta!r} must be 0 or more")
         if not self.target_rate > 0:
@@ -80,10 +77,7 @@ class Shot(Bottleneck):
             learning_rate=self.target_rate,
         )  # fmt: skip
         slots = Slots(n, n, self.batch_size, going.epochs(n), run.seed)
-        shares = torch.full((classes,), 1 / classes, device=run.device)
-        if self.class_shares == "source":
-            counts = torch.bincount(torch.from_numpy(known.targets).long(), torch.from_numpy(known.weights), classes)
-            shares = (counts / counts.sum()).float().to(run.device)
+        shares = as_device(known.class_shares(self.class_shares, classes), run.device)
 
         def batches(epoch: int) -> list[list[int]]:
             network.guess(epoch)
@@ -109,7 +103,7 @@ class Shot(Bottleneck):
 
 
 class Guessed(nn.Module):
-    """A head and its guesses of the target rows' labels, which a checkpoint keeps: they are of the epoch's beginning."""
+    """A head, and its guesses of the target rows' labels at the beginning of the epoch, which a checkpoint keeps."""
 
     labels: Tensor
     epoch: Tensor
@@ -150,12 +144,3 @@ def pseudo_labels(hidden: Tensor, p: Tensor) -> Tensor:
         labels = (rows @ centroids.T).masked_fill(~taken, -torch.inf).argmax(1)
         p = F.one_hot(labels, p.shape[1]).to(p)
     return labels
-
-
-def check_classes(strategy: str, problem: Problem) -> None:
-    """Refuse tasks without one class a row."""
-    if problem.task.name not in ("classify", "ordinal"):
-        raise UserError(
-            f"{strategy} gives each target row one class, and the task is {problem.task.name}; use one that reads "
-            "features alone: coral, mmd, dann, afn, sliced_wasserstein"
-        )
