@@ -58,7 +58,8 @@ def patients(name: str, folder: Path) -> Data:
     home = [r for r in rows if r["dataset"] == "Cleveland"]
     usual = {c: float(np.median([float(r[c]) for r in home if r[c]])) for c in NUMBERS}
     rows = [r for r in rows if r["dataset"] == HOSPITALS[name]]
-    return Data(tuple(_patient(r, usual) for r in rows), tuple(int(int(r["num"]) > 0) for r in rows))  # type: ignore[arg-type]
+    found: Any = tuple(_patient(r, usual) for r in rows)
+    return Data(found, tuple(int(int(r["num"]) > 0) for r in rows), clusters=np.arange(len(rows)))
 
 
 def _patient(row: dict[str, str], usual: dict[str, float]) -> tuple[float, ...]:

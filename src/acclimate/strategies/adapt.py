@@ -49,7 +49,11 @@ class Adapt(Bottleneck):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parsed(self.align)
+        kind, settings = parsed(self.align)
+        try:
+            kind(**settings)
+        except TypeError as error:
+            raise UserError(f"align={self.align!r}: a setting is no number where one is needed ({error})") from error
         if self.weight_schedule not in WEIGHT_SCHEDULES:
             raise unknown("weight_schedule", self.weight_schedule, WEIGHT_SCHEDULES)
         if not (self.weight >= 0 and math.isfinite(self.weight)):
