@@ -120,11 +120,10 @@ def strength_of(x: Any, y: Any) -> float:
 
 def candidates(source: Domain, held: Domain, target: Any, seed: int) -> list[Made]:
     """Source-only first; then maps, self-training and bottlenecks with alignment losses."""
-    mean, spread = source.x.mean(0), np.where(source.x.std(0) > 1e-9, source.x.std(0), 1)
+    mean, spread = source.x.mean(0), widths(source.x)
     s, h, t = ((x - mean) / spread for x in (source.x, held.x, target))
     strength = strength_of(s, source.y)
-    own = np.where(t.std(0) > 1e-9, t.std(0), 1)
-    per_domain = (s, h, (t - t.mean(0)) / own)
+    per_domain = (s, h, (t - t.mean(0)) / widths(t))
     found = [probe("source-only", s, source.y, h, t, strength)]
     found.append(probe("standardised", *per_domain[:1], source.y, *per_domain[1:], strength))
     for name, transport in (("coral", False), ("linear_ot", True)):
@@ -138,6 +137,12 @@ def candidates(source: Domain, held: Domain, target: Any, seed: int) -> list[Mad
             found.append(bottleneck(f"{align} {weight:g}", align, weight, s, source.y, h, t, seed))
     found.append(bottleneck("standardised + mcc 1", "mcc", 1.0, per_domain[0], source.y, *per_domain[1:], seed))
     return found
+
+
+def widths(x: Any) -> Any:
+    """Deviations of the columns; one that hardly varies is not blown up."""
+    spread = x.std(0)
+    return np.maximum(spread, 0.2 * spread.mean())
 
 
 def probe(name: str, s: Any, y: Any, h: Any, t: Any, strength: float, weights: Any = None) -> Made:

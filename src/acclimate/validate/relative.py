@@ -46,9 +46,9 @@ def agreement(candidates: list[Candidate]) -> Floats:
     Prefer `infomax` where nearly all candidates are settings of one method: they agree with each other.
 
     >>> sure = np.eye(2)[[0, 1]]
-    >>> three = [Candidate(name, sure, p) for name, p in (("a", sure), ("b", sure), ("c", sure[::-1]))]
-    >>> agreement(three).tolist()
-    [1.0, 1.0, 0.0]
+    >>> said = (("a", sure), ("b", sure), ("c", sure), ("d", sure[::-1]))
+    >>> agreement([Candidate(name, sure, p) for name, p in said]).tolist()
+    [1.0, 1.0, 1.0, 0.0]
     """
     if len(candidates) == 1:
         return np.ones(1)

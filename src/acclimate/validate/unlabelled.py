@@ -41,8 +41,8 @@ def infomax(target: Floats) -> float:
 def neighbourhood_density(target: Floats, labels_shares: Floats, temperature: float = SHARP) -> float:
     """How many alike predictions every row has around it, times how much the predictions tell apart (the guard).
 
-    Formula: q_ij = softmax_{j≠i}(cos(p_i, p_j)/T), SND = (1/m) Σ_i −Σ_{j≠i} q_ij log q_ij; the diagonal is left out, not
-    set to a small number. Guard: SND · min(1, I/H(π)), I the `infomax` of the predictions, H(π) the entropy of the
+    Formula: q_ij = softmax_{j≠i}(cos(p_i, p_j)/T), SND = (1/m) Σ_i −Σ_{j≠i} q_ij log q_ij; the diagonal is left out,
+    not set to a small number. Guard: SND · min(1, I/H(π)), I the `infomax` of the predictions, H(π) the entropy of the
     source's class shares. Without it a model that gives all rows the same answer has the highest value there is,
     log(m − 1); with it, 0.
     Source: Saito et al. (2021), Tune it the Right Way: Unsupervised Validation of Domain Adaptation via Soft
@@ -83,7 +83,7 @@ def soft_density(target: Floats, temperature: float = SHARP) -> float:
 def nuclear_norm(target: Floats) -> float:
     """Sure and diverse predictions have large singular values: ‖P‖_*/√(m·min(m, K)), P (m, K); 0 to 1.
 
-    Source: Cui et al. (2020), Towards Discriminability and Diversity: Batch Nuclear-norm Maximization, CVPR, equation 7.
+    Source: Cui et al. (2020), Towards Discriminability and Diversity: Batch Nuclear-norm Maximization, CVPR, eq. 7.
     Use when: rare classes must not vanish. The norm is that of all rows, so that it does not depend on a batch size.
     Prefer `infomax` with two classes, where both say the same.
 
@@ -111,4 +111,4 @@ def plausible_shares(target: Floats, labels_shares: Floats, factor: float = 1.5)
     m, k = target.shape
     found = (shares(target) * m + LEAST_SHARE) / (m + LEAST_SHARE * k)
     ratio = np.abs(np.log(found / np.maximum(labels_shares, LEAST_SHARE / m)))
-    return -float(np.maximum(0.0, ratio - np.log(factor)).max())
+    return min(0.0, float(np.log(factor) - ratio.max()))
