@@ -37,14 +37,14 @@ class Domain(NamedTuple):
         return Domain(self.x[at], self.y[at], self.text[at] if len(self.text) else ())
 
 
-def sentences(folder: Path) -> dict[str, Domain]:
-    """Sentiment of sentences of seven kinds, through MiniLM."""
+def sentences(folder: Path, most: int | None = 2 * MOST) -> dict[str, Domain]:
+    """Sentiment of sentences of seven kinds, through MiniLM; at most so many of each."""
     store = Store(load("minilm"), Run(cache=cache.features()))
     found = {}
     for name, file in FILES.items():
         lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
         parts = [p for p in (line.split("\t", 2) for line in lines) if len(p) == 3 and abs(float(p[1])) > 0.3]
-        parts = [parts[i] for i in np.sort(np.random.default_rng(0).permutation(len(parts))[: 2 * MOST])]
+        parts = [parts[i] for i in np.sort(np.random.default_rng(0).permutation(len(parts))[:most])]
         text = np.array([p[2] for p in parts], object)
         found[name] = Domain(
             store.get(list(text)).astype(float), np.array([int(float(p[1]) > 0) for p in parts]), text

@@ -56,10 +56,12 @@ class Splits:
 
     train: Data
     valid: Data | None = None
+    labelled: Data | None = None  # the few rows of where the model will be used whose labels are known
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", _counted(self.train))
         object.__setattr__(self, "valid", None if self.valid is None else _counted(self.valid))
+        object.__setattr__(self, "labelled", None if self.labelled is None else _counted(self.labelled))
 
 
 def _counted(data: Data) -> Data:
