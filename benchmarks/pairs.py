@@ -46,9 +46,7 @@ def sentences(folder: Path, most: int | None = 2 * MOST) -> dict[str, Domain]:
         parts = [p for p in (line.split("\t", 2) for line in lines) if len(p) == 3 and abs(float(p[1])) > 0.3]
         parts = [parts[i] for i in np.sort(np.random.default_rng(0).permutation(len(parts))[:most])]
         text = np.array([p[2] for p in parts], object)
-        found[name] = Domain(
-            store.get(list(text)).astype(float), np.array([int(float(p[1]) > 0) for p in parts]), text
-        )
+        found[name] = Domain(store.get(list(text)).astype(float), np.array([int(float(p[1]) > 0) for p in parts]), text)
     for name, file in REVIEWS.items():
         lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
         parts = [line.rsplit("\t", 1) for line in lines if line.strip()]

@@ -55,7 +55,9 @@ class Domains:
         scaling = Scaling.of(raw[: len(splits.train)])
         targets = [problem.targets(part) for part in (splits.train, labelled)]
         if problem.task.name not in ("regress", "multilabel") and (targets[1] < 0).any():
-            new = sorted({str(label) for label, code in zip(splits.labelled.labels, targets[1], strict=True) if code < 0})
+            new = sorted(
+                {str(label) for label, code in zip(splits.labelled.labels, targets[1], strict=True) if code < 0}
+            )
             raise UserError(
                 f"the labelled target rows hold {', '.join(map(repr, new[:5]))}, which no source row is called; rename "
                 "or remove them"
@@ -303,9 +305,7 @@ def _positive(settings: Pooled | Augmented | LastLayer | TargetOnly) -> None:
             raise UserError(f"{name} {value!r} must be above 0, or left out to be chosen on target rows")
 
 
-def _predictor(
-    name: str, settings: Any, problem: Problem, head: Head, lam: float | None, strength: float
-) -> Predictor:
+def _predictor(name: str, settings: Any, problem: Problem, head: Head, lam: float | None, strength: float) -> Predictor:
     used = {k: v for k, v in asdict(settings).items() if k not in ("needs_backbone", "frozen")}
     used |= {"strength": strength} | ({} if lam is None else {"lam": lam})
     notes = f"{name}: C = {strength:g}" + ("" if lam is None else f", λ = {lam:g}")

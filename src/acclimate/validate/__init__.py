@@ -19,9 +19,10 @@ from acclimate.validate.unlabelled import (
     nuclear_norm,
     plausible_shares,
 )
+from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least, settle
 
 __all__ = [
-    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "agreement", "circular", "confidence", "deep_embedded",
-    "density_ratio", "disagreement", "importance_weighted", "infomax", "label_next", "neighbourhood_density",
-    "nuclear_norm", "pick", "plausible_shares", "score", "source_risk",
+    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular", "confidence", "decide",
+    "deep_embedded", "density_ratio", "disagreement", "importance_weighted", "infomax", "label_next", "moved_at_least",
+    "neighbourhood_density", "nuclear_norm", "pick", "plausible_shares", "score", "settle", "source_risk",
 ]  # fmt: skip

@@ -71,7 +71,7 @@ VALIDATORS: dict[str, Validator] = {
 }
 
 # What decides, and nothing else. Frozen on development pairs and judged on others: benchmarks/validators.py.
-ENSEMBLE = ("infomax", "agreement")
+ENSEMBLE = ("plausible_shares", "agreement")
 
 
 @dataclass(frozen=True)
