@@ -1,4 +1,4 @@
-"""Choosing among label-free candidates without a target label, on real pairs: every validator, the ensemble, the verdict.
+"""Choosing among label-free candidates on real pairs without a target label: validators, the ensemble, the verdict.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/validators.py --data FOLDER (folders vader4, uci_sentences and heart); --table
 prints the results of the last run. The make-up of the ensemble and the thresholds of the verdict were set on the

@@ -98,8 +98,8 @@ class Pooled:
     over folds of the target rows; below 8 of them λ is 1 and C that of the source.
     Source: the α-weighted error of Ben-David et al. (2010), A Theory of Learning from Different Domains, Machine
     Learning 79, section 5, with α = λ/(1 + λ).
-    Use when: there are some labels of the target, from a handful to a few hundred: the default.
-    Prefer `augmented` if the same features mean other things in the target.
+    Use when: there are some hundred labels of the target, or the source alone is not to be trusted.
+    Prefer `last_layer` with fewer than about 50, and where time counts: it is many times quicker.
     """
 
     lam: float | None = None  # λ; None: chosen
@@ -165,8 +165,8 @@ class LastLayer:
     weights stay, with the target's biases. C by folds of the target rows; below 8 of them it is the smallest.
     Source: Li, Grandvalet and Davoine (2018), Explicit Inductive Bias for Transfer Learning (L2-SP), ICML, equation 2,
     on the last layer; Kirichenko et al. (2023), Last Layer Re-Training is Sufficient, ICLR.
-    Use when: the source's rows may not be kept beside the target's, or the source is far larger.
-    Prefer `pooled` where they are at hand.
+    Use when: there are some labels of the target, from 20 on: the default. It reads no source rows once it has the head.
+    Prefer `pooled` if the features themselves mean other things, and there are hundreds of labels.
     """
 
     strength: float | None = None

@@ -22,7 +22,8 @@ from acclimate.validate.unlabelled import (
 from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least, settle
 
 __all__ = [
-    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular", "confidence", "decide",
-    "deep_embedded", "density_ratio", "disagreement", "importance_weighted", "infomax", "label_next", "moved_at_least",
-    "neighbourhood_density", "nuclear_norm", "pick", "plausible_shares", "score", "settle", "source_risk",
+    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular",
+    "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted", "infomax",
+    "label_next", "moved_at_least", "neighbourhood_density", "nuclear_norm", "pick", "plausible_shares", "score",
+    "settle", "source_risk",
 ]  # fmt: skip
