@@ -152,7 +152,7 @@ def told_by_labels(found: dict[str, Any]) -> str:
         if inside:
             lines.append(
                 f"what {count} labels bought, told by 200: {sum(inside)} of {len(inside)} intervals hold the gain of one "
-                f"draw on the judging rows; median width {100 * np.median(widths):.1f} points; {sum(decided)} decide"
+                f"draw on the judging rows; median width {100 * np.median(widths):.1f}; {sum(decided)} decide"
             )
     return "\n".join(lines)
 

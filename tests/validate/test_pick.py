@@ -170,4 +170,4 @@ def test_every_validator_says_when_to_use_it() -> None:
                  "neighbourhood_density", "plausible_shares", "circular", "agreement", "label_next", "pick", "decide",
                  "settle", "moved_at_least"):  # fmt: skip
         text = inspect.getdoc(getattr(validate, name)) or ""
-        assert "Source:" in text and (name == "moved_at_least" or "Use when:" in text), name
+        assert "Source:" in text and "Use when:" in text, name

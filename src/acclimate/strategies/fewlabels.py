@@ -165,7 +165,7 @@ class LastLayer:
     weights stay, with the target's biases. C by folds of the target rows; below 8 of them it is the smallest.
     Source: Li, Grandvalet and Davoine (2018), Explicit Inductive Bias for Transfer Learning (L2-SP), ICML, equation 2,
     on the last layer; Kirichenko et al. (2023), Last Layer Re-Training is Sufficient, ICLR.
-    Use when: there are some labels of the target, from 20 on: the default. It reads no source rows once it has the head.
+    Use when: there are some labels of the target, from 20 on: the default; the source's rows may be gone by then.
     Prefer `pooled` if the features themselves mean other things, and there are hundreds of labels.
     """
 
