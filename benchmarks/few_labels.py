@@ -151,8 +151,8 @@ def told_by_labels(found: dict[str, Any]) -> str:
             decided.append(told["gain"]["low"] > 0 or told["gain"]["high"] < 0)
         if inside:
             lines.append(
-                f"what {count} labels bought, told by 200: {sum(inside)} of {len(inside)} intervals hold the gain of one "
-                f"draw on the judging rows; median width {100 * np.median(widths):.1f}; {sum(decided)} decide"
+                f"what {count} labels bought, told by 200: {sum(inside)} of {len(inside)} intervals hold the gain "
+                f"of one draw on the judging rows; median width {100 * np.median(widths):.1f}; {sum(decided)} decide"
             )
     return "\n".join(lines)
 
