@@ -17,8 +17,8 @@ from acclimate.validate.rows import label_next
 ADAPT, KEEP, UNKNOWN = "adapt", "do not adapt", "not decidable"
 
 # Frozen on development pairs (movie → tweets, yelp → imdb, digits → MNIST, and the same with the target's classes
-# skewed), judged on others: benchmarks/validators.py measures both. The form of `moved_at_least` was found when tweets →
-# NYT had been seen; its threshold passes every development pair of two classes that was helped.
+# skewed), judged on others: benchmarks/validators.py measures both. The form of `moved_at_least` was found when
+# tweets → NYT had been seen; its threshold passes every development pair of two classes that was helped.
 CLEAR = 0.30  # mean rank by which the pick must lead the source alone, to adapt
 LEVEL = 0.15  # below this lead the source alone is as good by the evidence, and is kept
 MOVED = 0.10  # what `moved_at_least` may come to before class shares count as moved
