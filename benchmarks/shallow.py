@@ -85,6 +85,7 @@ def run(folder: Path, seeds: int) -> dict[str, Any]:
                 rows, test = classify(*drawn(domains, *pair, seed), pair, seed)
                 found["rows"] += rows
                 found["label_shift"].append(test)
+                RESULTS.write_text(json.dumps(found, indent=0))
                 print(seed, " → ".join(pair), test["apply"], flush=True)
         for pair in REGRESSIONS:
             if (f"rating: {' → '.join(pair)}", seed) not in done:
@@ -153,6 +154,15 @@ def drawn(domains: dict[str, Domain], source: str, target: str, seed: int) -> tu
     return ours.take(order[:half]), ours.take(at)
 
 
+def one_half(y: np.ndarray, seed: int) -> np.ndarray:
+    """Which target rows are judged: half of each class, so that the model trained on the others knows both."""
+    judged, rng = np.zeros(len(y), bool), np.random.default_rng(seed)
+    for c in np.unique(y):
+        at = rng.permutation(np.flatnonzero(y == c))
+        judged[at[: len(at) // 2]] = True
+    return judged
+
+
 def head(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], Any]:
     """A logistic regression whose strength is chosen on folds of the (mapped, weighted) source; and its fold models."""
     from sklearn.linear_model import LogisticRegression
@@ -164,7 +174,8 @@ def head(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Callable[[n
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=3000))
         return model.fit(x[at], y[at], logisticregression__sample_weight=weights[at])
 
-    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(x, y))
+    count = min(5, int(np.bincount(y).min()))
+    folds = list(StratifiedKFold(count, shuffle=True, random_state=0).split(x, y))
     best = (math.inf, STRENGTHS[0], [], np.zeros((len(y), 2)))
     for strength in STRENGTHS:
         models, held = [fit(a, strength) for a, _ in folds], np.zeros((len(y), 2))
@@ -185,7 +196,7 @@ def classify(source: Domain, target: Domain, pair: tuple[str, str], seed: int) -
     from acclimate.shift.prior import bbse, em
 
     score = balanced_accuracy_score if pair[0] == "Cleveland" else accuracy_score
-    judged = np.random.default_rng(seed).permutation(len(target.y)) < len(target.y) // 2
+    judged = one_half(target.y, seed)
     both, side = np.concatenate([source.x, target.x]), np.repeat([0, 1], [len(source.y), len(target.y)])
     ones = np.ones(len(source.y))
     rows: list[dict[str, Any]] = []
@@ -236,7 +247,7 @@ def regress(source: Domain, target: Domain, pair: tuple[str, str], seed: int) ->
 
     from acclimate.shallow import SHALLOW, Adapter, Reweighter
 
-    judged = np.random.default_rng(seed).permutation(len(target.y)) < len(target.y) // 2
+    judged = one_half(target.y, seed)
     both, side = np.concatenate([source.x, target.x]), np.repeat([0, 1], [len(source.y), len(target.y)])
     value = np.concatenate([source.value, np.full(len(target.y), np.nan)])
 

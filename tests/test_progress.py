@@ -39,6 +39,17 @@ def test_a_log_gets_plain_lines_on_standard_error(
     ]  # fmt: skip
 
 
+def test_what_was_done_before_is_counted_and_took_no_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress(quiet=False).steps("folds", 15, 12) as advance:
+        now[0] = 30.0
+        advance(1)
+    assert capsys.readouterr().err == "folds: 13/15, about 60 s left\n"
+
+
 def test_a_step_of_nothing_is_no_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])

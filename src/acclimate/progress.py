@@ -36,18 +36,18 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def steps(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Inside the block call the given function with the number of steps just done."""
+    def steps(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+        """Inside the block call the given function with the number of steps just done; `done` were done before."""
         if self.quiet:
             yield lambda done: None
         elif sys.stderr.isatty():
-            with self._bar(description, total) as advance:
+            with self._bar(description, total, done) as advance:
                 yield advance
         else:
-            yield _plain(description, total)
+            yield _plain(description, total, done)
 
     @contextmanager
-    def _bar(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def _bar(self, description: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
@@ -63,9 +63,9 @@ class Progress:
             )
             self._live.start()
         self._depth += 1
-        task = self._live.add_task(description, total=total)
+        task = self._live.add_task(description, total=total, completed=done)
         try:
-            yield lambda done: self._live.advance(task, done)
+            yield lambda more: self._live.advance(task, more)
         finally:
             self._live.remove_task(task)
             self._depth -= 1
@@ -74,17 +74,18 @@ class Progress:
                 self._live = None
 
 
-def _plain(description: str, total: int) -> Callable[[int], None]:
+def _plain(description: str, total: int, done: int) -> Callable[[int], None]:
+    """Steps that an earlier process did took none of this one's time."""
     start = last = time.monotonic()
-    count = 0
+    count = done
 
-    def advance(done: int) -> None:
+    def advance(more: int) -> None:
         nonlocal last, count
-        count += done
+        count += more
         now = time.monotonic()
         if now - last >= _EVERY:
             last = now
-            left = (now - start) / max(1, count) * (total - count)
+            left = (now - start) / max(1, count - done) * (total - count)
             print(f"{description}: {count}/{total}, about {left:.0f} s left", file=sys.stderr, flush=True)
 
     return advance

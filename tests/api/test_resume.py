@@ -22,6 +22,7 @@ import acclimate
 from acclimate.advise import crossfit as folds_module
 from acclimate.advise import race as race_module
 from acclimate.api import runs, writing
+from acclimate.errors import UserError
 from acclimate.interrupt import Interrupted
 from acclimate.strategies.foresee import Foreseen
 from acclimate.train import loop
@@ -84,6 +85,8 @@ def test_a_tuned_run_goes_on_from_its_step(
     assert str(stop.value) == f"stopped by Ctrl-C; go on with: acclimate fit --resume --output-dir '{run}'"
     assert stop.value.code == 130
     assert [p.name for p in run.iterdir()] == ["state"]
+    with pytest.raises(UserError, match="was not finished; go on with: acclimate fit --resume --output-dir '.*a run'"):
+        acclimate.load(run)
     with monkeypatch.context() as patch:
         steps = stop_at_step(patch, 0, ctrl_c)
         acclimate.fit(output_dir=run, resume=True, quiet=True)

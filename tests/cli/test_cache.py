@@ -169,7 +169,10 @@ def test_more_than_the_limit_is_explained(cli, root: Path, monkeypatch: pytest.M
     monkeypatch.setenv("ACCLIMATE_CACHE_LIMIT", "20MB")
     lines = cli("cache").stdout.splitlines()
     at = lines.index("features 59.3 MB of at most 20 MB; models 2 MB, datasets 0 kB, downloads 0 kB")
-    assert lines[at + 1] == "More than the limit: what a run uses stays until another one needs the room."
+    assert (
+        lines[at + 1]
+        == "More than the limit: the next run that adds features removes those that were used longest ago."
+    )
 
 
 def test_another_precision_is_listed_and_cleared_by_the_models_name(cli, root: Path) -> None:
@@ -182,7 +185,10 @@ def test_another_precision_is_listed_and_cleared_by_the_models_name(cli, root: P
 def test_a_limit_is_kept_for_later(cli, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = cli("cache", "--limit", "40MB").stdout.splitlines()
     at = lines.index("features 59.3 MB of at most 40 MB; models 2 MB, datasets 0 kB, downloads 0 kB")
-    assert lines[at + 1] == "More than the limit: what a run uses stays until another one needs the room."
+    assert (
+        lines[at + 1]
+        == "More than the limit: the next run that adds features removes those that were used longest ago."
+    )
     assert json.loads(cli("cache", "--json").stdout)["limit"] == 40_000_000
     wrong = cli("cache", "--limit", "40")
     assert wrong.exit_code == 2 and "--limit '40' is not a size; write 10GB" in wrong.stderr

@@ -129,16 +129,47 @@ def test_a_run_that_goes_on_keeps_the_choice(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize("numbers", ["tf32", "bf16", "fp16"])
-def test_at_work_is_undone(numbers: str) -> None:
-    before = torch.get_float32_matmul_precision()
-    with Arithmetic(numbers).at_work("cpu"):
-        out = ROWS @ ROWS.T
-        assert (out.dtype, torch.get_float32_matmul_precision()) == (
-            {"tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[numbers],
-            "high" if numbers == "tf32" else before,
-        )
+def test_numbers_hold_where_they_are_held_and_are_undone(numbers: str) -> None:
+    chosen, before = Arithmetic(numbers), torch.get_float32_matmul_precision()
+    with chosen.applied(Net()):
+        with chosen.at_work("cpu"):
+            found = (ROWS @ ROWS.T).dtype
+        # The backward pass runs outside of `at_work`, and TF32 must hold there too.
+        assert torch.get_float32_matmul_precision() == ("high" if numbers == "tf32" else before)
+    assert found == {"tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[numbers]
     assert torch.get_float32_matmul_precision() == before
     assert (ROWS @ ROWS.T).dtype == torch.float32
+
+
+def test_too_little_memory_for_a_whole_batch_is_left_to_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch, {"fp32": 1.0, "bf16": 0.5})
+    net, tries = Net(), []
+
+    def loss(at: list[int]) -> Tensor:
+        tries.append(len(at))
+        if len(at) > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        out: Tensor = loss_of(net)(at)
+        return out
+
+    assert choose(net, loss, BATCHES, 100, "auto", Run()) == (Arithmetic(), "")
+    assert tries == [8]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, fused=True)
+    history = train(net, optimizer, Schedule(1), lambda _: BATCHES, loss, None, Run())
+    assert history[-1]["rows_at_once"] == 4
+
+
+def test_a_short_run_spends_one_step_on_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch, {"fp32": 0.1, "bf16": 0.01})
+    net, tries = Net(), []
+
+    def loss(at: list[int]) -> Tensor:
+        tries.append(at)
+        out: Tensor = loss_of(net)(at)
+        return out
+
+    assert choose(net, loss, BATCHES, 100, "auto", Run())[0] == Arithmetic()
+    assert len(tries) == 1
 
 
 def _train(net: Net, scaler: torch.amp.GradScaler | None, run: Run, factor: float = 1.0, epochs: int = 5) -> None:

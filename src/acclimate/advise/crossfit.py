@@ -101,8 +101,7 @@ def crossfit(
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(held(problem, len(data), run), np.zeros(len(data)))
     so_far = ranks.by_first(lambda: _read(path, empty.total)) or empty
-    with run.progress.steps(f"{name} on folds", len(pairs)) as advance, watched(run.device) as used:
-        advance(so_far.folds)
+    with run.progress.steps(f"{name} on folds", len(pairs), so_far.folds) as advance, watched(run.device) as used:
         for fold in range(so_far.folds, len(pairs)):
             late = so_far.stopped or (fold > 0 and so_far.seconds / fold > run.left())
             if not every_fold and ranks.agreed(late):

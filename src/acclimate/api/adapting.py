@@ -20,9 +20,17 @@ def check(strategy: tuple[str, Strategy] | None, target: object) -> None:
 
 
 def said(
-    prepared: Prepared, problem: Problem, name: str, judged: Judged, source_only: Judged | None, metric: str, seed: int
+    prepared: Prepared,
+    problem: Problem,
+    name: str,
+    judged: Judged,
+    source_only: Judged | None,
+    metric: str,
+    seed: int,
+    *,
+    given: bool,
 ) -> tuple[str, ...]:
-    """Sentences for the report; none without target rows."""
+    """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own."""
     if prepared.target is None:
         return ()
     rows = f"{len(prepared.target):,} target rows of {prepared.target.source}"
@@ -33,17 +41,14 @@ def said(
             f"there: {label}, then compare --strategy self_train. `acclimate shift` shows how far they are from the "
             "training rows.",
         )
-    if prepared.test is None or not _given(prepared):
+    if not given:
         return (
             f"{name} adapted to the {rows}. Whether that helped is not decidable: the numbers here are of source rows, "
-            f"and methods like it have both helped and harmed on real pairs (docs/measured.md); {label}.",
+            f"and methods like it have both helped and harmed on real pairs (docs/adaptation.md); {label}. "
+            "Probabilities, too, were fitted to source rows.",
         )
     gap = None if source_only is None else gap_between(judged, source_only, problem.task, metric, seed)
     return (f"{name} adapted to the {rows}. {_verdict(gap, metric)}",)
-
-
-def _given(prepared: Prepared) -> bool:
-    return prepared.how.startswith("measured on the test data you gave")
 
 
 def _verdict(gap: Difference | None, metric: str) -> str:

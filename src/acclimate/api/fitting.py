@@ -221,7 +221,8 @@ def _choose_and_fit(
     baselines = _baselines(prepared, problem, contest, data, pairs, run, judged)
     beside = baselines.get(adapting.SOURCE_ONLY)
     only = None if beside is None else beside[1]
-    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed)
+    given = request.test is not None
+    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(

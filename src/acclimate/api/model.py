@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -221,6 +222,9 @@ def load(path: str | Path) -> Model:
             f"there is no folder {str(path)!r}; give a RUN folder of `acclimate fit`, or one written by model.save"
         )
     in_run = (folder / "model").is_dir()
+    if not in_run and (folder / "state").is_dir() and not (folder / "columns.json").exists():
+        again = f"acclimate fit --resume --output-dir {shlex.quote(str(folder))}"
+        raise UserError(f"{folder} is a run that was not finished; go on with: {again}")
     bundle = folder / "model" if in_run else folder
     predictor = load_predictor(bundle)
     values = runs.read_json(bundle / "columns.json")

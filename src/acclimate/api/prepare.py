@@ -152,7 +152,7 @@ def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[
     if guessed.columns.label in table.columns:
         said.append(
             f"{table.source}: its column {guessed.columns.label!r} is ignored, since target data is used without "
-            "labels; give labelled rows of it as target labels, or as test data to be judged on"
+            "labels; give labelled rows of it as test data, to be judged on"
         )
     columns = Columns(text=guessed.columns.text, id=guessed.columns.id if guessed.columns.id in table.columns else None)
     data, report = gated(table, columns, guessed.task, gate, measure, "target", None)

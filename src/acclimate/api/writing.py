@@ -111,7 +111,7 @@ def _write_files(
         "preprocessing": None if fitted.predictor.backbone is None else fitted.predictor.backbone.settings(),
         "device": request.run.device, "versions": runs.versions(), "data_sha256": hashes,
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
-        "costs": fitted.costs,
+        "costs": fitted.costs, "notes": list(fitted.predictor.notes),
     })  # fmt: skip
     if not request.gate.private:  # a hash of a short text can be guessed
         runs.remember(folder, prepared.train.inputs)

@@ -53,7 +53,7 @@ def cache(
     if limit is not None and places.VARIABLE in os.environ:
         typer.echo(f"The limit was kept, but {places.VARIABLE}={os.environ[places.VARIABLE]} comes before it.")
     if most and taken > most:
-        typer.echo("More than the limit: what a run uses stays until another one needs the room.")
+        typer.echo("More than the limit: the next run that adds features removes those that were used longest ago.")
     typer.echo(f"In {places.root()}; `acclimate cache clear` frees the features.")
 
 

@@ -301,7 +301,10 @@ def _find_task(cells: Sequence[object], typed: bool, label_delimiter: str | None
     if kind == "bool":
         return "classify", "task classify: the labels are true and false"
     if kind == "str":
-        return "classify", f"task classify: the labels are {distinct} texts{_joined_hint(cells)}"
+        return (
+            "classify",
+            f"task classify: the labels are {distinct} text{'' if distinct == 1 else 's'}{_joined_hint(cells)}",
+        )
     whole = all(float(v).is_integer() for v in present if isinstance(v, (int, float)))
     if whole and distinct <= 20 and (distinct <= 10 or distinct * 3 <= len(present)):
         return (

@@ -45,19 +45,12 @@ class Arithmetic:
 
     @contextmanager
     def at_work(self, device: str) -> Iterator[None]:
-        """Within the block the forward pass computes so; what was set before comes back."""
-        if self.numbers == "fp32":
+        """To be held in a forward pass: its products are in half precision, where that was chosen."""
+        if self.numbers not in _HALF:
             yield
-        elif self.numbers == "tf32":
-            before = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("high")
-            try:
-                yield
-            finally:
-                torch.set_float32_matmul_precision(before)
-        else:
-            with torch.autocast(torch.device(device).type, _HALF[self.numbers]):
-                yield
+            return
+        with torch.autocast(torch.device(device).type, _HALF[self.numbers]):
+            yield
 
     def scaler(self, device: str) -> torch.amp.GradScaler | None:
         """What keeps small gradients from vanishing in fp16; nothing for the others, whose range is that of fp32."""
@@ -65,16 +58,23 @@ class Arithmetic:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Within the block the network's backbone pads, and its blocks are compiled, as chosen."""
+        """To be held in whole steps: the backbone pads, its blocks are compiled and products are in TF32, as chosen.
+
+        TF32 holds for the backward pass too, which asks when it runs, not when the forward pass did.
+        """
         backbone = getattr(network, "backbone", None)
         blocks = backbone.blocks if isinstance(backbone, Backbone) and self.compiled else []
+        before = torch.get_float32_matmul_precision()
         if isinstance(backbone, Backbone):
             backbone.padded = self.padded
         try:
+            if self.numbers == "tf32":
+                torch.set_float32_matmul_precision("high")
             for block in blocks:
                 block.compile(dynamic=True)
             yield
         finally:
+            torch.set_float32_matmul_precision(before)
             for block in blocks:
                 block._compiled_call_impl = None  # not a part of what is saved, nor of a copy
             if isinstance(backbone, Backbone):
@@ -102,19 +102,33 @@ def choose(
 def _found(
     network: nn.Module, loss_of: Callable[[Rows], Tensor], batches: Sequence[Rows], steps: int, mixed: str, run: Run
 ) -> dict[str, Any]:
+    asked = Arithmetic() if mixed in ("auto", "no") else Arithmetic(mixed)
+    note = f"trained in {mixed}, as asked for" if asked.numbers == mixed else ""
+    # On a GPU small batches wait for the host, which has less to do where texts are padded.
+    untried = {"chosen": asdict(replace(asked, padded=torch.device(run.device).type == "cuda")), "note": note}
+    if _nothing_to_try(network, mixed, run.device):
+        return untried
     with _undisturbed(network):
-        asked = Arithmetic() if mixed in ("auto", "no") else Arithmetic(mixed)
-        note = f"trained in {mixed}, as asked for" if asked.numbers == mixed else ""
         trial = _Trial(network, loss_of, batches[len(batches) // 2], run.device)
-        if _nothing_to_try(network, mixed, run.device) or steps * trial.soon(asked) < _WORTH_A_TRIAL:
-            # On a GPU small batches wait for the host, which has less to do where texts are padded.
-            untried = replace(asked, padded=torch.device(run.device).type == "cuda")
-            return {"chosen": asdict(untried), "note": note}
-        chosen = asked
-        if mixed == "auto":
-            chosen, note = _numbers(trial)
-        chosen, more = _layout(trial, chosen)
-        chosen, last = _compiled(trial, chosen, steps, run)
+        try:
+            if not trial.longer_than(asked, _WORTH_A_TRIAL / max(1, steps)):
+                return untried
+            return _tried(trial, asked, note, steps, mixed, run)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+    # A whole batch does not fit: training itself goes on with parts of it, and says so.
+    if torch.device(run.device).type == "cuda":
+        torch.cuda.empty_cache()
+    return untried
+
+
+def _tried(trial: _Trial, asked: Arithmetic, note: str, steps: int, mixed: str, run: Run) -> dict[str, Any]:
+    chosen = asked
+    if mixed == "auto":
+        chosen, note = _numbers(trial)
+    chosen, more = _layout(trial, chosen)
+    chosen, last = _compiled(trial, chosen, steps, run)
     return {"chosen": asdict(chosen), "note": "; ".join(part for part in (note, more, last) if part)}
 
 
@@ -214,10 +228,9 @@ class _Trial:
                 found.append(float("inf") if took is None else took)
         return {candidate: median(found) for candidate, found in times.items()}
 
-    def soon(self, candidate: Arithmetic) -> float:
-        """Seconds of the second step; the first one has more to do."""
-        self._took(candidate)
-        return self._took(candidate) or 0.0
+    def longer_than(self, candidate: Arithmetic, seconds: float) -> bool:
+        """Whether a step takes longer; the first one has more to do, so that a second is asked only then."""
+        return all((self._took(candidate) or 0.0) > seconds for _ in range(2))
 
     def _took(self, candidate: Arithmetic) -> float | None:
         self.network.train()

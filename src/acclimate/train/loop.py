@@ -80,8 +80,7 @@ def train(
     fitting = Fitting(network, run.progress, place.most)
     _one_or_fit(network)
     ranks.same(network)
-    with run.progress.steps(label, total) as advance, kept.at_interrupt(place):
-        advance(place.step)
+    with run.progress.steps(label, total, place.step) as advance, kept.at_interrupt(place):
         if evaluate is not None and not place.history:
             _enter(place, best, None, evaluate())
         while place.epoch < schedule.epochs:
