@@ -20,6 +20,7 @@ from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
 from acclimate.strategies.tune import Inputs, Tune
+from acclimate.train.arithmetic import choose
 from acclimate.train.batches import shuffled
 from acclimate.train.memory import Fitting
 from acclimate.train.prefix import SHARE_OF_MEMORY, frozen_depth, outputs, replaying
@@ -48,8 +49,8 @@ class Foreseen:
 def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """Predict one `tune.fit` on these rows from steps of typical and of the largest size.
 
-    seconds = copying + tokenising + frozen blocks + epochs · Σ_steps (a + b · tokens) + evaluations, with a and b by
-    least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments, activations), and
+    seconds = copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens) + evaluations,
+    with a and b by least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments, activations), and
     what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so far.
     """
     with watched(run.device) as used, torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
@@ -99,18 +100,34 @@ class _Probe:
         self.moving = sum(p.nbytes for p in moving)
         optimizer, fitting = self.tune.optimizer_of(self.network), Fitting(self.network, self.run.progress)
         self.points: list[tuple[float, float]] = []
-        start = time.monotonic()
+
+        def loss_of(at: Rows) -> torch.Tensor:
+            return rows.losses(self.network, at).mean()
+
+        def batches(at: int) -> list[Rows]:
+            return [[place[i] for i in part] for part in self._parts(self.steps[at])]
+
         with replaying(prefix):
-            for number, at in enumerate(wanted):
-                if 1 < number < len(wanted) - 1 and ranks.agreed(time.monotonic() - start > _PATIENCE):
-                    continue
-                self.network.train()
-                mine = [[place[i] for i in part] for part in self._parts(self.steps[at])]
-                took = self._step(moving, optimizer, mine, rows, fitting)
-                if number:  # the first use of a kernel is not taken for speed
-                    self.points.append((self.costs[at], took))
-            del optimizer
-            _, judged = _timed(partial(rows.mean_loss, self.network, fitting))
+            steps, mixed = len(self.steps) * self.tune.gradient_accumulation_steps, self.tune.mixed_precision
+            choosing = partial(choose, self.network, loss_of, batches(usual[0]), steps * self.epochs, mixed, self.run)
+            (numbers, _), self.choosing = _timed(choosing)
+
+            def loss_at_work(at: Rows) -> torch.Tensor:
+                with numbers.at_work(self.run.device):
+                    return loss_of(at)
+
+            start = time.monotonic()
+            with numbers.applied(self.network):
+                for number, at in enumerate(wanted):
+                    if 1 < number < len(wanted) - 1 and ranks.agreed(time.monotonic() - start > _PATIENCE):
+                        continue
+                    self.network.train()
+                    took = self._step(moving, optimizer, batches(at), loss_at_work, fitting)
+                    if number:  # the first use of a kernel is not taken for speed
+                        self.points.append((self.costs[at], took))
+                del optimizer
+                with numbers.at_work(self.run.device):
+                    _, judged = _timed(partial(rows.mean_loss, self.network, fitting))
         self.judging = judged / sum(rows.costs)
         self.below = 0.0 if prefix is None else self._below(rows)
         texts = data.take(few).inputs
@@ -122,11 +139,13 @@ class _Probe:
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
     def _step(
-        self, moving: list[nn.Parameter], optimizer: Any, batches: list[Rows], rows: Inputs, fitting: Any
+        self,
+        moving: list[nn.Parameter],
+        optimizer: Any,
+        batches: list[Rows],
+        loss_of: Callable[[Rows], torch.Tensor],
+        fitting: Fitting,
     ) -> float:
-        def loss_of(at: Rows) -> torch.Tensor:
-            return rows.losses(self.network, at).mean()
-
         def one() -> None:
             loss, _ = step(moving, optimizer, batches, loss_of, self.tune.max_grad_norm, fitting)
             float(loss)  # waits for the device
@@ -146,7 +165,7 @@ class _Probe:
         training = self.epochs * self.scale * sum(base + slope * c for c in self.costs)
         judging = (self.epochs + 1) * self.judged * self.judging
         below = (self.tokens + self.judged) * self.below
-        return float(self.copying + self.encoding * self.scale + below + training + judging)
+        return float(self.copying + self.encoding * self.scale + self.choosing + below + training + judging)
 
     def beside(self) -> int:
         """Bytes that the steps did not show: of all rows, and of the best weights so far."""

@@ -5,6 +5,7 @@ Nothing is assumed of the device: bf16 takes half as long as fp32 on one machine
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -214,7 +215,7 @@ class _Trial:
 
     def __init__(self, network: nn.Module, loss_of: Callable[[Rows], Tensor], rows: Rows, device: str) -> None:
         self.network, self.loss_of, self.rows, self.device = network, loss_of, rows, device
-        self.exact: Tensor | None = None  # the gradient in fp32
+        self.exact: list[Tensor] = []  # the gradient in fp32
 
     def race(self, candidates: Sequence[Arithmetic]) -> dict[Arithmetic, float]:
         """Seconds a step of each, in turn; one that fails here is left out."""
@@ -250,16 +251,21 @@ class _Trial:
 
     def alike(self, candidate: Arithmetic) -> bool:
         """Whether the gradient points where it does in fp32, with dropout off."""
-        if self.exact is None:
-            self.exact = self._gradient(Arithmetic())
+        if not self.exact:
+            self.exact = [gradient.clone() for gradient in self._gradient(Arithmetic())]
         found = self._gradient(candidate)
-        finite = bool(torch.isfinite(found).all())
-        return finite and float(torch.cosine_similarity(self.exact, found, dim=0)) >= _ALIKE
+        # One weight after the other: a second copy of all would be memory that training itself does not need.
+        sums = [torch.zeros((), dtype=torch.float64) for _ in range(3)]
+        for one, other in zip(self.exact, found, strict=True):
+            for total, (a, b) in zip(sums, ((one, other), (one, one), (other, other)), strict=True):
+                total += torch.dot(a.reshape(-1), b.reshape(-1).to(a.dtype)).double().cpu()
+        across, ours, theirs = map(float, sums)
+        return math.isfinite(theirs) and across >= _ALIKE * math.sqrt(ours * theirs)
 
-    def _gradient(self, candidate: Arithmetic) -> Tensor:
+    def _gradient(self, candidate: Arithmetic) -> list[Tensor]:
         with in_eval(self.network), candidate.applied(self.network):
             self._gradients(candidate)
-        return torch.cat([p.grad.reshape(-1).float() for p in self.network.parameters() if p.grad is not None])
+        return [p.grad for p in self.network.parameters() if p.grad is not None]
 
     def _gradients(self, candidate: Arithmetic) -> None:
         self.network.zero_grad(set_to_none=True)
