@@ -51,8 +51,9 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """Predict one `tune.fit` on these rows from steps of typical and of the largest size.
 
     seconds = copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens) + evaluations,
-    with a and b by least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments, activations), and
-    what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so far.
+    with a and b by least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments,
+    activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so
+    far.
     """
     with watched(run.device) as used, torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
         probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), deadline=None, state=None))
