@@ -6,17 +6,25 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from acclimate import ranks
+from acclimate import features, ranks
+from acclimate.backbones import load
+from acclimate.cli.processes import _watch
+from acclimate.run import Run
+from acclimate.train.loop import Schedule
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -34,7 +42,7 @@ def fit(tmp_path: Path, folder_of: Callable[[str], Path]) -> Command:
         writer.writerows([f"one {'red' if i % 2 else 'blue'} fish {i}", "ab"[i % 2]] for i in range(12))
 
     def run(
-        name: str, *options: str, source: str = "train.csv", kill: bool = False
+        name: str, *options: str, source: str = "train.csv", kill: bool = False, victim: str = ""
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "acclimate", "fit", source, "--label", "label", "--test-data", "test.csv"]
         command += ["--model", str(folder_of("bert")), "--output-dir", name, *options]
@@ -46,6 +54,15 @@ def fit(tmp_path: Path, folder_of: Callable[[str], Path]) -> Command:
                 time.sleep(0.05)
             os.killpg(process.pid, signal.SIGKILL)
             return subprocess.CompletedProcess(command, process.wait(), "", "")
+        if victim:  # one of them, in the middle of training
+            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+            while process.poll() is None and not list((tmp_path / name).rglob("place.json")):
+                time.sleep(0.05)
+            others = psutil.Process(process.pid).children()
+            next(p for p in others if p.environ().get("RANK") == victim).kill()
+            errors = process.communicate(timeout=120)[1]
+            assert not any(p.is_running() for p in others)
+            return subprocess.CompletedProcess(command, process.returncode, "", errors)
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
@@ -90,6 +107,58 @@ def test_an_error_is_said_once(fit: Command) -> None:
     assert done.stderr.count("error:") == 1 and "missing.csv" in done.stderr
 
 
+def test_one_that_is_killed_ends_the_others_with_one_error(fit: Command) -> None:
+    settings = ["--strategy", "full", "--num-train-epochs", "500", "--checkpoint-every", "0", "--quiet"]
+    done = fit("run", *settings, "--processes", "2", victim="1")
+    assert done.returncode == 128 + signal.SIGKILL
+    assert done.stderr == (
+        "error: process 2 of 2 was ended by SIGKILL (as the system does where memory runs out), and the others with "
+        "it; the same command with --resume goes on from the last checkpoint\n"
+    )
+
+
+KILLED, LOST, WRONG, DONE = (
+    "import os; os.kill(os.getpid(), 9)",
+    "import time; time.sleep(0.3); raise SystemExit(75)",
+    "import sys; sys.exit('it went wrong')",
+    "",
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code", "said"),
+    [
+        (DONE, DONE, 0, ""),
+        (LOST, KILLED, 137, "error: process 2 of 2 was ended by SIGKILL"),
+        (KILLED, LOST, 137, "error: process 1 of 2 was ended by SIGKILL"),
+        (LOST, WRONG, 1, "error: process 2 of 2 failed:\nit went wrong"),
+        (WRONG, LOST, 1, ""),  # it has said so itself
+        (WRONG, WRONG, 1, ""),
+    ],
+)
+def test_the_one_that_failed_is_named_and_not_those_that_lost_it(
+    first: str, second: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = ((first, subprocess.DEVNULL), (second, subprocess.PIPE))
+    running = [subprocess.Popen([sys.executable, "-c", script], stderr=end) for script, end in ends]
+    with running[0], running[1]:
+        assert _watch(running) == code
+    errors = capsys.readouterr().err
+    assert errors.startswith(said) if said else errors == ""
+
+
+def test_a_broken_exchange_is_told_as_the_end_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.distributed as dist
+
+    def broken(value: object) -> None:
+        raise RuntimeError("gloo: connection reset by peer")
+
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", broken)
+    with pytest.raises(ranks.Lost, match="another process of this run ended .* --resume goes on"):
+        ranks.summed(torch.ones(1))
+
+
 def test_one_process_is_the_first_and_has_all_rows() -> None:
     assert (ranks.world(), ranks.rank(), ranks.first()) == (1, 0, True)
     assert ranks.share([1, 2, 3]) == [1, 2, 3]
@@ -107,3 +176,137 @@ def test_rows_are_shared_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
         shares.append(ranks.share(list(range(7))))
     assert shares == [[0, 3, 6], [1, 4], [2, 5]]
     assert ranks.share([10, 11], before=1) == [11]  # rank 2 of 3: rows number 1 and 2 of the step
+
+
+# -- pieces in two processes that talk by gloo -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Run a script in two processes that have met; what each of them left in `answer`."""
+
+    def run(body: str, *arguments: object) -> list[Any]:
+        start = "import json, sys\nfrom acclimate import ranks\nranks.join('cpu')\nanswer = None\n"
+        end = "\njson.dump(answer, open(sys.argv[1] + '/' + str(ranks.rank()), 'w'))\nranks.leave()\n"
+        script = tmp_path / "script.py"
+        script.write_text(start + body + end)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        shared = {
+            **os.environ,
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "1",
+        }
+        shared["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, str(script), str(tmp_path), *map(str, arguments)]
+        running = [
+            subprocess.Popen(command, env={**shared, "RANK": n, "LOCAL_RANK": n}, stderr=subprocess.PIPE, text=True)
+            for n in ("0", "1")
+        ]
+        for process in running:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+        return [json.loads((tmp_path / n).read_text()) for n in ("0", "1")]
+
+    return run
+
+
+FEATURES = """
+from pathlib import Path
+from acclimate import features
+from acclimate.backbones import load
+from acclimate.cli.processes import _watch
+from acclimate.run import Run
+from acclimate.train.loop import Schedule
+
+texts = [f"{'fish ' * (i % 9)}stone {i}" for i in range(150)]
+backbone = load(sys.argv[2])
+features.TOKENS_A_BATCH, features.ROWS_A_PART, read = 64, 40, []
+original = features._read
+features._read = lambda b, rows, at, batch, run: (read.append(len(at)), original(b, rows, at, batch, run))[1]
+cache = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+store = features.Store(backbone, Run(cache=cache))
+found = store.get(texts)
+first = sum(read)
+again = store.get(texts[::-1])[::-1]
+mapped = [part.name != "" for part in store._index.parts]
+answer = [first, sum(read), found.view("int32").tolist(), (found == again).all().item(), mapped]
+"""
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_features_are_shared_out_and_every_process_has_the_bits_of_one(
+    kept: bool, both: Callable[..., list[Any]], folder_of: Callable[[str], Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(features, "TOKENS_A_BATCH", 64)
+    monkeypatch.setattr(features, "ROWS_A_PART", 40)
+    texts = [f"{'fish ' * (i % 9)}stone {i}" for i in range(150)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = features.Store(load(str(folder_of("bert"))), Run()).get(texts)
+    torch.set_num_threads(threads)
+    folder = [tmp_path / "cache"] if kept else []
+    found = both(FEATURES, folder_of("bert"), *folder)
+    assert [f[0] for f in found] == [f[1] for f in found]  # nothing was read twice
+    assert sum(f[0] for f in found) == 150 and min(f[0] for f in found) > 50
+    for _, _, bits, same, mapped in found:
+        assert np.array_equal(np.array(bits, np.int32), alone.view(np.int32)) and same
+        assert mapped == [kept] * 4
+    assert len(list(tmp_path.glob("cache/*/*.keys.npy"))) == (4 if kept else 0)  # written once
+    if kept:
+        again = both(FEATURES, folder_of("bert"), *folder)
+        assert [f[1] for f in again] == [0, 0]
+
+
+MEMORY = """
+import torch
+from torch import nn
+from acclimate.progress import Progress
+from acclimate.cli.processes import _watch
+from acclimate.run import Run
+from acclimate.train.loop import Schedule
+from acclimate.train.loop import Schedule, train
+
+said, sizes = [], []
+Progress.say = lambda self, text: said.append(text)
+torch.manual_seed(0)
+X, Y = torch.randn(24, 3), torch.randn(24)
+network = nn.Linear(3, 1)
+nn.init.zeros_(network.weight), nn.init.zeros_(network.bias)
+
+def loss(at):
+    sizes.append(len(at))
+    if ranks.rank() == int(sys.argv[2]) and len(at) > 3:
+        raise MemoryError
+    return (network(X[at])[:, 0] - Y[at]).square().mean()
+
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+history = train(network, optimizer, Schedule(2), lambda e: [list(range(24))], loss, None, Run())
+answer = [sizes, [h.get("rows_at_once") for h in history], said, network.weight.tolist()]
+"""
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_memory_that_runs_out_in_one_process_halves_the_rows_in_all(where: int, both: Callable[..., list[Any]]) -> None:
+    """12 rows of 24 each: the one with too little memory goes to 6 and 3 in its first step, the other follows."""
+    found = both(MEMORY, where)
+    small, large = [12, 6, 3, 3, 3, 3] + [3] * 4, [12] + [3] * 4
+    assert [f[0] for f in found] == ([small, large] if where == 0 else [large, small])
+    assert [f[1] for f in found] == [[3, 3]] * 2
+    assert "out of memory in another process: going on with 3 rows at once in each" in found[1 - where][2][0]
+    assert len(found[1 - where][2]) == 1 and len(found[where][2]) == 2
+    assert found[0][3] == found[1][3]
+    torch.manual_seed(0)  # the same in one process, with room for all
+    x, y, weight, bias = torch.randn(24, 3), torch.randn(24), torch.zeros(3), torch.zeros(1)
+    weight, bias = weight.requires_grad_(True), bias.requires_grad_(True)
+    for step in range(2):
+        grads = torch.autograd.grad((x @ weight + bias - y).square().mean(), (weight, bias))
+        scale = 0.1 * Schedule(2).factor(step, 2) * min(1.0, 1 / float(torch.cat(grads).norm()))
+        with torch.no_grad():
+            weight, bias = (p - scale * g for p, g in zip((weight, bias), grads, strict=True))
+        weight.requires_grad_(True), bias.requires_grad_(True)
+    assert found[0][3][0] == pytest.approx(weight.tolist(), abs=1e-6)

@@ -20,7 +20,7 @@ from acclimate.catalogue import feature_folders as folders
 from acclimate.catalogue import feature_parts as parts
 from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
-from acclimate.oom import out_of_memory
+from acclimate.oom import NoRoom, out_of_memory
 from acclimate.run import Run
 
 TOKENS_A_BATCH = 1024  # keeps the activations of small encoders near the processor's cache
@@ -39,10 +39,13 @@ def to_device(batch: Batch, device: str) -> Batch:
     return {key: value if key == "lengths" else value.to(device, non_blocking=True) for key, value in batch.items()}
 
 
-def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps | None = None) -> Features:
+def extract(
+    backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps | None = None, *, shared: bool = False
+) -> Features:
     """Features (n, d), fp32, of every input in order; the backbone is put into eval mode and left on `run.device`.
 
-    `progress` takes the place of steps of its own where these rows are a part of more.
+    `progress` takes the place of steps of its own where these rows are a part of more. With `shared`, which all
+    processes must ask for together, each reads its share of the batches, and all get the same bits as one alone.
     """
     rows = backbone.encode_later(inputs)
     out = np.empty((len(rows), backbone.width), np.float32)
@@ -53,11 +56,20 @@ def extract(backbone: Backbone, inputs: Sequence[Any], run: Run, progress: Steps
     reading = backbone.reading(sum(costs), run.progress.say_once)
     progress = progress or run.progress.steps("features", len(rows))
     with torch.inference_mode(), reading, progress as advance:
-        made = ahead(lambda at: backbone.collate([rows[i] for i in at]), batches, run.num_workers)
-        for at, batch in zip(batches, made, strict=True):
+        mine = ranks.share(batches) if shared else batches
+        made = ahead(lambda at: backbone.collate([rows[i] for i in at]), mine, run.num_workers)
+        for at, batch in zip(mine, made, strict=True):
             out[at] = _read(backbone, rows, at, batch, run)
-            advance(len(at))
-    return out
+            advance(len(at) if len(mine) == len(batches) else len(at) * len(batches) // len(mine))
+    return _gathered(out, [i for at in mine for i in at], run) if shared and ranks.world() > 1 else out
+
+
+def _gathered(out: Features, mine: list[int], run: Run) -> Features:
+    """The rows of all processes in each of them. Bits are summed as whole numbers: a sum of floats loses −0."""
+    bits = np.zeros(out.shape, np.int32)
+    bits[mine] = out[mine].view(np.int32)
+    everyone = ranks.summed(torch.from_numpy(bits).to(run.device))
+    return everyone.cpu().numpy().view(np.float32)
 
 
 def _read(backbone: Backbone, rows: Sequence[Encoded], at: list[int], batch: Batch, run: Run) -> Features:
@@ -68,7 +80,7 @@ def _read(backbone: Backbone, rows: Sequence[Encoded], at: list[int], batch: Bat
         if not out_of_memory(error):
             raise
     if len(at) == 1:
-        raise UserError(
+        raise NoRoom(
             "there is not enough memory to read a single input; lower --max-length, or choose a smaller --model"
         )
     run.progress.say_once(f"out of memory with {len(at)} inputs at once: reading them in halves")
@@ -115,8 +127,7 @@ class Store:
     def missing(self, inputs: Sequence[Any]) -> list[Any]:
         """Those inputs, each once, whose features are not known yet."""
         keys = self._keys_of(inputs)
-        unknown_at = np.flatnonzero(self._index.rows(keys) < 0)
-        return [inputs[i] for i in unknown_at[np.sort(parts.first_of_each(keys[unknown_at]))]]
+        return [inputs[i] for i in self._fresh(keys)]
 
     def get(self, inputs: Sequence[Any]) -> Features:
         """Features (n, d) in the order of `inputs`; only what is not known yet is computed."""
@@ -135,28 +146,32 @@ class Store:
 
     def _rows(self, inputs: Sequence[Any]) -> NDArray[np.intp]:
         keys = self._keys_of(inputs)
-        rows = self._index.rows(keys)
-        missing = np.flatnonzero(rows < 0)
-        fresh = missing[np.sort(parts.first_of_each(keys[missing]))]
-        with ranks.first_then_others():
-            if len(fresh) and not ranks.first() and self.folder is not None:
-                self._on_disk(self._read)  # what the first process has just written
-                rows = self._index.rows(keys)
-                fresh = fresh[rows[fresh] < 0]
-            if len(fresh):
-                self._compute(inputs, keys, fresh)
-                rows = self._index.rows(keys)
+        fresh = ranks.agreed(self._fresh(keys))
+        if len(fresh):
+            self._compute(inputs, keys, fresh, shared=True)
+        if len(fresh) and ranks.world() > 1:
+            ranks.by_first(lambda: None)  # the first process has written all of it
+            if not ranks.first() and self.folder is not None:
+                self._on_disk(self._read)  # maps it, in the place of a copy in memory
+        if len(others := self._fresh(keys)):  # what the first process found on disk and this one did not
+            self._compute(inputs, keys, others, shared=False)
         if self.folder is not None:
             folders.used(self.folder)
-        return rows
+        return self._index.rows(keys)
 
-    def _compute(self, inputs: Sequence[Any], keys: parts.Keys, fresh: NDArray[np.intp]) -> None:
+    def _fresh(self, keys: parts.Keys) -> NDArray[np.intp]:
+        """Positions of the keys that are not known, each once."""
+        missing = np.flatnonzero(self._index.rows(keys) < 0)
+        return missing[np.sort(parts.first_of_each(keys[missing]))]
+
+    def _compute(self, inputs: Sequence[Any], keys: parts.Keys, fresh: NDArray[np.intp], *, shared: bool) -> None:
         with self.run.progress.steps("features", len(fresh)) as advance:
             for at in range(0, len(fresh), ROWS_A_PART):
                 some = fresh[at : at + ROWS_A_PART]
                 rows = [inputs[i] for i in some]
-                # Without a name for the values, those of one part are gone when the next one is computed.
-                self._keep(keys[some], self._rounded(extract(self.backbone, rows, self.run, nullcontext(advance))))
+                made = extract(self.backbone, rows, self.run, nullcontext(advance), shared=shared)
+                self._keep(keys[some], self._rounded(made))
+                del made  # gone before the next part is computed
 
     def _rounded(self, values: Features) -> parts.Values:
         with np.errstate(over="ignore"):
@@ -171,12 +186,12 @@ class Store:
 
     def _keep(self, keys: parts.Keys, values: parts.Values) -> None:
         added = parts.Part(keys, values)
-        if self.folder is not None:
+        if self.folder is not None and ranks.first():
             folder, block = self.folder, iter([values])
             on_disk = self._on_disk(lambda: parts.write(folder, keys, block, self.backbone.width, self._dtype))
             added = on_disk or added
         self._index.add(added)
-        if self.folder is not None:
+        if self.folder is not None and ranks.first():
             self._on_disk(self._tidy)
 
     def _open(self) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from acclimate.errors import UserError
+
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "defaultcpuallocator", "alloc_failed")
+
+
+class NoRoom(UserError):
+    """Memory was too small, and reading fewer rows at once did not help."""
 
 
 def out_of_memory(error: BaseException) -> bool:

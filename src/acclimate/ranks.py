@@ -20,7 +20,25 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
+LOST = 75  # exit code of a process that ends since another one did
+WATCHED = "ACCLIMATE_WATCHED"  # set where whoever started the processes tells of the one that failed
 _PATIENCE = timedelta(days=7)  # one process may extract features for hours while the others wait
+
+
+class Lost(Exception):
+    """Another process of this run ended before its time."""
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Round every exchange: where another process is gone, its end is the news, not the broken connection."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost(
+            "another process of this run ended (by an error of its own, or killed, perhaps for lack of memory); "
+            "the same command with --resume goes on from the last checkpoint"
+        ) from error
 
 
 def launched() -> bool:
@@ -79,30 +97,14 @@ def agreed(value: T) -> T:
     import torch.distributed as dist
 
     box = [value if first() else None]
-    dist.broadcast_object_list(box, src=0)
+    with _together():
+        dist.broadcast_object_list(box, src=0)
     return box[0]  # type: ignore[return-value]
 
 
 def by_first(work: Callable[[], T]) -> T:
     """What the first process's `work` gives, in all of them; the others do not run it."""
     return work() if world() == 1 else agreed(work() if first() else None)  # type: ignore[return-value]
-
-
-@contextmanager
-def first_then_others() -> Iterator[None]:
-    """The block is run by the first process, then by the others, which find what it left on disk."""
-    if world() == 1:
-        yield
-        return
-    import torch.distributed as dist
-
-    if not first():
-        dist.barrier()
-    try:
-        yield
-    finally:
-        if first():
-            dist.barrier()
 
 
 def share(rows: Sequence[T], before: int = 0) -> list[T]:
@@ -115,29 +117,44 @@ def summed(value: Tensor) -> Tensor:
     if world() > 1:
         import torch.distributed as dist
 
-        dist.all_reduce(value)
+        with _together():
+            dist.all_reduce(value)
     return value
 
 
-def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-    """Replace every gradient by its sum over all processes, in one message; the sum of the losses.
+def least(value: int | None) -> int | None:
+    """The smallest of all processes' values; None where none has one."""
+    if world() == 1:
+        return value
+    import torch.distributed as dist
+
+    found: list[int | None] = [None] * world()
+    with _together():
+        dist.all_gather_object(found, value)
+    return min((v for v in found if v is not None), default=None)
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, flag: bool) -> tuple[Tensor, bool]:
+    """Replace every gradient by its sum over all processes, in one message; the sum of the losses, and whether any
+    process raised its flag.
 
     A process without rows in this step has no gradients: its share of the sum is zero. Where no process has one, there
     is none, as with one process.
     """
     if world() == 1:
-        return loss
+        return loss, flag
     import torch
 
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     there = torch.tensor([float(p.grad is not None) for p in parameters], dtype=parts[0].dtype, device=parts[0].device)
-    flat = summed(torch.cat([*(part.reshape(-1) for part in parts), there, loss.reshape(1).to(parts[0].dtype)]))
-    somewhere = flat[-1 - len(parts) : -1].tolist()
+    last = torch.stack([torch.full_like(loss, float(flag)), loss]).to(parts[0].dtype)
+    flat = summed(torch.cat([*(part.reshape(-1) for part in parts), there, last]))
+    *somewhere, raised = flat[-2 - len(parts) : -1].tolist()
     at = 0
     for parameter, has in zip(parameters, somewhere, strict=True):
         parameter.grad = flat[at : at + parameter.numel()].view_as(parameter) if has else None
         at += parameter.numel()
-    return flat[-1]
+    return flat[-1], raised > 0
 
 
 def same(network: nn.Module) -> None:
@@ -147,6 +164,6 @@ def same(network: nn.Module) -> None:
     import torch
     import torch.distributed as dist
 
-    with torch.no_grad():
+    with torch.no_grad(), _together():
         for tensor in (*network.parameters(), *network.buffers()):
             dist.broadcast(tensor.data, src=0)

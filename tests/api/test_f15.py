@@ -94,3 +94,16 @@ def test_f15_no_time_for_anything_still_gives_a_model(fit: Fit, tmp_path: Path, 
     assert model.predictor.strategy in ("knn", "linear_probe")
     why = [line for line in model.report_data.decisions if "s were left" in line]
     assert [line.split()[0] for line in why] == ["lora", "full"]
+
+
+def test_f15_memory_for_no_row_at_all_leaves_the_frozen_ones(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(self: Any, network: Any, at: list[int]) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Inputs, "losses", losses)
+    model = fit(rows(60), strategy="auto", candidates=["knn", "full"], output_dir=tmp_path / "run")
+    assert model.predictor.strategy == "knn"
+    said = [line for line in model.report_data.decisions if line.startswith("full was not run: ")]
+    assert len(said) == 1 and "not enough memory for a single row; lower --max-length" in said[0]

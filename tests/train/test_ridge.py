@@ -76,3 +76,31 @@ def test_features_that_never_change_predict_the_mean() -> None:
     assert bias == pytest.approx(np.average(Y, axis=0, weights=WEIGHTS))
     none, bias = Ridge.of(np.ones((N, 90)), Y, WEIGHTS).head(1.0)  # no direction is left
     assert (np.abs(none).max(), bias) == (pytest.approx(0), pytest.approx(np.average(Y, axis=0, weights=WEIGHTS)))
+
+
+@pytest.mark.parametrize("d", [6, 90])
+def test_rows_of_weight_zero_count_for_nothing_and_are_judged_like_others(d: int) -> None:
+    x, weights = features(d), WEIGHTS.copy()
+    weights[:7] = 0
+    fitted, without = Ridge.of(x, Y, weights), Ridge.of(x[7:], Y[7:], weights[7:])
+    for a, b in zip(fitted.head(1.0), without.head(1.0), strict=True):
+        assert a == pytest.approx(b, abs=1e-8)
+    weight, bias = without.head(1.0)
+    errors = next(fitted.errors([1.0], np.arange(N)))
+    assert errors[:7] == pytest.approx(Y[:7] - x[:7] @ weight - bias, abs=1e-8)
+    assert errors[7:] == pytest.approx(next(without.errors([1.0], np.arange(N - 7))), abs=1e-8)
+
+
+def test_with_more_features_than_rows_no_matrix_is_wider_than_the_rows() -> None:
+    fitted = Ridge.of(features(90), Y, WEIGHTS)
+    assert fitted.turn.shape == (N, N - 1) and fitted.rows is not None and fitted.rows.shape == (N, 90)
+    assert Ridge.of(features(6), Y, WEIGHTS).rows is None
+
+
+def test_directions_that_hardly_vary_are_not_lost() -> None:
+    """Spreads from 1 to 1e-8, a small penalty, more features than rows: the normal equations hold all the same."""
+    x = RNG.normal(size=(N, 60)) * np.logspace(0, -8, 60) @ np.linalg.qr(RNG.normal(size=(60, 60)))[0]
+    weight, _ = Ridge.of(x, Y, np.ones(N)).head(1e3)
+    centred, rest = x - x.mean(0), Y - Y.mean(0)
+    gap = centred.T @ (rest - centred @ weight) - weight / 2e3
+    assert np.abs(gap).max() < 1e-9 * np.abs(centred.T @ rest).max()

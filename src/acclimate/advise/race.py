@@ -15,6 +15,7 @@ from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
+from acclimate.oom import NoRoom
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, named
 from acclimate.strategies.foresee import Foreseen, foresee
@@ -205,7 +206,10 @@ def _moving(
     if problem.backbone.fixed:
         return None, None, [f"{name} was not run: {problem.backbone.fixed}."]
     tune: Any = named(name, dict(overrides))[1]
-    found = run.once(f"{name}/affordable", partial(_affordable, tune, problem, data, pairs, run, ahead))
+    try:
+        found = run.once(f"{name}/affordable", partial(_affordable, tune, problem, data, pairs, run, ahead))
+    except NoRoom as error:
+        return None, None, [f"{name} was not run: {error}"]
     folds, more = int(found["folds"]), "raise --time-limit to have it judged."
     if found["one"] is None:
         return None, None, [f"{name} was not run: {found['left']:.0f} s were left; {more}"]
@@ -221,7 +225,7 @@ def _moving(
         took = tuned.seconds / tuned.folds
         said.append(f"A fold of {name} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s.")
         return tuned, one, said
-    except Diverged as error:
+    except (Diverged, NoRoom) as error:
         return None, one, [f"{name} was not run to its end: {error}"]
 
 

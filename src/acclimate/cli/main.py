@@ -1,7 +1,7 @@
 """The commands together, and what becomes of an error.
 
 Exit codes: 0 done; 1 the machine failed (disk full, no permission, a bug); 2 something the user can put right;
-130 Ctrl-C; 143 SIGTERM.
+75 another process of the same run ended; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from acclimate import __version__
+from acclimate import __version__, ranks
 from acclimate.cli import (
     cache,
     compare,
@@ -52,6 +52,10 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
         except BrokenPipeError:
             raise  # the reader went away (`| head`): typer ends the process without a word
+        except ranks.Lost as error:
+            if ranks.WATCHED not in os.environ:
+                _say(f"error: {error}")
+            raise typer.Exit(ranks.LOST) from None
         except OSError as error:
             _say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
             raise typer.Exit(1) from None

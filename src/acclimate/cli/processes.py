@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from acclimate import ranks
+
 _GRACE = 10.0  # seconds that the others get to end by themselves once one has failed
 
 
@@ -24,6 +26,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         port = probe.getsockname()[1]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared[ranks.WATCHED] = "1"
     shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))
     command = [sys.executable, "-m", "acclimate", *arguments]
     running = [
@@ -77,11 +80,20 @@ def _watch(running: list[subprocess.Popen[bytes]]) -> int:
     failed += [n for n, process in enumerate(running) if process.returncode and n not in failed]
     if not failed:
         return 0
-    worst = 0 if running[0].returncode and running[0].returncode > 0 else failed[0]
+    # The first one speaks for itself, and what ended since another did is no news.
+    own = [n for n in failed if running[n].returncode != ranks.LOST] or failed
+    worst = 0 if running[0].returncode > 0 and 0 in own else own[0]
     for reader in readers:
         reader.join(1)
-    if worst > 0:  # the first one speaks for itself
+    code = running[worst].returncode
+    if code < 0:
+        name = signal.Signals(-code).name
+        print(
+            f"error: process {worst + 1} of {len(running)} was ended by {name} (as the system does where memory runs "
+            "out), and the others with it; the same command with --resume goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+    elif worst > 0:
         text = said.get(worst, b"").decode(errors="replace").strip()
         print(f"error: process {worst + 1} of {len(running)} failed:\n{text}", file=sys.stderr)
-    code = running[worst].returncode
     return code if code >= 0 else 128 - code

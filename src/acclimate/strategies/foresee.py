@@ -29,6 +29,7 @@ from acclimate.usage import Usage, available, watched
 
 _SAMPLE = 2048  # rows whose tokens are counted
 _AT = (0.5, 0.1, 0.9)  # of the steps in the order of their tokens; the one with most comes first and last
+_BETWEEN = 1.1  # times the live bytes: what the allocator of a CPU leaves between them (measured, docs/measured.md)
 _PATIENCE = 5.0  # seconds after which no further step is timed
 
 
@@ -50,15 +51,17 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """Predict one `tune.fit` on these rows from steps of typical and of the largest size.
 
     seconds = copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens) + evaluations,
-    with a and b by least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments, activations), and
-    what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so far.
+    with a and b by least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments,
+    activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so
+    far.
     """
     with watched(run.device) as used, torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
         probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), deadline=None, state=None))
         seconds, beside = probe.seconds(), probe.beside()
         a_row = probe.a_row
         del probe
-    return Foreseen(ranks.agreed(seconds), used.memory + beside, ranks.agreed(a_row))
+    share = _BETWEEN if run.device == "cpu" else 1.0
+    return Foreseen(ranks.agreed(seconds), int(share * (used.memory + beside)), ranks.agreed(a_row))
 
 
 class _Probe:

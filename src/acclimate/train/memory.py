@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from acclimate.errors import UserError
-from acclimate.oom import out_of_memory
+from acclimate import ranks
+from acclimate.oom import NoRoom, out_of_memory
 from acclimate.progress import Progress
 from acclimate.train.checkpoint import random_state, set_random_state
 
@@ -33,7 +33,7 @@ def no_smaller() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
-            raise UserError(
+            raise NoRoom(
                 "there is not enough memory for the optimiser, which keeps two numbers for every weight that moves; "
                 "choose --strategy lora or partial, which move fewer, or a smaller --model"
             ) from error
@@ -45,6 +45,7 @@ class Fitting:
 
     def __init__(self, network: nn.Module, progress: Progress, most: int | None = None) -> None:
         self.progress, self.most = progress, most
+        self._halved = False
         self.device = next(network.parameters()).device
         # What a half-done step has changed besides gradients: running means and variances.
         norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
@@ -67,13 +68,27 @@ class Fitting:
             for buffer, before in zip(self.running, running, strict=True):
                 buffer.copy_(before)
 
+    def take_halved(self) -> bool:
+        """Whether memory ran out since this was last asked."""
+        halved, self._halved = self._halved, False
+        return halved
+
+    def agree(self) -> None:
+        """Of several processes all take the fewest rows: the next step runs out of memory in none of them."""
+        before, self.most = self.most, ranks.least(self.most)
+        if self.most != before:
+            self.progress.say_once(
+                f"out of memory in another process: going on with {self.most} rows at once in each; steps count as "
+                "many rows as before"
+            )
+
     def _halve(self, rows: int) -> None:
         if rows == 1:
-            raise UserError(
+            raise NoRoom(
                 "there is not enough memory for a single row; lower --max-length, choose a smaller --model, or a "
                 "strategy that leaves the backbone frozen, such as linear_probe"
             )
-        self.most = (rows + 1) // 2
+        self.most, self._halved = (rows + 1) // 2, True
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.progress.say_once(

@@ -19,12 +19,13 @@ class Ridge:
 
     mean: Floats  # (d,) of the features
     level: Floats  # (k,) of the targets
-    turn: Floats  # (d, r)
+    turn: Floats  # (d, r); where there are fewer rows than features, (n, r), and the axes are rowsᵀ turn
     squares: Floats  # (r,) of the singular values
     turned: Floats  # (n, r)
     pull: Floats  # (r, k): Σ w_i x̃_i y_i
     targets: Floats  # (n, k)
     weights: Floats  # (n,)
+    rows: Floats | None = None  # (n, d) times √w, where there are fewer of them than features
 
     @staticmethod
     def of(features: Floats, targets: Floats, weights: Floats) -> Ridge:
@@ -33,13 +34,9 @@ class Ridge:
         mean, level = share @ features, share @ targets
         centred, root = features - mean, np.sqrt(weights)[:, None]
         scaled = centred * root
-        n, d = centred.shape
-        if n < d:
-            squares, left = np.linalg.eigh(scaled @ scaled.T)
-            keep = squares > 1e-12 * max(squares[-1], 1e-300)
-            squares, turn = squares[keep], scaled.T @ (left[:, keep] / np.sqrt(squares[keep]))
-        else:
-            squares, turn = np.linalg.eigh(scaled.T @ scaled)
+        if len(centred) < centred.shape[1]:
+            return _dual(mean, level, centred, scaled, targets, weights)
+        squares, turn = np.linalg.eigh(scaled.T @ scaled)
         turned = centred @ turn
         pull = turned.T @ (weights[:, None] * (targets - level))
         return Ridge(mean, level, turn, np.maximum(squares, 0), turned, pull, targets, weights)
@@ -47,6 +44,8 @@ class Ridge:
     def head(self, strength: float) -> tuple[Floats, Floats]:
         """Weights (d, k) and biases (k,) at this C."""
         weight = self.turn @ self._along(strength)
+        if self.rows is not None:
+            weight = self.rows.T @ weight
         return weight, self.level - self.mean @ weight
 
     def _along(self, strength: float) -> Floats:
@@ -77,6 +76,23 @@ class Ridge:
             some = shrunk[:, start : start + many, None] * self.pull[:, None]  # (r, C, k)
             found = self.turned @ some.reshape(len(some), -1)
             yield from found.reshape(len(found), *some.shape[1:]).transpose(1, 0, 2)
+
+
+def _dual(mean: Floats, level: Floats, centred: Floats, scaled: Floats, targets: Floats, weights: Floats) -> Ridge:
+    """By the (n, n) products of the rows alone: the axes (d, r) are never written down.
+
+    XXᵀ = U S Uᵀ, so that the rows along the axes Xᵀ U S^-½ are U S^½: two products of n²d less than with the axes.
+    Small squares do no harm, since the two roots cancel in the head; only what is 0 or below is left out.
+    """
+    squares, left = np.linalg.eigh(scaled @ scaled.T)
+    keep = squares > 1e-20 * max(squares[-1], 1e-280)
+    squares, left = squares[keep], left[:, keep]
+    turn, root = left / np.sqrt(squares), np.sqrt(weights)[:, None]
+    turned = left * np.sqrt(squares) / np.where(root > 0, root, 1)
+    if len(none := np.flatnonzero(weights == 0)):  # rows that do not count lie along the axes, too
+        turned[none] = (centred[none] @ scaled.T) @ turn
+    pull = turned.T @ (weights[:, None] * (targets - level))
+    return Ridge(mean, level, turn, squares, turned, pull, targets, weights, scaled)
 
 
 def _together(units: Floats) -> Iterator[Floats]:

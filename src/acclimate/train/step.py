@@ -43,7 +43,9 @@ def step(
         return torch.stack(losses).sum()
 
     loss = fitting.retried(gradients, max(1, *map(len, mine)))
-    loss = ranks.sum_gradients(moving, loss)
+    loss, halved = ranks.sum_gradients(moving, loss, fitting.take_halved())
+    if halved:
+        fitting.agree()
     with no_smaller():
         if scaler is None:
             norm = torch.nn.utils.clip_grad_norm_(moving, clip or math.inf)
