@@ -107,6 +107,7 @@ def test_an_error_is_said_once(fit: Command) -> None:
     assert done.stderr.count("error:") == 1 and "missing.csv" in done.stderr
 
 
+@pytest.mark.real
 def test_one_that_is_killed_ends_the_others_with_one_error(fit: Command) -> None:
     settings = ["--strategy", "full", "--num-train-epochs", "500", "--checkpoint-every", "0", "--quiet"]
     done = fit("run", *settings, "--processes", "2", victim="1")
@@ -237,7 +238,7 @@ answer = [first, sum(read), found.view("int32").tolist(), (found == again).all()
 """
 
 
-@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("kept", [False, pytest.param(True, marks=pytest.mark.real)])
 def test_features_are_shared_out_and_every_process_has_the_bits_of_one(
     kept: bool, both: Callable[..., list[Any]], folder_of: Callable[[str], Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
