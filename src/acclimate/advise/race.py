@@ -17,7 +17,7 @@ from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.oom import NoRoom
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, named
+from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, named
 from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.answered import Answered, answered, rows_of
@@ -26,6 +26,8 @@ from acclimate.train.loop import Diverged
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
 MOVING = "lp_ft"
 CANDIDATES = (*FROZEN, MOVING)
+OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
+_KNOWN = {**STRATEGIES, **{name: OVER_DOMAINS[name] for name in OF_DOMAINS}}
 LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 
 
@@ -82,7 +84,7 @@ def race(
         run.progress.say(text)
         decisions.append(text)
 
-    frozen = [name for name in candidates if STRATEGIES[name].frozen]
+    frozen = [name for name in candidates if _KNOWN[name].frozen]
     for name in ("majority", *frozen[:1], "tfidf", *frozen[1:]):
         some = any(t.name in frozen for t in trials)
         trial, why = _frozen(name, problem, data, pairs, run, every_fold, some)
@@ -115,11 +117,11 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple
     """Names of strategies to compare, each once; settings are for those that move the backbone."""
     found = tuple(dict.fromkeys(named(name)[0] for name in names))
     for name in found:
-        if name not in STRATEGIES:
+        if name not in _KNOWN:
             raise UserError(f"{name!r} is judged in any case; leave it out of the candidates")
-        if not STRATEGIES[name].frozen:
+        if not _KNOWN[name].frozen:
             named(name, dict(settings))
-    if not any(STRATEGIES[name].frozen for name in found):
+    if not any(_KNOWN[name].frozen for name in found):
         raise UserError(
             f"candidates {', '.join(found) or 'none'}: one must leave the backbone frozen ({', '.join(FROZEN)}), so "
             "that there is a model whatever the time allows"
@@ -131,7 +133,7 @@ def _frozen(
     name: str, problem: Problem, data: Data, pairs: Pairs, run: Run, every_fold: bool, some: bool
 ) -> tuple[Trial | None, str]:
     """A baseline or a candidate that leaves the backbone frozen, judged; or nothing; and what is to be said of it."""
-    strategy = {**BASELINES, **STRATEGIES}[name]
+    strategy = {**BASELINES, **_KNOWN}[name]
     if (strategy.needs_backbone and problem.backbone is None) or (
         name == "centroid" and problem.task.name == "regress"
     ):

@@ -12,8 +12,8 @@ import numpy as np
 from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
-from acclimate.advise.race import Race, race
-from acclimate.api import adapting, state
+from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
+from acclimate.api import adapting, over_domains, state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
 from acclimate.api.model import Model
@@ -31,7 +31,7 @@ from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES, Problem, Splits, Strategy, named
+from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, TO_TARGET, Problem, Splits, Strategy, named
 from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
 from acclimate.tasks.answered import answered, rows_of
@@ -189,6 +189,8 @@ def _choose_and_fit(
     one: Foreseen | None
     if strategy is None:
         few, every = request.candidates, prepared.test is None
+        if few == CANDIDATES and data.domains is not None:
+            few = (*few, *OF_DOMAINS)
         contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
@@ -223,6 +225,7 @@ def _choose_and_fit(
     only = None if beside is None else beside[1]
     given = request.test is not None
     adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given)
+    adapted += over_domains.said(prepared, problem, judged, metric, run.seed)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
@@ -269,6 +272,7 @@ def joined(a: Data, b: Data) -> Data:
         weights=both(a.weights, b.weights),
         groups=both(a.groups, b.groups),
         subgroups={k: both(v, b.subgroups[k]) for k, v in a.subgroups.items() if k in b.subgroups},
+        domains=both(a.domains, b.domains),
         lines=(*a.lines, *b.lines),
         source=f"{a.source}, {b.source}",
     )
@@ -309,8 +313,10 @@ def _baselines(
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
     compared = dict(BASELINES)
-    if contest.chosen in ADAPTATIONS:
+    if contest.chosen in TO_TARGET:
         compared[adapting.SOURCE_ONLY] = STRATEGIES["linear_probe"]
+    elif contest.chosen in OVER_DOMAINS:
+        compared["linear_probe"] = STRATEGIES["linear_probe"]
     for name, strategy in compared.items():
         if contest.chosen == name:
             continue  # the model itself

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.backbones.base import Backbone
+from acclimate.data import domains
 from acclimate.data.audit import Audit, Lengths, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.read import read
@@ -132,6 +133,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
             found = cross_check(data, other, role)
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
+    _check_domains(data, others)
     train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), seed)
     return Prepared(
         guessed.columns,
@@ -144,6 +146,19 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
         how,
         target=others.get("target"),
     )
+
+
+def _check_domains(data: Data, others: dict[str, Data]) -> None:
+    if data.domains is None:
+        return
+    if "valid" in others:
+        raise UserError(
+            "a domain column and valid data both say which rows settings are chosen by; leave out one of the two"
+        )
+    if data.times is not None:
+        raise UserError(
+            "a domain column and a time column both say which rows a model is judged on; leave out one of the two"
+        )
 
 
 def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
@@ -168,6 +183,7 @@ def present(columns: Columns, table: Table) -> Columns:
         time=columns.time if columns.time in have else None,
         id=columns.id if columns.id in have else None,
         weight=columns.weight if columns.weight in have else None,
+        domain=columns.domain if columns.domain in have else None,
         subgroup=tuple(s for s in columns.subgroup if s in have),
         drop=tuple(d for d in columns.drop if d in have),
     )
@@ -207,6 +223,17 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
 def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: int) -> tuple[Data, Data | None, str]:
     if test is not None:
         return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
+    if data.domains is not None:
+        names = domains.of(data)[0]
+        return (
+            data,
+            None,
+            (
+                f"measured by leaving each of {len(names)} domains out ({', '.join(names)}): its rows are judged by "
+                "what was learned from the others; strategy and number come from the same rows, so the number leans "
+                "to the good side"
+            ),
+        )
     if len(data) < FEW and valid is not None:
         return (
             data,
@@ -237,7 +264,12 @@ def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: i
 
 
 def folds_of(prepared: Prepared, seed: int) -> list[tuple[Any, Any]]:
-    """The folds that every candidate shares: five; repeated three times below 200 rows; three above 20,000 rows."""
+    """The folds that every candidate shares: five; repeated three times below 200 rows; three above 20,000 rows.
+
+    With domains every fold is one of them.
+    """
+    if prepared.train.domains is not None:
+        return domains.leave_one_out(prepared.train, prepared.task)
     n = len(prepared.train)
     k = 3 if n > 20_000 else 5
     repeats = 3 if n < FEW and prepared.train.times is None else 1

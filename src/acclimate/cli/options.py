@@ -111,6 +111,13 @@ SubgroupColumn = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="Report the numbers for each of its values; never learned from. Repeatable."),
 ]
+DomainColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Where a row comes from (hospital, site, year): each is judged by what was learned from the others.",
+    ),
+]
 WeightColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="How much a row counts.")]
 Drop = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave this column alone. Repeatable.")]
 LabelDelimiter = Annotated[

@@ -11,6 +11,7 @@ from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
+from acclimate.strategies.sources import GroupDro, SourceMixture
 from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
@@ -38,6 +39,11 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "kmm": Mapped("kmm"),
     "self_train": SelfTrain(),
 }
+OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from
+    "group_dro": GroupDro(),
+    "source_mixture": SourceMixture(),  # and the target
+}
+TO_TARGET = (*ADAPTATIONS, "source_mixture")  # what uses target rows
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
@@ -56,7 +62,7 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
+    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}
     if key not in known:
         raise unknown("strategy", name, ["auto", *known])
     strategy: Any = known[key]
@@ -90,4 +96,15 @@ def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: 
         raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
 
 
-__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]
+__all__ = [
+    "ADAPTATIONS",
+    "ALIASES",
+    "BASELINES",
+    "OVER_DOMAINS",
+    "STRATEGIES",
+    "TO_TARGET",
+    "Problem",
+    "Splits",
+    "Strategy",
+    "named",
+]
