@@ -18,6 +18,7 @@ DEFAULTS = {
     "time_column": None,
     "id_column": None,
     "subgroup_column": None,
+    "domain_column": None,
     "weight_column": None,
     "drop": (),
     "metric": None,
@@ -114,6 +115,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--checkpoint-every": "5",
         "--feature-dtype": "fp16",
         "--candidates": "knn, lora",
+        "--domain-column": "site",
     }
     flat = [part for pair in given.items() for part in pair]
     repeated = ["--text-column", "a", "--text-column", "b", "--subgroup-column", "sex", "--drop", "p", "--drop", "q"]
@@ -145,6 +147,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "time_column": "when",
         "id_column": "id",
         "subgroup_column": "sex",
+        "domain_column": "site",
         "weight_column": "w",
         "drop": ("p", "q"),
         "metric": "macro_f1",
