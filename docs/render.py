@@ -112,6 +112,46 @@ def alignments() -> str:
     return _said(ALIGNMENTS)
 
 
+def choosing() -> str:
+    """When to use what, and what to prefer, by what each method says of itself; the page a reader chooses by."""
+    from acclimate.align import ALIGNMENTS
+    from acclimate.shallow import SHALLOW
+    from acclimate.strategies import ADAPTATIONS, BASELINES, OVER_DOMAINS, STRATEGIES
+
+    groups: list[tuple[str, dict[str, Any]]] = [
+        ("Strategies without target rows (`--strategy`)", {**BASELINES, **STRATEGIES}),
+        ("Strategies that adapt to `--target-data`", ADAPTATIONS),
+        ("Strategies for several sources (`--domain-column`)", OVER_DOMAINS),
+        ("Losses that bring source and target together (`acclimate.align`)", ALIGNMENTS),
+        ("Maps and reweighters of features (`acclimate.shallow`)", SHALLOW),
+    ]
+    rows = []
+    for title, kinds in groups:
+        rows += [f"## {title}", "", "| | use when | prefer another |", "|---|---|---|"]
+        told: dict[tuple[str, str], list[str]] = {}
+        for name, kind in kinds.items():
+            told.setdefault(_advice(inspect.getdoc(kind if isinstance(kind, type) else type(kind)) or ""), []).append(
+                name
+            )
+        rows += [
+            f"| {', '.join(f'`{n}`' for n in names)} | {use} | {prefer} |" for (use, prefer), names in told.items()
+        ]
+        rows.append("")
+    return "\n".join(rows)
+
+
+def _advice(text: str) -> tuple[str, str]:
+    """The sentences after "Use when" and those from "Prefer" on, of one docstring.
+
+    >>> _advice("A map.\\n\\nUse when: it fits.\\nPrefer `b` if not.\\n\\n>>> 1")
+    ('it fits.', 'Prefer `b` if not.')
+    """
+    flat = " ".join(text.split(">>> ")[0].split())
+    found = re.search(r"Use when:? (.*?)(?= Prefer |$)(.*)", flat)
+    use, prefer = (found[1], found[2].strip()) if found else ("", "")
+    return use.replace("|", "\\|"), prefer.replace("|", "\\|")
+
+
 def _said(kinds: Any) -> str:
     rows = []
     for name, kind in kinds.items():
@@ -177,6 +217,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "strategies": strategies,
     "shallow": shallow,
     "alignments": alignments,
+    "choosing": choosing,
     "metrics": metrics,
     "reasons": reasons,
     "models": models,
