@@ -48,7 +48,8 @@ class NearestNeighbour(Reweighter):
 
     w_i = add + #{j : i = argmin_i ‖x_i - x_j‖}, columns scaled by their deviation over both domains. Loog (2012), IEEE
     MLSP: the density ratio over Voronoi cells, smoothed by Laplace's rule. Use when `density_ratio` is to be
-    checked by what makes no model, in few dimensions. Prefer `density_ratio` in many, where a few rows are nearest to everything.
+    checked by what makes no model, in few dimensions. Prefer `density_ratio` in many, where a few rows are nearest to
+    everything.
 
     >>> NearestNeighbour().fit([[0.0], [1.0], [0.9], [1.1], [1.2]], domain=[0, 0, 1, 1, 1]).weights_.round(2).tolist()
     [0.4, 1.6, 0.0, 0.0, 0.0]
