@@ -24,7 +24,7 @@ _WIDE = 30.0  # |log α|, |log β|: beyond this nothing more is gained
 
 
 def logme(features: ArrayLike, labels: ArrayLike) -> float:
-    """Log evidence of a linear model: mean over classes of max_{α,β} (1/n) log N(y; 0, β⁻¹I + α⁻¹FFᵀ), y 1 for the class.
+    """Log evidence of a linear model, mean over classes: max_{α,β} (1/n) log N(y; 0, β⁻¹I + α⁻¹FFᵀ), y 1 for the class.
 
     You, Liu, Wang and Long (2021), ICML, with the evidence's −½(d−r) log α, which keeps wide features from winning by
     their width. Numbers as labels (float) are regressed on, without an intercept: centre them. Use when models of one
