@@ -6,11 +6,13 @@ import dataclasses
 from typing import Any
 
 from acclimate.errors import UserError, unknown
+from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
+from acclimate.strategies.sourcefree import Shot
 from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
@@ -37,6 +39,19 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "density_ratio": Mapped("density_ratio"),
     "kmm": Mapped("kmm"),
     "self_train": SelfTrain(),
+    "mcc": Adapt(weight=2.0),
+    "infomax": Adapt(align="infomax"),
+    "bnm": Adapt(align="bnm"),
+    "dann": Adapt(align="dann"),
+    "cdan": Adapt(align="cdan", weight=2.0),
+    "mdd": Adapt(align="mdd", weight=0.3),
+    "mmd": Adapt(align="mmd", weight=3.0),
+    "jan": Adapt(align="jan", weight=3.0),
+    "afn": Adapt(align="afn", weight=0.001),
+    "deep_coral": Adapt(align="coral", weight=30.0),
+    "deepjdot": Adapt(align="deepjdot", weight=0.3),
+    "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
+    "shot": Shot(),
 }
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
