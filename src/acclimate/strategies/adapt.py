@@ -10,7 +10,15 @@ from torch import Tensor
 from acclimate.align import View
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies.alignment import Aligned, attached, check_alone, check_objective, usual_distance, weight_at
+from acclimate.strategies.alignment import (
+    Aligned,
+    attached,
+    check_align,
+    check_alone,
+    check_weight,
+    usual_distance,
+    weight_at,
+)
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.bottleneck import Bottleneck, forked
 from acclimate.strategies.domains import Domains, as_device
@@ -44,7 +52,8 @@ class Adapt(Bottleneck):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_objective(self.align, self.weight, self.weight_schedule)
+        check_align(self.align)
+        check_weight(self.weight, self.weight_schedule)
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train the head; with λ above 0 on `splits.target` too."""

@@ -21,13 +21,17 @@ from acclimate.tasks.base import Floats
 WEIGHT_SCHEDULES = ("constant", "rise")
 
 
-def check_objective(align: str, weight: float, weight_schedule: str) -> None:
-    """Refuse settings that mean nothing; `align` is a name of ALIGNMENTS, with settings after a colon."""
+def check_align(align: str) -> None:
+    """Refuse what is not a name of ALIGNMENTS, with settings after a colon."""
     kind, settings = parsed(align)
     try:
         kind(**settings)
     except TypeError as error:
         raise UserError(f"align={align!r}: a setting is no number where one is needed ({error})") from error
+
+
+def check_weight(weight: float, weight_schedule: str) -> None:
+    """Refuse what is not a λ."""
     if weight_schedule not in WEIGHT_SCHEDULES:
         raise unknown("weight_schedule", weight_schedule, WEIGHT_SCHEDULES)
     if not (weight >= 0 and math.isfinite(weight)):
