@@ -126,7 +126,7 @@ def test_mcc_and_dann_by_hand() -> None:
     f = torch.randn(3, 2)
     says = critic.critic(f)[:, 0].detach()
     wrong = sum(float(torch.nn.functional.softplus(s) + torch.nn.functional.softplus(-s)) for s in says) / 6
-    assert float(critic(View(f, zt), View(f, zt), 0.3)) == pytest.approx(wrong, abs=1e-6)
+    assert critic(View(f, zt), View(f, zt), 0.3).item() == pytest.approx(wrong, abs=1e-6)
 
 
 def test_lambda_rises() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from acclimate.align import ALIGNMENTS
 from acclimate.errors import UserError, unknown
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
@@ -72,9 +73,9 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
     known = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
-    if key not in known:
+    if key not in known and key not in ALIGNMENTS:
         raise unknown("strategy", name, ["auto", *known])
-    strategy: Any = known[key]
+    strategy: Any = known[key] if key in known else Adapt(align=key)  # an alignment that has no tried λ
     fields = {f.name: f for f in dataclasses.fields(strategy) if f.init}
     given: dict[str, Any] = {}
     for asked, value in (settings or {}).items():
@@ -86,6 +87,15 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
         _check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
+
+
+def adapts(strategy: Strategy) -> bool:
+    """Whether a fit reads the target rows."""
+    if isinstance(strategy, Tune):
+        return strategy.aligned
+    if isinstance(strategy, Adapt):
+        return strategy.weight > 0
+    return isinstance(strategy, (Mapped, SelfTrain, Shot))
 
 
 def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: str) -> None:
@@ -105,4 +115,4 @@ def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: 
         raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
 
 
-__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]
+__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "adapts", "named"]
