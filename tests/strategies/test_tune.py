@@ -18,8 +18,9 @@ from acclimate.errors import UserError
 from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import Splits, named
+from acclimate.strategies.inputs import Inputs
 from acclimate.strategies.probe import Probe
-from acclimate.strategies.tune import Inputs, Tune
+from acclimate.strategies.tune import Tune
 from acclimate.train import loop
 from acclimate.train.memory import Fitting
 

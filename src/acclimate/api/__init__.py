@@ -15,6 +15,7 @@ from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.inspecting import Inspection, columns_of, inspect, many
 from acclimate.api.model import Model, load
+from acclimate.api.objective import asked as asked_for_objective
 from acclimate.api.prepare import Gate
 from acclimate.api.request import Request
 from acclimate.catalogue import cache
@@ -54,6 +55,8 @@ def fit(
     valid_data: Any = None,
     test_data: Any = None,
     target_data: Any = None,
+    align: str | None = None,
+    lambda_: str | float | None = None,
     text_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
@@ -98,8 +101,10 @@ def fit(
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
-    model will be used: a strategy such as "self_train" adapts to them, and their labels are not read. Everything is
-    also written to `output_dir`, a new dated folder under runs/ by default.
+    model will be used: a strategy such as "self_train" adapts to them, and their labels are not read. With `align`, a
+    name of `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with strategy "full",
+    "partial", "lora" or "lp_ft", by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". Everything
+    is also written to `output_dir`, a new dated folder under runs/ by default.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
@@ -120,17 +125,18 @@ def fit(
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:
         raise unknown("feature_dtype", feature_dtype, DTYPES)
-    if candidates is not None and strategy != "auto":
-        raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
+    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data)
+    if candidates is not None and strategy != "auto":
+        raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     compared = check_candidates(many(candidates) or CANDIDATES, every) if strategy == "auto" else ()
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
     budget = limit if limit is not None or strategy != "auto" else 600.0
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
-             "target_data": _name(target_data),
+             "target_data": _name(target_data), "align": align, "lambda": lambda_,
              "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,

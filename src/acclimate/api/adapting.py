@@ -6,14 +6,14 @@ from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
-from acclimate.strategies import TO_TARGET, Problem, Strategy
+from acclimate.strategies import Problem, Strategy, adapts
 
 SOURCE_ONLY = "source_only"  # the probe that saw no target row, always beside a model that did
 
 
 def check(strategy: tuple[str, Strategy] | None, target: object) -> None:
     """Refuse a strategy that adapts where there is nothing to adapt to."""
-    if strategy is not None and strategy[0] in TO_TARGET and target is None:
+    if strategy is not None and adapts(strategy[1]) and target is None:
         raise UserError(
             f"strategy {strategy[0]!r} adapts to rows from where the model will be used; give them with --target-data"
         )
@@ -29,13 +29,17 @@ def said(
     seed: int,
     *,
     given: bool,
+    used: bool,
 ) -> tuple[str, ...]:
-    """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own."""
+    """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own.
+
+    `used`: the strategy read the target rows.
+    """
     if prepared.target is None:
         return ()
     rows = f"{len(prepared.target):,} target rows of {prepared.target.source}"
     label = "label some 50 of them and give those as test data"
-    if name not in TO_TARGET:
+    if not used:
         return (
             f"The {rows} were not used by {name}. Whether adapting to them would help is not decidable without labels "
             f"there: {label}, then compare --strategy self_train. `acclimate shift` shows how far they are from the "

@@ -31,7 +31,7 @@ from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, TO_TARGET, Problem, Splits, Strategy, named
+from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, Strategy, adapts, named
 from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
 from acclimate.tasks.answered import answered, rows_of
@@ -198,7 +198,7 @@ def _choose_and_fit(
         name, chosen = strategy
         contest = Race((), name, ())
         cheap = chosen.frozen or prepared.test is None
-        last = _last_rows(prepared, problem, name, cheap, run.seed)[0]
+        last = _last_rows(prepared, problem, name, chosen, cheap, run.seed)[0]
         one = foretold(name, chosen, problem, last, run)
         folds = on_folds(one, len(last.train), pairs) if one is not None and cheap else None
         announce(name, [folds, None if one is None else one.usage], run)
@@ -220,11 +220,11 @@ def _choose_and_fit(
     else:
         assert trial is not None
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
-    baselines = _baselines(prepared, problem, contest, data, pairs, run, judged)
+    baselines = _baselines(prepared, problem, contest, data, pairs, run, adapts(chosen))
     beside = baselines.get(adapting.SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
-    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given)
+    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given, used=adapts(chosen))
     adapted += over_domains.said(prepared, problem, judged, metric, run.seed)
     for sentence in adapted:
         run.progress.say(sentence)
@@ -278,25 +278,27 @@ def joined(a: Data, b: Data) -> Data:
     )
 
 
-def _last_rows(prepared: Prepared, problem: Problem, name: str, judged: bool, seed: int) -> tuple[Splits, str]:
+def _last_rows(
+    prepared: Prepared, problem: Problem, name: str, strategy: Strategy, judged: bool, seed: int
+) -> tuple[Splits, str]:
     """Rows of the last fit, and what chooses epoch, temperature and thresholds; `judged`: on folds before."""
+    every = Splits(prepared.train, prepared.valid, prepared.target)
     if judged:
         rows = "out-of-fold predictions" if prepared.valid is None else "the validation rows"
-        return Splits(prepared.train, prepared.valid), f"temperature and thresholds come from {rows}"
+        return every, f"temperature and thresholds come from {rows}"
+    what = "temperature and thresholds" if adapts(strategy) else "epoch, temperature and thresholds"
     if prepared.valid is not None:
-        how = "the epoch, temperature and thresholds come from the validation rows"
-        return Splits(prepared.train, prepared.valid), how
+        return every, f"{what} come from the validation rows"
     learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=seed + 1)
-    how = f"epoch, temperature and thresholds come from {len(choose):,} training rows kept apart from {name}"
-    return Splits(prepared.train.take(learn), prepared.train.take(choose)), how
+    how = f"{what} come from {len(choose):,} training rows kept apart from {name}"
+    return Splits(prepared.train.take(learn), prepared.train.take(choose), prepared.target), how
 
 
 def _last_fit(
     prepared: Prepared, problem: Problem, name: str, strategy: Strategy, trial: Trial | None, data: Data, run: Run
 ) -> tuple[Predictor, Any, Any, Data, str]:
     """The model to keep, and logits of rows that it (or its folds) did not learn from, and which, to calibrate by."""
-    splits, how = _last_rows(prepared, problem, name, trial is not None, run.seed)
-    splits = replace(splits, target=prepared.target)
+    splits, how = _last_rows(prepared, problem, name, strategy, trial is not None, run.seed)
     fitted = strategy.fit(problem, splits, run)
     if trial is not None:
         return fitted, trial.logits, trial.judged, data.take(trial.judged), how
@@ -307,13 +309,13 @@ def _last_fit(
 
 
 def _baselines(
-    prepared: Prepared, problem: Problem, contest: Race, data: Data, pairs: Pairs, run: Run, judged: Judged
+    prepared: Prepared, problem: Problem, contest: Race, data: Data, pairs: Pairs, run: Run, adapted: bool
 ) -> dict[str, tuple[Predictor, Judged]]:
-    """What does without transfer, on the same rows as the model."""
+    """What does without transfer, on the same rows as the model; with a model that adapted what does without that."""
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
     compared = dict(BASELINES)
-    if contest.chosen in TO_TARGET:
+    if adapted:
         compared[adapting.SOURCE_ONLY] = STRATEGIES["linear_probe"]
     elif contest.chosen in OVER_DOMAINS:
         compared["linear_probe"] = STRATEGIES["linear_probe"]

@@ -12,21 +12,27 @@ from acclimate.cli import options
 
 
 def methods(as_json: options.AsJson = False) -> None:
-    """List the strategies with their settings, and the metrics of each task."""
-    ways, kinds, measures = strategies(), settings(), metrics()
+    """List the strategies and alignments with their settings, and the metrics of each task."""
+    ways, kinds, losses, measures = strategies(), settings(), alignments(), metrics()
     if as_json:
-        found = {"strategies": ways, "settings": kinds, "metrics": measures}
+        found = {"strategies": ways, "settings": kinds, "alignments": losses, "metrics": measures}
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
     for name, what in ways.items():
         typer.echo(f"  {name:<14} {what}")
     typer.echo("\nTheir settings (--set KEY=VALUE)")
-    for kind, fields in kinds.items():
-        typer.echo(f"  {kind:<14} {', '.join(f'{name}={value!r}' for name, value in fields.items()) or 'none'}")
+    _echo(kinds)
+    typer.echo("\nAlignments (--align NAME:KEY=VALUE,...)")
+    _echo(losses)
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
     for task, names in measures.items():
         typer.echo(f"  {task:<14} {', '.join(name if up else f'{name} (-)' for name, up in names.items())}")
+
+
+def _echo(settings: dict[str, dict[str, object]]) -> None:
+    for kind, fields in settings.items():
+        typer.echo(f"  {kind:<14} {', '.join(f'{name}={value!r}' for name, value in fields.items()) or 'none'}")
 
 
 def strategies() -> dict[str, str]:
@@ -49,6 +55,13 @@ def settings() -> dict[str, dict[str, object]]:
 
     every = {**STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}
     return {type(strategy).__name__: fields(type(strategy)()) for strategy in every.values()}
+
+
+def alignments() -> dict[str, dict[str, object]]:
+    """The losses between domains, with their settings and defaults."""
+    from acclimate.align import ALIGNMENTS
+
+    return {name: fields(kind()) for name, kind in ALIGNMENTS.items()}
 
 
 def metrics() -> dict[str, dict[str, bool]]:

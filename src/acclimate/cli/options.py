@@ -42,6 +42,8 @@ ALIASES = {
     "--scoring": "--metric",
     "--metric-for-best-model": "--metric",
     "--finetuning-type": "--strategy",
+    "--alignment": "--align",
+    "--trade-off": "--lambda",
     "--lr": "--learning-rate",
     "--epochs": "--num-train-epochs",
     "--max-epochs": "--num-train-epochs",

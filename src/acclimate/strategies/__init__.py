@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from acclimate.align import ALIGNMENTS
 from acclimate.errors import UserError, unknown
+from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
+from acclimate.strategies.sourcefree import Shot
 from acclimate.strategies.sources import GroupDro, SourceMixture
 from acclimate.strategies.tune import Tune
 
@@ -38,12 +41,24 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "density_ratio": Mapped("density_ratio"),
     "kmm": Mapped("kmm"),
     "self_train": SelfTrain(),
+    "mcc": Adapt(weight=2.0),
+    "infomax": Adapt(align="infomax"),
+    "bnm": Adapt(align="bnm"),
+    "dann": Adapt(align="dann"),
+    "cdan": Adapt(align="cdan", weight=2.0),
+    "mdd": Adapt(align="mdd", weight=0.3),
+    "mmd": Adapt(align="mmd", weight=3.0),
+    "jan": Adapt(align="jan", weight=3.0),
+    "afn": Adapt(align="afn", weight=0.001),
+    "deep_coral": Adapt(align="coral", weight=30.0),
+    "deepjdot": Adapt(align="deepjdot", weight=0.3),
+    "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
+    "shot": Shot(),
 }
 OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from
     "group_dro": GroupDro(),
     "source_mixture": SourceMixture(),  # and the target
 }
-TO_TARGET = (*ADAPTATIONS, "source_mixture")  # what uses target rows
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
@@ -63,9 +78,9 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
     known = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}
-    if key not in known:
+    if key not in known and key not in ALIGNMENTS:
         raise unknown("strategy", name, ["auto", *known])
-    strategy: Any = known[key]
+    strategy: Any = known[key] if key in known else Adapt(align=key)  # an alignment that has no tried λ
     fields = {f.name: f for f in dataclasses.fields(strategy) if f.init}
     given: dict[str, Any] = {}
     for asked, value in (settings or {}).items():
@@ -77,6 +92,15 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
         _check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
+
+
+def adapts(strategy: Strategy) -> bool:
+    """Whether a fit reads the target rows."""
+    if isinstance(strategy, Tune):
+        return strategy.aligned
+    if isinstance(strategy, Adapt):
+        return strategy.weight > 0
+    return isinstance(strategy, (Mapped, SelfTrain, Shot, SourceMixture))
 
 
 def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: str) -> None:
@@ -102,9 +126,9 @@ __all__ = [
     "BASELINES",
     "OVER_DOMAINS",
     "STRATEGIES",
-    "TO_TARGET",
     "Problem",
     "Splits",
     "Strategy",
+    "adapts",
     "named",
 ]
