@@ -10,6 +10,7 @@ import pytest
 
 import acclimate
 import tiny_models as tm
+from acclimate import ranks
 from acclimate.api.objective import asked, parse_weight
 from acclimate.errors import UserError
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, adapts, named
@@ -82,6 +83,17 @@ def test_without_target_rows_it_is_refused_before_anything_is_read() -> None:
         acclimate.fit(table(20), label="label", align="mcc")
     with pytest.raises(UserError, match="candidates are what strategy 'auto' compares"):
         acclimate.fit(table(20), label="label", target_data=table(9), align="mcc", candidates=["knn"])
+
+
+@pytest.mark.parametrize("more", [{"align": "mcc"}, {"align": "mcc", "strategy": "lora"}, {"strategy": "shot"}])
+def test_several_processes_are_refused_before_a_model_is_loaded(
+    more: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(ranks, "by_first", lambda work: work())
+    monkeypatch.setattr(ranks, "leave", lambda: None)
+    with pytest.raises(UserError, match="start it as one process, without --processes"):
+        acclimate.fit(table(20), label="label", target_data=table(9), output_dir=str(tmp_path / "run"), **more)
 
 
 def test_numbers_and_rises() -> None:

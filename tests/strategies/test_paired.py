@@ -129,6 +129,17 @@ def test_mcc_and_dann_by_hand() -> None:
     assert critic(View(f, zt), View(f, zt), 0.3).item() == pytest.approx(wrong, abs=1e-6)
 
 
+def test_an_adversary_learns_at_the_rate_of_a_new_head(shared_bert: Any) -> None:
+    """Also where the head starts from a probe."""
+    problem = tm.problem_of("classify", SOURCE, "str", shared_bert, RUN)
+    tune = Tune(align="dann", start="probe", learning_rate=1e-5, head_learning_rate=1e-2)
+    network, _ = tune.started(problem, problem.task.attach(shared_bert, problem.decoder).head, RUN)
+    loss: Any = ALIGNMENTS["dann"]().attach(shared_bert.width, 2)
+    rates = {id(p): group["lr"] for group in tune.optimizer_of(network, loss).param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in network.parameters()} == {1e-5}
+    assert {rates[id(p)] for p in loss.parameters()} == {1e-2}
+
+
 def test_lambda_rises() -> None:
     assert [weight_at(2.0, "rise", p) for p in (0.0, 1.0)] == pytest.approx([0.0, 2 * 0.99991], abs=1e-4)
     assert weight_at(2.0, "constant", 0.0) == 2.0

@@ -19,7 +19,7 @@ from acclimate.tasks import TASKS
 
 D = 6
 TASK = TASKS["classify"]
-TRAINED = {name: s for name, s in ADAPTATIONS.items() if isinstance(s, Bottleneck)}
+TRAINED = [name for name, strategy in ADAPTATIONS.items() if isinstance(strategy, Bottleneck)]
 
 
 def points(n: int, share: float, seed: int, move: float = 0.0) -> Data:
@@ -47,10 +47,10 @@ def accuracy(strategy: Any, source: Data, target: Data, seed: int = 0) -> float:
     return float((answers == np.array(target.labels)).mean())
 
 
-def quick(name: str, **settings: Any) -> Any:
+def quick(name: str, *, epochs: int = 6, **settings: Any) -> Any:
     """The named strategy, trained for a fraction of its time."""
-    shorter: dict[str, Any] = {"shot": {"num_train_epochs": 6, "target_epochs": 6}}
-    return named(name, {**shorter.get(name, {"num_train_epochs": 6}), **settings})[1]
+    shorter = {"num_train_epochs": epochs, **({"target_epochs": epochs} if name == "shot" else {})}
+    return named(name, {**shorter, **settings})[1]
 
 
 def test_a_shift_of_all_features_is_undone() -> None:
@@ -61,9 +61,9 @@ def test_a_shift_of_all_features_is_undone() -> None:
         assert accuracy(quick(name, standardise="per_domain"), source, target) > 0.78, name
 
 
-FALL = {  # points of accuracy lost to class shares that move from 50/50 to 90/10
-    "mcc": 1.7, "infomax": 6.7, "bnm": 0.7, "deep_coral": 0.3, "mmd": 3.0, "jan": 8.0, "afn": 0.0,
-    "deepjdot": 8.7, "sliced_wasserstein": 1.3, "dann": 0.0, "cdan": 0.7, "mdd": 0.0, "shot": 12.7,
+FALL = {  # points of accuracy lost to class shares that move from 50/50 to 90/10, after 12 epochs
+    "mcc": 0.3, "infomax": 1.0, "bnm": 0.0, "dann": 0.3, "cdan": 0.3, "mdd": 0.3, "mmd": 1.7, "jan": 13.3, "afn": 0.0,
+    "deep_coral": 0.3, "deepjdot": 5.7, "sliced_wasserstein": 0.7, "shot": 5.7,
 }  # fmt: skip
 
 
@@ -74,11 +74,11 @@ def test_class_shares_that_move_harm_by_as_much_as_is_said() -> None:
     standardising each domain by its own loses most of all.
     """
     source, target = points(300, 0.5, 0), points(300, 0.1, 2)
-    alone = accuracy(Adapt(weight=0.0), source, target)
-    fall = {name: 100 * (alone - accuracy(strategy, source, target)) for name, strategy in TRAINED.items()}
+    alone = accuracy(quick("mcc", epochs=12, weight=0.0), source, target)
+    fall = {name: 100 * (alone - accuracy(quick(name, epochs=12), source, target)) for name in TRAINED}
     assert fall == pytest.approx(FALL, abs=3)
     assert max(fall.values()) < 15
-    own = accuracy(quick("mcc", standardise="per_domain"), source, target)
+    own = accuracy(quick("mcc", epochs=12, standardise="per_domain"), source, target)
     assert 100 * (alone - own) == pytest.approx(20.3, abs=4)
 
 

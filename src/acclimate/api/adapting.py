@@ -7,16 +7,21 @@ from acclimate.api.prepare import Prepared
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
 from acclimate.strategies import Problem, Strategy, adapts
+from acclimate.strategies.alignment import check_alone
+from acclimate.strategies.bottleneck import Bottleneck
+from acclimate.strategies.tune import Tune
 
 SOURCE_ONLY = "source_only"  # the probe that saw no target row, always beside a model that did
 
 
 def check(strategy: tuple[str, Strategy] | None, target: object) -> None:
-    """Refuse a strategy that adapts where there is nothing to adapt to."""
+    """Refuse a strategy that adapts where there is nothing to adapt to, or in several processes where it cannot."""
     if strategy is not None and adapts(strategy[1]) and target is None:
         raise UserError(
             f"strategy {strategy[0]!r} adapts to rows from where the model will be used; give them with --target-data"
         )
+    if strategy is not None and adapts(strategy[1]) and isinstance(strategy[1], (Tune, Bottleneck)):
+        check_alone(strategy[0])
 
 
 def said(

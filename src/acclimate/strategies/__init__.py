@@ -70,6 +70,7 @@ SETTING_ALIASES = {  # what other libraries call them
     "num_epochs": "num_train_epochs", "per_device_train_batch_size": "batch_size", "target_modules": "lora_targets",
     "warmup_ratio": "warmup_steps", "warmup": "warmup_steps", "scheduler": "lr_scheduler_type", "n_neighbors": "k",
     "n_neighbours": "k", "c": "strength", "C": "strength", "grad_accumulation": "gradient_accumulation_steps",
+    "lambda": "weight",
 }  # fmt: skip
 
 

@@ -105,6 +105,7 @@ def fit_head(adapt: Adapt, problem: Problem, known: Domains, run: Run) -> tuple[
         history = train(
             network, adapt.optimizer(network), adapt.schedule(len(source)), pairs.epoch, loss_of, None, run,
             adapt.align, "" if run.state is None else f"{adapt} {problem.task.name} {known.rows}",
+            compared=adapt.align if adapt.weight else "",
         )  # fmt: skip
     return head.cpu().eval(), history
 

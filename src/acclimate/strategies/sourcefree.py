@@ -96,6 +96,7 @@ class Shot(Bottleneck):
             history = train(
                 network, going.optimizer(network), going.schedule(n), batches, loss_of, None, run,
                 "shot", "" if run.state is None else f"{self} {known.rows}",
+                compared="shot",
             )  # fmt: skip
         head.last.requires_grad_(True)
         head.cpu().eval()

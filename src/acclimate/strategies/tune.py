@@ -188,45 +188,51 @@ class Tune:
         valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
         prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
+        what = "" if run.state is None else self._what(problem, splits.train, chosen_by, target)
+        with replaying(prefix):
+            history, said = self._descend(network, rows, valid, both, epochs, what, run)
+        more = [sentence for sentence in (_LAST if self.aligned else "", said) if sentence]
+        for sentence in more:
+            run.progress.say(sentence)
+        return history, [note, *more] if note else more
+
+    def _descend(
+        self, network: Network, rows: Inputs, valid: Inputs | None, both: Both | None, epochs: int, what: str, run: Run
+    ) -> tuple[History, str]:
+        """What happened, and a sentence on the numbers that were trained in."""
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
         trained = Aligned(network, None if both is None else both.loss).to(run.device)
         plain_loss, batches = self._steps(network, rows, both, epochs, run)
+        first = batches(0)
+        found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+        fitting = Fitting(network, run.progress)
 
-        with replaying(prefix):
-            first = batches(0)
-            found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+        def loss_of(at: list[int]) -> Tensor:
+            with found.at_work(run.device):
+                return plain_loss(at)
 
-            def loss_of(at: list[int]) -> Tensor:
-                with found.at_work(run.device):
-                    return plain_loss(at)
+        def evaluate() -> float:
+            assert valid is not None
+            with found.at_work(run.device):
+                return valid.mean_loss(network, fitting)
 
-            def evaluate() -> float:
-                assert valid is not None
-                with found.at_work(run.device):
-                    return valid.mean_loss(network, fitting)
-
-            fitting = Fitting(network, run.progress)
-            with found.applied(trained):
-                history = train(
-                    trained,
-                    self.optimizer_of(network, trained.loss),
-                    schedule,
-                    batches,
-                    loss_of,
-                    evaluate if valid is not None else None,
-                    run,
-                    _name(self),
-                    "" if run.state is None else self._what(problem, splits.train, chosen_by, target),
-                    found.scaler(run.device),
-                    self.align if self.aligned else "",
-                )
-        if self.aligned:
-            run.progress.say(_LAST)
-        if said:
-            run.progress.say(said)
-        return history, [sentence for sentence in (note, _LAST if self.aligned else "", said) if sentence]
+        with found.applied(trained):
+            history = train(
+                trained,
+                self.optimizer_of(network, trained.loss),
+                schedule,
+                batches,
+                loss_of,
+                evaluate if valid is not None else None,
+                run,
+                _name(self),
+                what,
+                found.scaler(run.device),
+                self.align if self.aligned else "",
+            )
+        return history, said
 
     def both(self, problem: Problem, rows: Inputs, source: Data, target: Data) -> Both:
         """The encoded source rows with the target's beside them, and the alignment with new weights."""
