@@ -27,26 +27,26 @@ class Guard:
 
     def __init__(self, share: float) -> None:
         self.share = share
-        self._recent: deque[tuple[int, Floats, Floats]] = deque()
+        self._recent: deque[tuple[int, Floats]] = deque()  # rows, and sums (2, K): adapted, source
 
     @property
     def rows(self) -> int:
         """How many rows are looked back on."""
-        return sum(n for n, _, _ in self._recent)
+        return sum(n for n, _ in self._recent)
 
     @property
-    def sure(self) -> bool:
-        """Whether these are enough to go by."""
-        return self.rows >= LEAST
+    def batches(self) -> int:
+        """In how many batches they came."""
+        return len(self._recent)
 
     def collapsed(self, adapted: Floats, source: Floats) -> bool:
         """Take note of the probabilities (n, K) of one more batch, and say whether it is too much."""
-        self._recent.append((len(adapted), adapted.sum(0), source.sum(0)))
+        self._recent.append((len(adapted), np.stack([adapted.sum(0), source.sum(0)])))
         while len(self._recent) > 1 and self.rows - self._recent[0][0] >= WINDOW:
             self._recent.popleft()
-        if not self.sure:
+        if self.rows < LEAST:
             return False
-        mine, theirs = (_entropy(np.sum([batch[side] for batch in self._recent], axis=0)) for side in (1, 2))
+        mine, theirs = map(_entropy, np.sum([sums for _, sums in self._recent], axis=0))
         return bool(mine < self.share * theirs)
 
 

@@ -67,11 +67,11 @@ class T3A(Adapter):
 def level_point(weight: Floats, bias: Floats) -> Floats:
     """The point of least length at which the logits W z + b are all equal (as nearly as may be), (d,).
 
-    >>> level_point(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([3.0, 1.0])).tolist()
+    >>> level_point(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([3.0, 1.0])).round(9).tolist()
     [-1.0, 0.0]
     """
     found: Floats = np.linalg.lstsq(weight - weight.mean(0), bias.mean() - bias, rcond=None)[0]
-    return found + 0.0  # no −0
+    return found
 
 
 def templates(rows: Floats, logits: Floats, weight: Floats, keep: int | None, batch_size: int) -> Floats:

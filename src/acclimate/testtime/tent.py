@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -27,6 +28,8 @@ from acclimate.testtime.guard import Guard
 from acclimate.testtime.norms import affine, described, norms
 from acclimate.words import sparse
 
+LEARNING, STOPPED, AS_IT_WAS = range(3)  # the stages of a stream
+
 
 @dataclass(frozen=True)
 class Tent(Adapter):
@@ -38,8 +41,9 @@ class Tent(Adapter):
     model as it was, takes its steps first and is answered after. The entropy is that of the logits as they are; the
     model's temperature is applied after.
     Guard: where, over the last 64 to 256 rows, the entropy of the mean of the probabilities falls under `guard` times
-    that of the model as it was, or a number is not finite, the scales and shifts go back to where they last passed,
-    nothing more is learned, and that is said. Rows sorted by class can set it off without need.
+    that of the model as it was, or a number is not finite, the scales and shifts go back to where they were before
+    those rows, nothing more is learned, all rows of a file are answered so, and that is said; if this fails, too, the
+    plain answers stand. Rows sorted by class can set it off without need.
     Source: Wang et al. (2021), Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR, arXiv:2006.10726.
     Use when: the target is a noisier or otherwise degraded source, class shares are alike, most answers are right
     and there are some hundred rows. It is online: another order of the rows gives other answers.
@@ -73,8 +77,8 @@ class Tent(Adapter):
             raise UserError(f"tent moves weights of the network, and {predictor.backbone.fixed}; use t3a or lame")
         if not affine(predictor.backbone):
             raise UserError(
-                f"tent moves scales and shifts of BatchNorm, LayerNorm, GroupNorm or RMSNorm, and "
-                f"{predictor.backbone.origin.name} has {described(predictor.backbone)} with such; use t3a or lame"
+                "tent moves scales and shifts of BatchNorm, LayerNorm, GroupNorm or RMSNorm, and there are none in "
+                f"{predictor.backbone.origin.name} ({described(predictor.backbone)}); use t3a or lame"
             )
         if isinstance(predictor.head, ConstantHead):
             raise UserError("tent learns from the answers, and this model gives every row the same; fit another one")
@@ -88,12 +92,18 @@ class Tent(Adapter):
         plain = predictor.logits(inputs, run, store)
         stream = Stream(self, predictor, run)
         out = np.empty_like(plain)
+        batches = [slice(at, at + self.batch_size) for at in range(0, len(inputs), self.batch_size)]
         with run.progress.steps("tent", self.passes * len(inputs)) as advance:
             for _ in range(self.passes):
-                for start in range(0, len(inputs), self.batch_size):
-                    at = slice(start, start + self.batch_size)
+                for at in batches:
                     out[at] = stream(inputs[at], plain[at])
                     advance(len(inputs[at]))
+            while stream.stage != LEARNING and not self.episodic:  # what was answered on the way there is not kept
+                stage = stream.stage
+                for at in batches:
+                    out[at] = stream(inputs[at], plain[at])
+                if stream.stage == stage:
+                    break
         return Adapted(out, plain, tuple(stream.notes))
 
 
@@ -118,10 +128,11 @@ class Stream:
         """Forget everything learned."""
         self.network.load_state_dict(self._start)
         self._optimizer = torch.optim.Adam(self._moving, lr=self.settings.learning_rate)
-        self._guard = Guard(self.settings.guard)
-        self._good = self._copied()
+        self._guard, self._states = Guard(self.settings.guard), deque[list[Tensor]]()
         self._rows = 0
-        self._learns(True)
+        self.stage = LEARNING
+        for parameter in self._moving:
+            parameter.requires_grad_(True)
 
     def __call__(self, inputs: Sequence[Any], plain: Floats | None = None) -> Floats:
         """Logits (n, K) of one batch; then learn from it. `plain`: those of the model as it was, if they are known."""
@@ -131,44 +142,47 @@ class Stream:
             self.reset()
             for _ in range(self.settings.steps):
                 self._learn(inputs, self._logits(inputs))
-            answers, _ = self._checked(inputs, plain)
-            return answers
-        answers, logits = self._checked(inputs, plain)
-        for step in range(self.settings.steps if self.learning else 0):
+            return self._answered(inputs, plain)[0]
+        answers, logits = self._answered(inputs, plain)
+        for step in range(self.settings.steps if self.stage == LEARNING else 0):
             self._learn(inputs, self._logits(inputs) if step else logits)
         self._rows += len(inputs)
         return answers
 
-    def _checked(self, inputs: Sequence[Any], plain: Floats) -> tuple[Floats, Tensor]:
-        """The answers, and as they came; where they have collapsed, those of the last state that had not."""
+    def _answered(self, inputs: Sequence[Any], plain: Floats) -> tuple[Floats, Tensor]:
+        """The answers, as numbers and as they came; where they have collapsed, those of an earlier state."""
+        if self.stage == AS_IT_WAS:
+            return plain, torch.empty(0)
         logits = self._logits(inputs)
-        answers = _floats(logits)
+        answers: Floats = logits.detach().double().cpu().numpy()
         finite = bool(np.isfinite(answers).all())
-        if finite and not self.learning:
-            return answers, logits
+        self._states.append([p.detach().clone() for p in self._moving])
         if finite and not self._guard.collapsed(softmax(answers), softmax(plain)):
-            if self._guard.sure and not self.settings.episodic:
-                self._good = self._copied()
+            while len(self._states) > self._guard.batches:
+                self._states.popleft()
             return answers, logits
-        what = "answers ran into few classes" if finite else "numbers were no longer finite"
-        then = "that batch" if self.settings.episodic else "nothing more was learned; the rows from there on"
-        self._say(
-            f"{what} after {self._rows:,} rows (guard {self.settings.guard:g}): {then} went to the last good state"
-        )
-        with torch.no_grad():
-            for parameter, good in zip(self._moving, self._good, strict=True):
-                parameter.copy_(good)
-        self._learns(False)
-        logits = self._logits(inputs)
-        return _floats(logits), logits
+        self._go_back("answers ran into few classes" if finite else "numbers were no longer finite")
+        return self._answered(inputs, plain)
 
-    def _learns(self, learning: bool) -> None:
-        self.learning = learning
+    def _go_back(self, why: str) -> None:
+        """To the state from before the rows that are looked back on; if that fails, too, to the model as it was.
+
+        Not to the last state that passed: answers of earlier, better ones are among those that let it pass.
+        """
+        where = "to the model as it was"
+        if self.stage == LEARNING and not self.settings.episodic:
+            where = f"to the scales and shifts of {self._guard.rows:,} rows before"
+            with torch.no_grad():
+                for parameter, good in zip(self._moving, self._states[0], strict=True):
+                    parameter.copy_(good)
+            self.stage = STOPPED
+        else:
+            self.stage = AS_IT_WAS
         for parameter in self._moving:
-            parameter.requires_grad_(learning)
-
-    def _copied(self) -> list[Tensor]:
-        return [p.detach().clone() for p in self._moving]
+            parameter.requires_grad_(False)
+        self._guard, self._states = Guard(self.settings.guard), deque()
+        then = "that batch" if self.settings.episodic else "learning ended, and it"
+        self._say(f"{why} after {self._rows:,} rows (guard {self.settings.guard:g}): {then} went back {where}")
 
     def _say(self, text: str) -> None:
         if text not in self.notes:
@@ -205,8 +219,3 @@ class Stream:
                 f"tent:batch_size={max(1, len(inputs) // 2)}"
             ) from error
         return logits
-
-
-def _floats(logits: Tensor) -> Floats:
-    found: Floats = logits.detach().double().cpu().numpy()
-    return found
