@@ -53,6 +53,23 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
     return settings
 
 
+def check_type(owner: str, name: str, value: object, default: object, annotation: str) -> None:
+    """Refuse a value that a setting of this annotation cannot take: it would fail far from here."""
+    allowed: tuple[type, ...]
+    if value is None and "None" in annotation:
+        return
+    if "bool" in annotation:
+        allowed = (bool,)
+    elif "float" in annotation:
+        allowed = (int, float)
+    elif "int" in annotation:
+        allowed = (int,)
+    else:
+        allowed = (str,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise UserError(f"setting {name!r} of {owner} takes {annotation}, not {value!r} (default {default!r})")
+
+
 def _json_or_text(text: str) -> object:
     try:
         value: object = json.loads(text, parse_constant=_no_constant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -185,8 +185,12 @@ class Judged:
 def judged_on(predictor: Predictor, data: Data, run: Run, problem: Problem | None = None) -> Judged:
     """Judge rows that the model has not seen."""
     store = problem.store if problem is not None else None
+    return judged(predictor, data, predictor.parts(data.inputs, run, store))
+
+
+def judged(predictor: Predictor, data: Data, parts: Iterable[Floats]) -> Judged:
+    """Judge these rows by their logits, which come in parts."""
     truth = predictor.task.truth(data.labels or (), predictor.decoder)
-    parts = predictor.parts(data.inputs, run, store)
     return Judged(data, truth, *answered(predictor.task, predictor.decoder, truth, parts))
 
 

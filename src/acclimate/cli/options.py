@@ -140,6 +140,13 @@ Private = Annotated[
     bool,
     typer.Option("--private", help="No raw input in the report, the audit or the log; folders readable by you alone."),
 ]
+Adapt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:KEY=VALUE,...]",
+        help="Adapt to these very rows, without labels, before answering: t3a, lame, adabn or tent.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The folder that `acclimate fit` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]

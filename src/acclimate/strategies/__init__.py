@@ -7,6 +7,7 @@ from typing import Any
 
 from acclimate.align import ALIGNMENTS
 from acclimate.errors import UserError, unknown
+from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.mapped import Mapped, SelfTrain
@@ -91,7 +92,7 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
         given[setting] = value
         if setting not in fields:
             raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
-        _check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
+        check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
 
 
@@ -102,23 +103,6 @@ def adapts(strategy: Strategy) -> bool:
     if isinstance(strategy, Adapt):
         return strategy.weight > 0
     return isinstance(strategy, (Mapped, SelfTrain, Shot, SourceMixture))
-
-
-def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: str) -> None:
-    """A text where a number belongs would fail far from here, so it is caught at once."""
-    allowed: tuple[type, ...]
-    if value is None and "None" in annotation:
-        return
-    if "bool" in annotation:
-        allowed = (bool,)
-    elif "float" in annotation:
-        allowed = (int, float)
-    elif "int" in annotation:
-        allowed = (int,)
-    else:
-        allowed = (str,)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
 
 
 __all__ = [
