@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from acclimate.strategies.bought import bought
 from pairs import MOST, Domain, sentences
 
 from acclimate.data.rows import Data
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits
-from acclimate.strategies.bought import bought
 from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.probe import Probe
 from acclimate.tasks import TASKS

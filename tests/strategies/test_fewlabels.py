@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from acclimate.strategies.bought import bought
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
@@ -15,7 +16,6 @@ from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits
-from acclimate.strategies.bought import bought
 from acclimate.strategies.fewlabels import COARSE, FEW_LABELS, LAMBDAS, Augmented, LastLayer, Pooled, TargetOnly
 from acclimate.strategies.probe import Probe
 from acclimate.tasks import TASKS

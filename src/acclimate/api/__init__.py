@@ -57,6 +57,7 @@ def fit(
     valid_data: Any = None,
     test_data: Any = None,
     target_data: Any = None,
+    target_labels: Any = None,
     text_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
@@ -100,8 +101,8 @@ def fit(
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions. `target_data` holds rows from where the model will be used: a strategy such as "self_train"
-    adapts to them, and their labels are not read. Everything is also written to `output_dir`, a new dated folder under
-    runs/ by default.
+    adapts to them, "auto" says whether it would help, and their labels are not read. `target_labels` holds a few
+    labelled rows from there, to learn from. Everything is also written to `output_dir`, a new dated folder under runs/.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
@@ -132,8 +133,7 @@ def fit(
     budget = limit if limit is not None or strategy != "auto" else 600.0
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
-             "target_data": _name(target_data),
-             "model": model,
+             "target_data": _name(target_data), "target_labels": _name(target_labels), "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
              "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
@@ -166,6 +166,7 @@ def fit(
             valid=valid_data,
             test=test_data,
             target=target_data,
+            target_labels=target_labels,
             metric=metric,
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
+from acclimate.api.request import Request
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
-from acclimate.strategies import ADAPTATIONS, Problem, Strategy
+from acclimate.strategies import ADAPTATIONS, FEW_LABELS, Problem, Strategy
 
 SOURCE_ONLY = "source_only"  # the probe that saw no target row, always beside a model that did
 
 
-def check(strategy: tuple[str, Strategy] | None, target: object) -> None:
-    """Refuse a strategy that adapts where there is nothing to adapt to."""
-    if strategy is not None and strategy[0] in ADAPTATIONS and target is None:
+def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
+    """Refuse a strategy that adapts where there is nothing to adapt to, and labels that it would not read."""
+    name = None if strategy is None else strategy[0]
+    if name in ADAPTATIONS and request.target is None:
         raise UserError(
-            f"strategy {strategy[0]!r} adapts to rows from where the model will be used; give them with --target-data"
+            f"strategy {name!r} adapts to rows from where the model will be used; give them with --target-data"
+        )
+    if name in FEW_LABELS and request.target_labels is None:
+        raise UserError(
+            f"strategy {name!r} learns from labelled rows of where the model will be used; give them with "
+            "--target-labels"
+        )
+    if request.target_labels is None:
+        return
+    if name is not None and name not in FEW_LABELS:
+        raise UserError(
+            f"strategy {name!r} learns from no labelled target row; give these rows with --test-data to judge it by, "
+            f"or leave --strategy out, or choose one of {', '.join(FEW_LABELS)}"
+        )
+    if name is None and (request.settings or request.asked.get("candidates")):
+        raise UserError(
+            "with --target-labels the candidates and their settings are fixed; name one by --strategy to set it: "
+            f"{', '.join(FEW_LABELS)}"
         )
 
 

@@ -13,9 +13,9 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import Race, race
-from acclimate.api import adapting, state
+from acclimate.api import adapting, labelled, state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
-from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
+from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
@@ -34,7 +34,6 @@ from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES, Problem, Splits, Strategy, named
 from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
-from acclimate.tasks.answered import answered, rows_of
 from acclimate.usage import Usage, watched
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
@@ -44,8 +43,8 @@ def fit(request: Request) -> Model:
     """Everything from the user's file to a RUN folder."""
     start = time.monotonic()
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
-    adapting.check(strategy, request.target)
-    given = {"train": request.train, "valid": request.valid, "test": request.test, "target": request.target}
+    adapting.check(strategy, request)
+    given = request.sources()
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed.task, strategy)
     request = replace(request, sha256=state.sha256_of(given, sources.tables))
@@ -81,7 +80,10 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     said = foreseen.said and (*foreseen.said, f"Those of the rows used took {time.monotonic() - began:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
-    fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
+    if prepared.labelled is None:
+        fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
+    else:
+        fitted = labelled.learn(request, prepared, problem, strategy, choice, metric)
     fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
 
@@ -229,11 +231,11 @@ def _choose_and_fit(
         fitted,
         judged,
         baselines,
-        _candidates(contest, problem, data, metric, run.seed),
+        candidate_rows(contest, problem, data, metric, run.seed),
         (*contest.decisions, *adapted),
         thresholds,
         how,
-        costs,
+        costs=costs,
     )
 
 
@@ -331,29 +333,3 @@ def _baselines(
         except UserError:
             continue  # texts without a single word have no TF-IDF
     return found
-
-
-def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: int) -> list[dict[str, Any]]:
-    rows = []
-    for trial in contest.trials:
-        at = trial.judged
-        part = data.take(at)
-        truth = problem.task.truth(part.labels or (), problem.decoder)
-        found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
-        judged = Judged(part, truth, *found)
-        e = scores_of(judged, problem.task, problem.decoder, metric, seed).estimates[metric]
-        rows.append(
-            {
-                "name": trial.name,
-                "value": e.value,
-                "low": e.low,
-                "high": e.high,
-                "n": e.n,
-                "seconds": trial.seconds,
-                "memory": trial.memory,
-                "chosen": trial.name == contest.chosen,
-                "note": trial.note,
-                "why": contest.why.get(trial.name, ""),
-            }
-        )
-    return rows

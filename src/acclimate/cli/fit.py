@@ -45,6 +45,9 @@ def fit(
         str | None,
         typer.Option(metavar="FILE", help="Rows from where it will be used, to adapt to. Labels there are not read."),
     ] = None,
+    target_labels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A few labelled rows from where it will be used, to learn from.")
+    ] = None,
     text_column: options.TextColumn = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
@@ -159,6 +162,7 @@ def fit(
         valid_data=valid_data,
         test_data=test_data,
         target_data=target_data,
+        target_labels=target_labels,
         text_column=options.one_or_many(text_column),
         group_column=group_column,
         time_column=time_column,

@@ -31,22 +31,23 @@ def methods(as_json: options.AsJson = False) -> None:
 
 def strategies() -> dict[str, str]:
     """Every strategy by name, from cheap to dear, with the settings that make it what it is."""
-    from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, STRATEGIES
 
     found = {"auto": "the baselines and what the time allows, judged on the same folds; the default"}
-    for name, strategy in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items():
+    for name, strategy in {**BASELINES, **STRATEGIES, **ADAPTATIONS, **FEW_LABELS}.items():
         changed = {key: value for key, value in fields(strategy).items() if value != fields(type(strategy)())[key]}
         made = ", ".join(f"{key}={value!r}" for key, value in changed.items())
         what = " without transfer" if name in BASELINES else " to --target-data" if name in ADAPTATIONS else ""
+        what = " from --target-labels" if name in FEW_LABELS else what
         found[name] = f"{type(strategy).__name__}({made}){what}"
     return found
 
 
 def settings() -> dict[str, dict[str, object]]:
     """The settings of each kind of strategy, with their defaults."""
-    from acclimate.strategies import ADAPTATIONS, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, FEW_LABELS, STRATEGIES
 
-    every = {**STRATEGIES, **ADAPTATIONS}
+    every = {**STRATEGIES, **ADAPTATIONS, **FEW_LABELS}
     return {type(strategy).__name__: fields(type(strategy)()) for strategy in every.values()}
 
 

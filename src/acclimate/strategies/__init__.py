@@ -7,6 +7,7 @@ from typing import Any
 
 from acclimate.errors import UserError, unknown
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
@@ -56,7 +57,7 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
+    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **FEW_LABELS}
     if key not in known:
         raise unknown("strategy", name, ["auto", *known])
     strategy: Any = known[key]
@@ -90,4 +91,6 @@ def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: 
         raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
 
 
-__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]
+__all__ = [
+    "ADAPTATIONS", "ALIASES", "BASELINES", "FEW_LABELS", "STRATEGIES", "Problem", "Splits", "Strategy", "named"
+]  # fmt: skip
