@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import rows, write_csv
 
 import acclimate
 from acclimate import strategies
 from acclimate.cli.main import app
 from acclimate.errors import UserError
-from made import rows, write_csv
 
 Fit = Callable[..., acclimate.Model]
 

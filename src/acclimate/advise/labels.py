@@ -164,8 +164,8 @@ def bought(problem: Problem, few: Data, race: Race, *, chosen: bool) -> Bought |
     Formula: ĝ = mean over bootstrap draws b of the rows of [right by the way that b chooses − right by the source],
     on the rows that b left out (Tsamardinos, Greasidou and Borboudakis 2018, Machine Learning 107: out-of-sample
     predictions are resampled, so that nothing is fitted again). The interval is Tango's for the paired shares of the
-    chosen way, extended to hold the one that has the same width around ĝ; `chosen` False: the way was named, and
-    nothing is taken off. `benchmarks/few_labels_coverage.py` counts how often it holds the truth.
+    chosen way, moved to ĝ; `chosen` False: the way was named, and nothing is taken off.
+    `benchmarks/few_labels_coverage.py` counts how often it holds the truth.
     """
     if problem.task.name not in ("classify", "ordinal"):
         return None
@@ -201,7 +201,7 @@ def honest_gain(right: Floats, among: Sequence[int], chosen: int, base: int, uni
     if interval is None:
         return Estimate(value, None, None, n, "too few rows for an interval")
     off = value - gap
-    return Estimate(value, min(interval.low, interval.low + off), max(interval.high, interval.high + off), n)
+    return Estimate(value, max(-1.0, interval.low + off), min(1.0, interval.high + off), n)
 
 
 def one_error(right: Floats, count: IntArray) -> int:
