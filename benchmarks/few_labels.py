@@ -13,17 +13,18 @@ import json
 import math
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from acclimate.strategies.bought import bought
 from pairs import MOST, Domain, sentences
 
+from acclimate.advise.labels import LABEL_FREE, bought, contest, label_folds
 from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import Problem, Splits
+from acclimate.strategies import ADAPTATIONS, Problem, Splits
 from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.probe import Probe
 from acclimate.tasks import TASKS
@@ -31,6 +32,7 @@ from acclimate.tasks import TASKS
 RESULTS = Path(__file__).parent / "results" / "few_labels.json"
 PAIRS = [("movie", "tweets"), ("tweets", "NYT"), ("yelp", "imdb")]
 COUNTS = (20, 50, 200)
+JUDGED = (20, 50)  # labels that are themselves asked what they bought
 T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
@@ -112,10 +114,17 @@ def one(source: Domain, target: Domain, seed: int) -> tuple[list[dict[str, Any]]
         splits = Splits(train, target_labelled=data(pool[:count]))
         for way, strategy in FEW_LABELS.items():
             judge(way, count, lambda s=strategy, p=splits: s.fit(problem, p, run))
-    told = bought(
-        FEW_LABELS["last_layer"], problem, Splits(train, target_labelled=data(pool)), run, (20, 50), repeats=5
-    )
-    return rows, [b.to_json() for b in told]
+    told = []
+    for count in JUDGED:
+        few = data(pool[:count])
+        pairs = label_folds(few, "classify", seed)
+        race = contest(problem, Splits(train, target=data(rest)), few, pairs, "accuracy", run)
+        found = bought(problem, few, race, chosen=True)
+        assert found is not None
+        free = ADAPTATIONS[LABEL_FREE].fit(problem, Splits(train, target=data(rest)), run)
+        right = free.head(torch.from_numpy(x[test])).detach().numpy().argmax(1) == y[test]
+        told.append({**asdict(found), "chosen": race.chosen, "label_free": float(right.mean())})
+    return rows, told
 
 
 def interval(values: list[float]) -> str:
@@ -143,21 +152,27 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def told_by_labels(found: dict[str, Any]) -> str:
-    """How often the interval of `bought` holds the gain on the rows that judge."""
+    """What the product says of the labels it was given, and what is true on the rows that judge."""
     lines = []
-    for count in (20, 50):
-        inside, widths, decided = [], [], []
+    for count in JUDGED:
+        inside, widths, decided, gains, chosen = [], [], [], [], []
         for told in (b for b in found["bought"] if b["n"] == count):
             rows = [r for r in found["rows"] if (r["pair"], r["seed"]) == (told["pair"], told["seed"])]
             of = {(r["way"], r["labels"]): r["accuracy"] for r in rows}
-            gain = of["last_layer", count] - of["source-only", 0]
+            base = of["source-only", 0]
+            gain = of[told["way"], count] - base
+            kept = {"source_only": base, "self_train": told["label_free"]}
+            gains.append((of[told["chosen"], count] if told["chosen"] not in kept else kept[told["chosen"]]) - base)
+            chosen.append(told["chosen"])
             inside.append(told["gain"]["low"] <= gain <= told["gain"]["high"])
             widths.append(told["gain"]["high"] - told["gain"]["low"])
-            decided.append(told["gain"]["low"] > 0 or told["gain"]["high"] < 0)
+            decided.append(told["gain"]["low"] > 0)
         if inside:
+            counts = ", ".join(f"{name} {chosen.count(name)}" for name in dict.fromkeys(chosen))
             lines.append(
-                f"what {count} labels bought, told by 200: {sum(inside)} of {len(inside)} intervals hold the gain "
-                f"of one draw on the judging rows; median width {100 * np.median(widths):.1f}; {sum(decided)} decide"
+                f"what {count} labels bought, told by themselves: {sum(inside)} of {len(inside)} intervals hold the "
+                f"gain on the judging rows; median width {100 * np.median(widths):.1f}; {sum(decided)} decide; chosen: "
+                f"{counts}; true gain of the chosen {100 * np.mean(gains):+.1f}, worst {100 * np.min(gains):+.1f}"
             )
     return "\n".join(lines)
 

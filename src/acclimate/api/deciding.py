@@ -1,4 +1,4 @@
-"""Whether to adapt to target rows without labels: label-free candidates, the verdict, and the rows that would settle it."""
+"""Whether to adapt to target rows without labels: label-free candidates, the verdict, and the rows to label."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from acclimate.api.request import Request
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError
+from acclimate.features import Store
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
 from acclimate.tasks.base import Floats
@@ -51,7 +52,11 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
         found.append(Candidate(name, source, _probabilities(problem, fitted, target, run)))
     codes = problem.targets(held).astype(np.int64)
-    return found, Rows(codes, store.get(held.inputs), store.get(target.inputs), run.seed)
+    return found, Rows(codes, _table(store, held), _table(store, target), run.seed)
+
+
+def _table(store: Store, data: Data) -> Floats:
+    return np.asarray(store.get(data.inputs), np.float64)
 
 
 def _probabilities(problem: Problem, fitted: Any, data: Data, run: Run) -> Floats:
@@ -91,8 +96,8 @@ def _estimate(verdict: Verdict) -> str:
     """The estimated gain, and how wrong such estimates were."""
     gain = f"{100 * verdict.gain:+.1f}".replace("-", "−")
     return (
-        f"Estimated gain of {verdict.pick.name}: {gain} points of right answers; nine in ten such estimates were within "
-        f"{100 * ERROR:.0f} points of the truth on {KNOWN}."
+        f"Estimated gain of {verdict.pick.name}: {gain} points of right answers; nine in ten such estimates were "
+        f"within {100 * ERROR:.0f} points of the truth on {KNOWN}."
     )
 
 

@@ -13,7 +13,7 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import Race, race
-from acclimate.api import adapting, labelled, state
+from acclimate.api import adapting, deciding, labelled, state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.model import Model
@@ -189,6 +189,9 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     one: Foreseen | None
+    decided = deciding.judge(request, prepared, problem) if strategy is None else None
+    if decided is not None and decided.adapt is not None:
+        strategy = (decided.adapt, ADAPTATIONS[decided.adapt])
     if strategy is None:
         few, every = request.candidates, prepared.test is None
         contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
@@ -224,7 +227,11 @@ def _choose_and_fit(
     beside = baselines.get(adapting.SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
-    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given)
+    if decided is None or (decided.adapt is not None and given):
+        adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given)
+    else:
+        adapted = ()
+    adapted = (*(decided.said if decided is not None else ()), *adapted)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
@@ -235,6 +242,9 @@ def _choose_and_fit(
         (*contest.decisions, *adapted),
         thresholds,
         how,
+        verdict=adapted[-1] if adapted else "",
+        files={} if decided is None else dict(decided.files),
+        next_steps=() if decided is None else decided.next_steps,
         costs=costs,
     )
 

@@ -16,6 +16,7 @@ from acclimate.validate.rows import label_next
 
 ADAPT, KEEP, UNKNOWN = "adapt", "do not adapt", "not decidable"
 
+KNOWN = "pairs"
 # Frozen on development pairs (movie → tweets, yelp → imdb, digits → MNIST, and the same with the target's classes
 # skewed), judged on others: benchmarks/validators.py measures both. The form of `moved_at_least` was found when
 # tweets → NYT had been seen; its threshold passes every development pair of two classes that was helped.
