@@ -84,14 +84,13 @@ def _default(parameter: Any) -> str:
 def strategies() -> str:
     """A table of names, then what each kind says of itself, with its settings."""
     from acclimate.cli import methods
-    from acclimate.strategies import ADAPTATIONS, BASELINES, OVER_DOMAINS, STRATEGIES
+    from acclimate.strategies import EVERY
 
     rows = ["| `--strategy` | is |", "|---|---|"]
     rows += [
         f"| `{name}` | {what if name == 'auto' else _coded(what)} |" for name, what in methods.strategies().items()
     ]
-    every = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}
-    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in every.values()}
+    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in EVERY.values()}
     for kind, settings in kinds.items():
         rows += ["", f"### {kind.__name__}", "", "```text", inspect.cleandoc(kind.__doc__ or ""), "```", ""]
         rows += [f"Settings: {', '.join(f'`{name}={value!r}`' for name, value in settings.items()) or 'none'}."]

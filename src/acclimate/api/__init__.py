@@ -55,6 +55,7 @@ def fit(
     valid_data: Any = None,
     test_data: Any = None,
     target_data: Any = None,
+    target_labels: Any = None,
     align: str | None = None,
     lambda_: str | float | None = None,
     text_column: str | Sequence[str] | None = None,
@@ -101,10 +102,11 @@ def fit(
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
-    model will be used: a strategy such as "self_train" adapts to them, and their labels are not read. With `align`, a
-    name of `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with strategy "full",
-    "partial", "lora" or "lp_ft", by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". Everything
-    is also written to `output_dir`, a new dated folder under runs/ by default.
+    model will be used: a strategy such as "self_train" adapts to them, "auto" says whether it would help, and their
+    labels are not read; `target_labels` a few labelled rows from there, to learn from. With `align`, a name of
+    `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with strategy "full", "partial", "lora"
+    or "lp_ft", by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". Everything is also written to
+    `output_dir`, a new dated folder under runs/ by default.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
@@ -136,8 +138,8 @@ def fit(
     budget = limit if limit is not None or strategy != "auto" else 600.0
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
-             "target_data": _name(target_data), "align": align, "lambda": lambda_,
-             "model": model,
+             "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
+             "lambda": lambda_, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
              "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
@@ -178,6 +180,7 @@ def fit(
             valid=valid_data,
             test=test_data,
             target=target_data,
+            target_labels=target_labels,
             metric=metric,
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),

@@ -13,9 +13,9 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
-from acclimate.api import adapting, over_domains, state
+from acclimate.api import adapting, deciding, labelled, over_domains, state
 from acclimate.api.budget import TO_FINISH, before_the_end, plan
-from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
+from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
@@ -34,7 +34,6 @@ from acclimate.run import Run
 from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, Strategy, adapts, named
 from acclimate.strategies.foresee import Foreseen
 from acclimate.tasks import TASKS
-from acclimate.tasks.answered import answered, rows_of
 from acclimate.usage import Usage, watched
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
@@ -44,8 +43,8 @@ def fit(request: Request) -> Model:
     """Everything from the user's file to a RUN folder."""
     start = time.monotonic()
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
-    adapting.check(strategy, request.target)
-    given = {"train": request.train, "valid": request.valid, "test": request.test, "target": request.target}
+    adapting.check(strategy, request)
+    given = request.sources()
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed.task, strategy)
     request = replace(request, sha256=state.sha256_of(given, sources.tables))
@@ -81,7 +80,10 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     said = foreseen.said and (*foreseen.said, f"Those of the rows used took {time.monotonic() - began:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
-    fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
+    if prepared.labelled is None:
+        fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
+    else:
+        fitted = labelled.learn(request, prepared, problem, strategy, choice, metric)
     fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
 
@@ -187,6 +189,9 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     one: Foreseen | None
+    decided = deciding.judge(request, prepared, problem) if strategy is None else None
+    if decided is not None and decided.adapt is not None:
+        strategy = named(decided.adapt)
     if strategy is None:
         few, every = request.candidates, prepared.test is None
         if few == CANDIDATES and data.domains is not None:
@@ -224,19 +229,28 @@ def _choose_and_fit(
     beside = baselines.get(adapting.SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
-    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given, used=adapts(chosen))
-    adapted += over_domains.said(prepared, problem, judged, metric, run.seed)
+    if decided is None or (decided.adapt is not None and given):
+        adapted = adapting.said(
+            prepared, problem, name, judged, only, metric, run.seed, given=given, used=adapts(chosen)
+        )
+    else:
+        adapted = ()
+    over = over_domains.said(prepared, problem, judged, metric, run.seed)
+    adapted = (*over, *(decided.said if decided is not None else ()), *adapted)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
         fitted,
         judged,
         baselines,
-        _candidates(contest, problem, data, metric, run.seed),
+        candidate_rows(contest, problem, data, metric, run.seed),
         (*contest.decisions, *adapted),
         thresholds,
         how,
-        costs,
+        verdict=adapted[-1] if adapted else "",
+        files={} if decided is None else dict(decided.files),
+        next_steps=() if decided is None else decided.next_steps,
+        costs=costs,
     )
 
 
@@ -339,29 +353,3 @@ def _baselines(
         except UserError:
             continue  # texts without a single word have no TF-IDF
     return found
-
-
-def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: int) -> list[dict[str, Any]]:
-    rows = []
-    for trial in contest.trials:
-        at = trial.judged
-        part = data.take(at)
-        truth = problem.task.truth(part.labels or (), problem.decoder)
-        found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
-        judged = Judged(part, truth, *found)
-        e = scores_of(judged, problem.task, problem.decoder, metric, seed).estimates[metric]
-        rows.append(
-            {
-                "name": trial.name,
-                "value": e.value,
-                "low": e.low,
-                "high": e.high,
-                "n": e.n,
-                "seconds": trial.seconds,
-                "memory": trial.memory,
-                "chosen": trial.name == contest.chosen,
-                "note": trial.note,
-                "why": contest.why.get(trial.name, ""),
-            }
-        )
-    return rows

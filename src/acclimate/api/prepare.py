@@ -17,6 +17,7 @@ from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError
 
+LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
 FEW = 200  # rows below which the number comes from out-of-fold predictions
 
 
@@ -47,11 +48,13 @@ class Prepared:
     how: str  # one sentence: which rows give the number
     hashes: dict[str, str] = field(default_factory=dict)
     target: Data | None = None  # rows from where the model will be used, without labels
+    labelled: Data | None = None  # a few rows from there with labels, to learn from
 
     @property
     def everything(self) -> list[Input]:
         """Every input of every part, for one pass of the backbone."""
-        return [x for part in (self.train, self.valid, self.test, self.target) if part is not None for x in part.inputs]
+        parts = (self.train, self.valid, self.test, self.target, self.labelled)
+        return [x for part in parts if part is not None for x in part.inputs]
 
 
 def measure_with(backbone: Backbone | None) -> Any:
@@ -83,9 +86,10 @@ def gather(
     valid: Any = None,
     test: Any = None,
     target: Any = None,
+    target_labels: Any = None,
 ) -> Sources:
     """Read every source and infer columns and task from the training rows."""
-    given = {"train": train, "valid": valid, "test": test, "target": target}
+    given = {"train": train, "valid": valid, "test": test, "target": target, LABELS: target_labels}
     tables = {role: read(source) for role, source in given.items() if source is not None}
     table = tables["train"]
     guessed = guess(table, columns, task, gate.label_delimiter)
@@ -93,7 +97,7 @@ def gather(
         raise UserError(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
-    for role in ("valid", "test"):
+    for role in ("valid", "test", LABELS):
         if role in tables and guessed.columns.label not in tables[role].columns:
             raise UserError(
                 f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
@@ -130,11 +134,15 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
         elif role != "train":
             columns = present(guessed.columns, table)
             other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes)
-            found = cross_check(data, other, role)
+            found = list(cross_check(data, other, role.replace("_", " ")))
+            if role == LABELS:
+                refuse_new_classes(other, guessed.task, classes)
+                found += cross_check(others["test"], other, "target labels", "test") if "test" in others else ()
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
     _check_domains(data, others)
-    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), seed)
+    few = others.get(LABELS)
+    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), few, seed)
     return Prepared(
         guessed.columns,
         guessed.task,
@@ -145,6 +153,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
         tuple(audits),
         how,
         target=others.get("target"),
+        labelled=few,
     )
 
 
@@ -159,6 +168,20 @@ def _check_domains(data: Data, others: dict[str, Data]) -> None:
         raise UserError(
             "a domain column and a time column both say which rows a model is judged on; leave out one of the two"
         )
+
+
+def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) -> None:
+    """A class that no training row has cannot be learned from a few rows beside thousands of others."""
+    if classes is None or few.labels is None or task == "regress":
+        return
+    for label, line in zip(few.labels, few.lines, strict=True):
+        for name in label if isinstance(label, tuple) else (label,):
+            if name not in classes:
+                known = ", ".join(repr(c) for c in classes[:8]) + (" ..." if len(classes) > 8 else "")
+                raise UserError(
+                    f"{few.source}, line {line}: the label {name!r} is not among the classes of the training rows "
+                    f"({known}); correct it, or give the row of a new class with the training rows"
+                )
 
 
 def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
@@ -220,9 +243,17 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
     return tuple(sorted(set(data.labels)))
 
 
-def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: int) -> tuple[Data, Data | None, str]:
+def _split(
+    data: Data, task: str, test: Data | None, valid: Data | None, few: Data | None, seed: int
+) -> tuple[Data, Data | None, str]:
     if test is not None:
         return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
+    if few is not None:
+        how = (
+            f"measured on out-of-fold predictions of the {len(few):,} labelled target rows, each by models that did "
+            "not learn from it; strategy and number come from the same rows, so the number leans to the good side"
+        )
+        return data, None, how
     if data.domains is not None:
         names = domains.of(data)[0]
         return (

@@ -30,7 +30,7 @@ from acclimate.files import plain, write_text
 from acclimate.interrupt import Interrupted, Terminated
 from acclimate.settings import parse_duration
 
-SOURCES = ("train_data", "valid_data", "test_data", "target_data")
+SOURCES = ("train_data", "valid_data", "test_data", "target_data", "target_labels")
 # How a run is carried out, not what it is: these may differ when it goes on.
 HOW = ("output_dir", "overwrite", "resume", "quiet", "num_workers", "checkpoint_every", "others")
 

@@ -45,6 +45,9 @@ def fit(
         str | None,
         typer.Option(metavar="FILE", help="Rows from where it will be used, to adapt to. Labels there are not read."),
     ] = None,
+    target_labels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A few labelled rows from where it will be used, to learn from.")
+    ] = None,
     align: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +179,7 @@ def fit(
         valid_data=valid_data,
         test_data=test_data,
         target_data=target_data,
+        target_labels=target_labels,
         align=align,
         lambda_=lambda_,
         text_column=options.one_or_many(text_column),

@@ -37,23 +37,26 @@ def _echo(settings: dict[str, dict[str, object]]) -> None:
 
 def strategies() -> dict[str, str]:
     """Every strategy by name, from cheap to dear, with the settings that make it what it is."""
-    from acclimate.strategies import ADAPTATIONS, BASELINES, OVER_DOMAINS, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, BASELINES, EVERY, FEW_LABELS, OVER_DOMAINS
 
     found = {"auto": "the baselines and what the time allows, judged on the same folds; the default"}
-    for name, strategy in {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}.items():
+    for name, strategy in EVERY.items():
         changed = {key: value for key, value in fields(strategy).items() if value != fields(type(strategy)())[key]}
         made = ", ".join(f"{key}={value!r}" for key, value in changed.items())
-        what = " without transfer" if name in BASELINES else " to --target-data" if name in ADAPTATIONS else ""
-        what += " with --domain-column" if name in OVER_DOMAINS else ""
+        kinds = {
+            " without transfer": BASELINES, " to --target-data": ADAPTATIONS, " from --target-labels": FEW_LABELS,
+            " with --domain-column": OVER_DOMAINS,
+        }  # fmt: skip
+        what = next((text for text, names in kinds.items() if name in names), "")
         found[name] = f"{type(strategy).__name__}({made}){what}"
     return found
 
 
 def settings() -> dict[str, dict[str, object]]:
     """The settings of each kind of strategy, with their defaults."""
-    from acclimate.strategies import ADAPTATIONS, OVER_DOMAINS, STRATEGIES
+    from acclimate.strategies import BASELINES, EVERY
 
-    every = {**STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}
+    every = {name: strategy for name, strategy in EVERY.items() if name not in BASELINES}
     return {type(strategy).__name__: fields(type(strategy)()) for strategy in every.values()}
 
 

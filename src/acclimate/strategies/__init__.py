@@ -10,6 +10,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
@@ -60,6 +61,7 @@ OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from
     "group_dro": GroupDro(),
     "source_mixture": SourceMixture(),  # and the target
 }
+EVERY: dict[str, Strategy] = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS, **FEW_LABELS}
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
@@ -79,10 +81,9 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS}
-    if key not in known and key not in ALIGNMENTS:
-        raise unknown("strategy", name, ["auto", *known])
-    strategy: Any = known[key] if key in known else Adapt(align=key)  # an alignment that has no tried λ
+    if key not in EVERY and key not in ALIGNMENTS:
+        raise unknown("strategy", name, ["auto", *EVERY])
+    strategy: Any = EVERY[key] if key in EVERY else Adapt(align=key)  # an alignment that has no tried λ
     fields = {f.name: f for f in dataclasses.fields(strategy) if f.init}
     given: dict[str, Any] = {}
     for asked, value in (settings or {}).items():
@@ -109,6 +110,8 @@ __all__ = [
     "ADAPTATIONS",
     "ALIASES",
     "BASELINES",
+    "EVERY",
+    "FEW_LABELS",
     "OVER_DOMAINS",
     "STRATEGIES",
     "Problem",
