@@ -28,7 +28,9 @@ def parse_duration(value: str | int | float) -> float:
         if part.start() != at or unit not in _SECONDS or bare_among_others:
             break
         seconds, at = seconds + float(part[1]) * _SECONDS[unit], part.end()
-    if not text or at != len(text) or not math.isfinite(seconds) or seconds <= 0:
+    if text and at == len(text) and seconds == 0:
+        raise UserError(f"a length of time of {value!r} leaves no time at all; give more, such as 90 or 10m")
+    if not text or at != len(text) or not math.isfinite(seconds):
         raise UserError(
             f"cannot read {value!r} as a length of time; give seconds (90) or numbers with d, h, m, s (10m, 1h30m)"
         )

@@ -60,6 +60,16 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no transfer."
 
 
+def one_class(task: str, judged: Judged) -> str:
+    """A warning behind the number where only one class could be judged; else nothing."""
+    if task not in ("classify", "ordinal") or not len(judged.truth) or len(np.unique(judged.truth)) > 1:
+        return ""
+    return (
+        " All rows that give this number are of one class, so it says nothing of the others; give test data that hold "
+        "every class."
+    )
+
+
 def baseline_rows(
     entries: Sequence[tuple[str, Scores, Difference | None]], metric: str, task: str
 ) -> list[dict[str, Any]]:

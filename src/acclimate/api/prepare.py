@@ -284,7 +284,18 @@ def _split(
                 f"(fewer than {FEW}); strategy and number come from the same rows, so the number leans to the good side"
             ),
         )
-    train_at, test_at = holdout(data, task, share=0.2, seed=seed)
+    try:
+        train_at, test_at = holdout(data, task, share=0.2, seed=seed)
+    except UserError:
+        if data.times is not None or valid is not None:
+            raise
+        folds(data, task)  # where these are impossible too, their error says more
+        how = (
+            f"measured on out-of-fold predictions, since no fifth of the {len(data):,} rows can be held out "
+            "(the classes are too small); strategy and number come from the same rows, so the number leans to the good "
+            "side"
+        )
+        return data, None, how
     by = "the latest 20 %" if data.times is not None else "20 %, stratified"
     apart = " (no group on both sides)" if data.groups is not None else ""
     return (

@@ -152,7 +152,8 @@ def _report(
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
-        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task),
+        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
+        + collect.one_class(prepared.task, fitted.judged),
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=prepared.task,
         metric=scores.metric,

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from acclimate import ranks
+from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.features import extract
 from acclimate.progress import Progress
@@ -57,7 +58,8 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so
     far.
     """
-    with watched(run.device) as used, torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
+    forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
+    with watched(run.device) as used, forked, full_precision():
         probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), deadline=None, state=None))
         seconds, beside = probe.seconds(), probe.beside()
         a_row = probe.a_row

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone
+from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
@@ -138,7 +139,8 @@ class Tune:
             unlabelled(splits, f"{_name(self)} with {self.align}")
             check_alone(self.align)
         head = self._first_head(problem, splits, run)
-        with torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
+        # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
+        with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
             network, moved = self.started(problem, head, run)
             history, notes = self._train(network, problem, splits, run)
         network.zero_grad(set_to_none=True)  # gradients would stay with the model, as large as what moved
