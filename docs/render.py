@@ -112,6 +112,18 @@ def alignments() -> str:
     return _said(ALIGNMENTS)
 
 
+def testtime() -> str:
+    """What every adapter says of itself, with its settings."""
+    from acclimate.cli import methods
+    from acclimate.testtime import ADAPTERS
+
+    rows = []
+    for name, adapter in ADAPTERS.items():
+        settings = ", ".join(f"`{key}={value!r}`" for key, value in methods.fields(adapter).items())
+        rows += [_said({name: type(adapter)}), f"Settings: {settings}.", ""]
+    return "\n".join(rows)
+
+
 def _said(kinds: Any) -> str:
     rows = []
     for name, kind in kinds.items():
@@ -177,6 +189,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "strategies": strategies,
     "shallow": shallow,
     "alignments": alignments,
+    "testtime": testtime,
     "metrics": metrics,
     "reasons": reasons,
     "models": models,

@@ -12,10 +12,10 @@ from acclimate.cli import options
 
 
 def methods(as_json: options.AsJson = False) -> None:
-    """List the strategies with their settings, and the metrics of each task."""
-    ways, kinds, measures = strategies(), settings(), metrics()
+    """List the strategies and adapters with their settings, and the metrics of each task."""
+    ways, kinds, measures, adapting = strategies(), settings(), metrics(), adapters()
     if as_json:
-        found = {"strategies": ways, "settings": kinds, "metrics": measures}
+        found = {"strategies": ways, "settings": kinds, "metrics": measures, "adapters": adapting}
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
@@ -24,6 +24,9 @@ def methods(as_json: options.AsJson = False) -> None:
     typer.echo("\nTheir settings (--set KEY=VALUE)")
     for kind, fields in kinds.items():
         typer.echo(f"  {kind:<14} {', '.join(f'{name}={value!r}' for name, value in fields.items()) or 'none'}")
+    typer.echo("\nAdapting to the very rows that are judged (predict and evaluate, --adapt NAME[:KEY=VALUE,...])")
+    for name, fields in adapting.items():
+        typer.echo(f"  {name:<14} {', '.join(f'{key}={value!r}' for key, value in fields.items())}")
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
     for task, names in measures.items():
         typer.echo(f"  {task:<14} {', '.join(name if up else f'{name} (-)' for name, up in names.items())}")
@@ -48,6 +51,13 @@ def settings() -> dict[str, dict[str, object]]:
 
     every = {**STRATEGIES, **ADAPTATIONS}
     return {type(strategy).__name__: fields(type(strategy)()) for strategy in every.values()}
+
+
+def adapters() -> dict[str, dict[str, object]]:
+    """The settings of each adapter, with their defaults."""
+    from acclimate.testtime import ADAPTERS
+
+    return {name: fields(adapter) for name, adapter in ADAPTERS.items()}
 
 
 def metrics() -> dict[str, dict[str, bool]]:
