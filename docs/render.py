@@ -115,12 +115,15 @@ def choosing() -> str:
     """When to use what, and what to prefer, by what each method says of itself; the page a reader chooses by."""
     from acclimate.align import ALIGNMENTS
     from acclimate.shallow import SHALLOW
-    from acclimate.strategies import ADAPTATIONS, BASELINES, OVER_DOMAINS, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, OVER_DOMAINS, STRATEGIES
+    from acclimate.testtime import ADAPTERS
 
     groups: list[tuple[str, dict[str, Any]]] = [
         ("Strategies without target rows (`--strategy`)", {**BASELINES, **STRATEGIES}),
         ("Strategies that adapt to `--target-data`", ADAPTATIONS),
+        ("Strategies that learn from `--target-labels`", FEW_LABELS),
         ("Strategies for several sources (`--domain-column`)", OVER_DOMAINS),
+        ("Adapting to the very rows that are judged (`predict --adapt`, `evaluate --adapt`)", ADAPTERS),
         ("Losses that bring source and target together (`acclimate.align`)", ALIGNMENTS),
         ("Maps and reweighters of features (`acclimate.shallow`)", SHALLOW),
     ]
@@ -149,6 +152,18 @@ def _advice(text: str) -> tuple[str, str]:
     found = re.search(r"Use when:? (.*?)(?= Prefer |$)(.*)", flat)
     use, prefer = (found[1], found[2].strip()) if found else ("", "")
     return use.replace("|", "\\|"), prefer.replace("|", "\\|")
+
+
+def testtime() -> str:
+    """What every adapter says of itself, with its settings."""
+    from acclimate.cli import methods
+    from acclimate.testtime import ADAPTERS
+
+    rows = []
+    for name, adapter in ADAPTERS.items():
+        settings = ", ".join(f"`{key}={value!r}`" for key, value in methods.fields(adapter).items())
+        rows += [_said({name: type(adapter)}), f"Settings: {settings}.", ""]
+    return "\n".join(rows)
 
 
 def _said(kinds: Any) -> str:
@@ -217,6 +232,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "shallow": shallow,
     "alignments": alignments,
     "choosing": choosing,
+    "testtime": testtime,
     "metrics": metrics,
     "reasons": reasons,
     "models": models,

@@ -74,7 +74,7 @@ class Model:
         """One answer an input, in order, in the user's own label type; None for what cannot be judged (blank, null).
 
         `adapt` ("lame", "tent:steps=2" ...; docs/adaptation.md) adapts to these inputs, which are then all there is of
-        the target. The model itself stays as it is.
+        the target. The model itself stays as it is; `predict_parts` also tells what adapting changed (`told`).
         """
         texts, _ = self._texts(inputs)
         return [answer for block in self._blocks(texts, adapt) for answer in block.answers]

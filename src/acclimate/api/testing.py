@@ -55,13 +55,11 @@ class Answers:
 
 
 def adapted(predictor: Predictor, inputs: Sequence[Input | None], adapt: str | Adapter, run: Run) -> Answers:
-    """The answers to what can be judged of these rows, adapted to them; it is said on `run.progress`."""
+    """The answers to what can be judged of these rows, adapted to them."""
     if not isinstance(adapt, (str, Adapter)):
         raise UserError(f"adapt is {adapt!r}; give a name such as 'tent' or 'lame:neighbours=3'")
     adapter = named(adapt) if isinstance(adapt, str) else adapt
     rows = [value for value in inputs if value is not None]
     found = adapter.adapt(predictor, rows, run)
     told = Told(adapter.name, dataclasses.asdict(adapter), len(rows), found.changed(predictor), found.notes)
-    for line in told.lines():
-        run.progress.say(line)
     return Answers(found.logits, found.plain, told)

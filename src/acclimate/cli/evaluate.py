@@ -33,6 +33,8 @@ def evaluate(
         return
     from acclimate.cli.show import scores_text
 
+    for line in beside.get("adapted", {}).get("notes", ()):
+        typer.echo(f"note: {line}")
     typer.echo(scores_text(scores, beside["baseline"]))
     if beside.get("uses", 1) > 1:
         typer.echo(

@@ -12,10 +12,10 @@ from acclimate.cli import options
 
 
 def methods(as_json: options.AsJson = False) -> None:
-    """List the strategies and alignments with their settings, and the metrics of each task."""
-    ways, kinds, losses, measures = strategies(), settings(), alignments(), metrics()
+    """List strategies, alignments and adapters with their settings, and the metrics of each task."""
+    ways, kinds, losses, adapting, measures = strategies(), settings(), alignments(), adapters(), metrics()
     if as_json:
-        found = {"strategies": ways, "settings": kinds, "alignments": losses, "metrics": measures}
+        found = {"strategies": ways, "settings": kinds, "alignments": losses, "adapters": adapting, "metrics": measures}
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
@@ -25,6 +25,8 @@ def methods(as_json: options.AsJson = False) -> None:
     _echo(kinds)
     typer.echo("\nAlignments (--align NAME:KEY=VALUE,...)")
     _echo(losses)
+    typer.echo("\nAdapting to the very rows that are judged (predict and evaluate, --adapt NAME[:KEY=VALUE,...])")
+    _echo(adapting)
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
     for task, names in measures.items():
         typer.echo(f"  {task:<14} {', '.join(name if up else f'{name} (-)' for name, up in names.items())}")
@@ -65,6 +67,13 @@ def alignments() -> dict[str, dict[str, object]]:
     from acclimate.align import ALIGNMENTS
 
     return {name: fields(kind()) for name, kind in ALIGNMENTS.items()}
+
+
+def adapters() -> dict[str, dict[str, object]]:
+    """The settings of each adapter, with their defaults."""
+    from acclimate.testtime import ADAPTERS
+
+    return {name: fields(adapter) for name, adapter in ADAPTERS.items()}
 
 
 def metrics() -> dict[str, dict[str, bool]]:

@@ -57,6 +57,8 @@ def predict(
     kinds = {names[old]: kind for old, kind in found.kinds.items()}
     parts = ({names[old]: values for old, values in part.items()} for part in found.parts)
     write(table.columns, kinds, parts, None if output == "-" else target)
+    for line in () if found.told is None else found.told.lines():
+        typer.echo(line, err=True)
     if output != "-" and found.told is not None:
         beside = target.with_name(f"{target.name}.adapted.json")
         write_text(beside, json.dumps(found.told.to_json(), ensure_ascii=False, indent=2) + "\n")

@@ -41,9 +41,10 @@ class Tent(Adapter):
     model as it was, takes its steps first and is answered after. The entropy is that of the logits as they are; the
     model's temperature is applied after.
     Guard: where, over the last 64 to 256 rows, the entropy of the mean of the probabilities falls under `guard` times
-    that of the model as it was, or a number is not finite, the scales and shifts go back to where they were before
-    those rows, nothing more is learned, all rows of a file are answered so, and that is said; if this fails, too, the
-    plain answers stand. Rows sorted by class can set it off without need.
+    that of the model as it was, or a number is not finite, learning ends, and that is said: a stream goes back to the
+    scales and shifts from before those rows and, if they fail, too, to the model as it was; the rows of a file all
+    keep the plain answers, since what collapsed late had mostly gone wrong early. Rows sorted by class can set it off
+    without need.
     Source: Wang et al. (2021), Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR, arXiv:2006.10726.
     Use when: the target is a noisier or otherwise degraded source, class shares are alike, most answers are right
     and there are some hundred rows. It is online: another order of the rows gives other answers.
@@ -98,13 +99,9 @@ class Tent(Adapter):
                 for at in batches:
                     out[at] = stream(inputs[at], plain[at])
                     advance(len(inputs[at]))
-            while stream.stage != LEARNING and not self.episodic:  # what was answered on the way there is not kept
-                stage = stream.stage
-                for at in batches:
-                    out[at] = stream(inputs[at], plain[at])
-                if stream.stage == stage:
-                    break
-        return Adapted(out, plain, tuple(stream.notes))
+        if stream.stage == LEARNING or self.episodic:
+            return Adapted(out, plain, tuple(stream.notes))
+        return Adapted(plain, plain, (*stream.notes, "all rows have the answers of the model as it was"))
 
 
 class Stream:
@@ -196,7 +193,8 @@ class Stream:
             )
             return
         self._optimizer.zero_grad(set_to_none=True)
-        entropies(log_probabilities(logits)).mean().backward()  # type: ignore[no-untyped-call]
+        with torch.enable_grad():
+            entropies(log_probabilities(logits)).mean().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def _logits(self, inputs: Sequence[Any]) -> Tensor:
