@@ -13,7 +13,6 @@ import json
 import math
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ import numpy as np
 import torch
 from pairs import MOST, Domain, sentences
 
-from acclimate.advise.labels import LABEL_FREE, bought, contest, label_folds
 from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, Problem, Splits
+from acclimate.strategies import Problem, Splits
 from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.probe import Probe
 from acclimate.tasks import TASKS
@@ -32,7 +30,6 @@ from acclimate.tasks import TASKS
 RESULTS = Path(__file__).parent / "results" / "few_labels.json"
 PAIRS = [("movie", "tweets"), ("tweets", "NYT"), ("yelp", "imdb")]
 COUNTS = (20, 50, 200)
-JUDGED = (20, 50)  # labels that are themselves asked what they bought
 T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
@@ -63,7 +60,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": [], "bought": []}
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
     if not arguments.table:
         torch.set_num_threads(1)
         domains = sentences(Path(arguments.data))
@@ -71,18 +68,16 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 name = f"{source} → {target}"
                 if (name, seed) not in {(r["pair"], r["seed"]) for r in found["rows"]}:
-                    rows, told = one(domains[source], domains[target], seed)
+                    rows = one(domains[source], domains[target], seed)
                     found["rows"] += [{"pair": name, "seed": seed, **row} for row in rows]
-                    found["bought"] += [{"pair": name, "seed": seed, **row} for row in told]
                     found |= {"load": os.getloadavg()[0], "threads": 1}
                     RESULTS.write_text(json.dumps(found, indent=0))
                     print(seed, name, flush=True)
     print(table(found["rows"]))
-    print(told_by_labels(found))
 
 
-def one(source: Domain, target: Domain, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Accuracy on the same rows by every way and count, and the gains as 200 labelled rows tell them."""
+def one(source: Domain, target: Domain, seed: int) -> list[dict[str, Any]]:
+    """Accuracy on the same rows by every way and count."""
     x = np.concatenate([source.x, target.x]).astype(np.float32)
     y, n = np.concatenate([source.y, target.y]), len(source.y)
     task, backbone = TASKS["classify"], Width(x.shape[1])
@@ -114,17 +109,7 @@ def one(source: Domain, target: Domain, seed: int) -> tuple[list[dict[str, Any]]
         splits = Splits(train, target_labelled=data(pool[:count]))
         for way, strategy in FEW_LABELS.items():
             judge(way, count, lambda s=strategy, p=splits: s.fit(problem, p, run))
-    told = []
-    for count in JUDGED:
-        few = data(pool[:count])
-        pairs = label_folds(few, "classify", seed)
-        race = contest(problem, Splits(train, target=data(rest)), few, pairs, "accuracy", run)
-        found = bought(problem, few, race, chosen=True)
-        assert found is not None
-        free = ADAPTATIONS[LABEL_FREE].fit(problem, Splits(train, target=data(rest)), run)
-        right = free.head(torch.from_numpy(x[test])).detach().numpy().argmax(1) == y[test]
-        told.append({**asdict(found), "chosen": race.chosen, "label_free": float(right.mean())})
-    return rows, told
+    return rows
 
 
 def interval(values: list[float]) -> str:
@@ -148,32 +133,6 @@ def table(rows: list[dict[str, Any]]) -> str:
                 cells.append(f"{interval(list(some.values()))} ({'' if gap[0] == '-' else '+'}{gap})")
             seconds = [r["seconds"] for r in mine if r["way"] == way and r["labels"] == max(COUNTS)]
             lines.append(f"| {pair} | {way} | " + " | ".join(cells) + f" | {np.median(seconds):.2f} |")
-    return "\n".join(lines)
-
-
-def told_by_labels(found: dict[str, Any]) -> str:
-    """What the product says of the labels it was given, and what is true on the rows that judge."""
-    lines = []
-    for count in JUDGED:
-        inside, widths, decided, gains, chosen = [], [], [], [], []
-        for told in (b for b in found["bought"] if b["n"] == count):
-            rows = [r for r in found["rows"] if (r["pair"], r["seed"]) == (told["pair"], told["seed"])]
-            of = {(r["way"], r["labels"]): r["accuracy"] for r in rows}
-            base = of["source-only", 0]
-            gain = of[told["way"], count] - base
-            kept = {"source_only": base, "self_train": told["label_free"]}
-            gains.append((of[told["chosen"], count] if told["chosen"] not in kept else kept[told["chosen"]]) - base)
-            chosen.append(told["chosen"])
-            inside.append(told["gain"]["low"] <= gain <= told["gain"]["high"])
-            widths.append(told["gain"]["high"] - told["gain"]["low"])
-            decided.append(told["gain"]["low"] > 0)
-        if inside:
-            counts = ", ".join(f"{name} {chosen.count(name)}" for name in dict.fromkeys(chosen))
-            lines.append(
-                f"what {count} labels bought, told by themselves: {sum(inside)} of {len(inside)} intervals hold the "
-                f"gain on the judging rows; median width {100 * np.median(widths):.1f}; {sum(decided)} decide; chosen: "
-                f"{counts}; true gain of the chosen {100 * np.mean(gains):+.1f}, worst {100 * np.min(gains):+.1f}"
-            )
     return "\n".join(lines)
 
 
