@@ -7,6 +7,7 @@ from typing import Any
 
 from acclimate.errors import UserError, unknown
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
@@ -37,6 +38,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "density_ratio": Mapped("density_ratio"),
     "kmm": Mapped("kmm"),
     "self_train": SelfTrain(),
+    "consistency": Consistency(),
 }
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
