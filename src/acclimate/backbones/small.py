@@ -39,12 +39,13 @@ class SmallCnn(Backbone):
         self.side = side
         self.origin = origin or Origin(NAME, "none needed", "random weights")
         flat = 64 * (side // 4) ** 2
-        self.model = nn.Sequential(
-            nn.Sequential(*_convolution(1, 32)),
-            nn.Sequential(*_convolution(32, 32), nn.MaxPool2d(2)),
-            nn.Sequential(*_convolution(32, 64), nn.MaxPool2d(2)),
-            nn.Sequential(nn.Flatten(), nn.Linear(flat, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU()),
-        )
+        with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
+            self.model = nn.Sequential(
+                nn.Sequential(*_convolution(1, 32)),
+                nn.Sequential(*_convolution(32, 32), nn.MaxPool2d(2)),
+                nn.Sequential(*_convolution(32, 64), nn.MaxPool2d(2)),
+                nn.Sequential(nn.Flatten(), nn.Linear(flat, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU()),
+            )
         self.reset(seed)
         self.eval()
 
@@ -145,7 +146,7 @@ def _opened(value: Any) -> NDArray[np.float32]:
 
     try:
         picture = value if isinstance(value, Image.Image) else Image.open(value)
-        return np.asarray(picture.convert("L"), np.float32) / 255
+        return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{value} cannot be read as a picture: {error}") from error
 

@@ -139,7 +139,7 @@ class Learner(nn.Module):
         if not self.teacher:
             return logits
         names = [n for n, p in self.network.named_parameters() if p.requires_grad]
-        parts = self.mean.split([p.numel() for p in self._moving()])
+        parts = torch.split(self.mean, [p.numel() for p in self._moving()])
         state = {n: part.view_as(p) for n, part, p in zip(names, parts, self._moving(), strict=True)}
         state |= {n: b.clone() for n, b in self.network.named_buffers()}  # its statistics are of the batch alone
         found: Tensor = torch.func.functional_call(self.network, state, (batch,)).logits
