@@ -10,6 +10,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
@@ -56,6 +57,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "deepjdot": Adapt(align="deepjdot", weight=0.3),
     "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
     "shot": Shot(),
+    "consistency": Consistency(),
 }
 OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from
     "group_dro": GroupDro(),
@@ -103,7 +105,7 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.aligned
     if isinstance(strategy, Adapt):
         return strategy.weight > 0
-    return isinstance(strategy, (Mapped, SelfTrain, Shot, SourceMixture))
+    return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))
 
 
 __all__ = [
