@@ -15,7 +15,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.tasks import TASKS, Decoder
 from acclimate.tasks.heads import LinearHead
-from acclimate.testtime import ADAPTERS, AdaBN, Lame, T3A, Tent, named
+from acclimate.testtime import ADAPTERS, T3A, AdaBN, Lame, Tent, named
 from acclimate.testtime.adabn import Moments
 from acclimate.testtime.lame import _energy, affinity, agreed
 from acclimate.testtime.t3a import templates
@@ -70,7 +70,7 @@ def test_t3a_is_its_formula(keep: int | None, batch_size: int) -> None:
 
 
 def test_t3a_starts_as_the_head_where_class_vectors_are_of_one_length() -> None:
-    """keep=1 and vectors surer than any row: nothing enters the sets, and with a bias, too, the logits are the head's."""
+    """keep=1 and vectors surer than any row: nothing enters the sets, and the logits are the head's, bias included."""
     backbone = tm.TinyCnn().eval()
     model = predictor(backbone)
     with torch.no_grad():
