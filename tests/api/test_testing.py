@@ -46,7 +46,7 @@ def test_a_file_has_the_columns_it_has_without_and_the_adapter_is_told(run: Path
     assert (before[0].keys(), len(before)) == (after[0].keys(), len(after))
     assert (after[7]["prediction"], after[7]["p_bad"]) == ("", "")
     changed = sum(a["prediction"] != b["prediction"] for a, b in zip(before, after, strict=True))
-    said = f"adapted by {name} to these rows alone: {changed} of 39 predictions changed. Whether for the better is"
+    said = f"adapted by {name} to these rows alone: {changed} of 39 predictions changed. Whether for the better is not"
     assert said in result.stderr.replace("\n", " ")
     told = json.loads((tmp_path / "out.csv.adapted.json").read_text(encoding="utf-8"))
     assert (told["adapter"], told["rows"], told["changed"]) == (name, 39, changed)

@@ -70,7 +70,7 @@ def test_t3a_is_its_formula(keep: int | None, batch_size: int) -> None:
 
 
 def test_t3a_starts_as_the_head_where_class_vectors_are_of_one_length() -> None:
-    """keep=1 and vectors surer than any row: nothing enters the sets; with a bias, too, the logits are the head's."""
+    """keep=1 and vectors surer than any row: nothing enters the sets, and the logits are the head's, bias included."""
     backbone = tm.TinyCnn().eval()
     model = predictor(backbone)
     with torch.no_grad():
