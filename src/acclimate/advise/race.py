@@ -22,6 +22,7 @@ from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.answered import Answered, answered, rows_of
 from acclimate.train.loop import Diverged
+from acclimate.usage import duration
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
 MOVING = "lp_ft"
@@ -93,7 +94,11 @@ def race(
             cut(why)
     known = [t for t in trials if t.name in frozen]
     best, one = _best(problem, data, metric, known), None
-    decisions.append(f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone.")
+    every = [t for t in known if t.folds == best.folds]
+    decisions.append(
+        f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone"
+        + (f" that were judged on {best.folds} folds." if len(every) < len(known) else ".")
+    )
     decisions += _level(problem, data, metric, best, known)
     for name in [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]:
         tuned, cost, said = _moving(name, overrides or {}, problem, data, pairs, run, one)
@@ -180,7 +185,11 @@ def _best(problem: Problem, data: Data, metric: str, trials: list[Trial]) -> Tri
             "none of the strategies could be run on this data; see the reasons above or name one by --strategy"
         )
     sign = 1 if greater_is_better(problem.task.name, metric) else -1
-    return max(trials, key=lambda trial: sign * value_of(problem, data, metric, trial))
+    most = max(trial.folds for trial in trials)  # fewer rows, and others: such a value is not to be compared
+    return max(
+        [trial for trial in trials if trial.folds == most],
+        key=lambda trial: sign * value_of(problem, data, metric, trial),
+    )
 
 
 def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
@@ -218,7 +227,15 @@ def _moving(
     one = Foreseen(**found["one"])
     if folds < 1:
         why = f"a fold and the last fit take about {one.seconds + found['fold']:.1f} s here, and {found['left']:.1f} s"
-        return None, one, [f"{name} was not run: {why} of the time limit are left; {more}"]
+        wanted = duration((one.seconds + found["fold"]) / 0.8)
+        return (
+            None,
+            one,
+            [
+                f"{name} was not run: {why} are left of the time limit (600 s if none was given); with some "
+                f"{wanted} more in --time-limit it is judged."
+            ],
+        )
     said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {len(pairs)} folds."]
     expected = on_folds(one, len(data), pairs[:folds])
     announce(name, [expected], run)

@@ -14,7 +14,7 @@ from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
 from acclimate.api import adapting, deciding, labelled, over_domains, state
-from acclimate.api.budget import TO_FINISH, before_the_end, plan
+from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
@@ -33,6 +33,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, Strategy, adapts, named
 from acclimate.strategies.foresee import Foreseen
+from acclimate.strategies.tune import cut_short
 from acclimate.tasks import TASKS
 from acclimate.usage import Usage, watched
 
@@ -72,20 +73,31 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
-    foreseen = plan(prepared, problem, request.run)
-    prepared = foreseen.prepared
-    began = time.monotonic()
-    if problem.store is not None:
-        problem.store.prepare(prepared.everything)
-    said = foreseen.said and (*foreseen.said, f"Those of the rows used took {time.monotonic() - began:.0f} s.")
+    foreseen = Plan(prepared, 0.0)
+    if problem.store is not None and (prepared.labelled is not None or _reads_features(strategy)):
+        foreseen = plan(prepared, problem, request.run)
+        prepared = foreseen.prepared
+        with watched(request.run.device) as read:
+            problem.store.prepare(prepared.everything)
+    said = foreseen.said and (*foreseen.said, f"Those of the rows used took {read.seconds:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
     if prepared.labelled is None:
         fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
     else:
         fitted = labelled.learn(request, prepared, problem, strategy, choice, metric)
-    fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions))
+    if foreseen.said:
+        cost = Cost("features", f"{len(prepared.everything):,} inputs", read, Usage(foreseen.seconds, 0))
+        fitted = replace(fitted, costs=[cost.to_json(), *fitted.costs])
+    fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions), cut=(*foreseen.cut, *fitted.cut))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
+
+
+def _reads_features(strategy: tuple[str, Strategy] | None) -> bool:
+    """Whether features of the pretrained network are of use: to learn from, to start from, or beside what adapts."""
+    if strategy is None or strategy[1].frozen or adapts(strategy[1]):
+        return True
+    return getattr(strategy[1], "start", "") == "probe"
 
 
 def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -> None:
@@ -205,6 +217,9 @@ def _choose_and_fit(
         cheap = chosen.frozen or prepared.test is None
         last = _last_rows(prepared, problem, name, chosen, cheap, run.seed)[0]
         one = foretold(name, chosen, problem, last, run)
+        if one is not None:  # judging what moved costs a pass over these rows, whatever features took
+            judging = one.a_row * (len(prepared.test or ()) + len(last.valid or ()))
+            run = before_the_end(request.run, max(reserve, TO_FINISH + judging))
         folds = on_folds(one, len(last.train), pairs) if one is not None and cheap else None
         announce(name, [folds, None if one is None else one.usage], run)
         trial = None
@@ -251,6 +266,7 @@ def _choose_and_fit(
         files={} if decided is None else dict(decided.files),
         next_steps=() if decided is None else decided.next_steps,
         costs=costs,
+        cut=tuple(filter(None, [cut_short(list(fitted.history))])),
     )
 
 

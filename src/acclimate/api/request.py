@@ -63,4 +63,5 @@ class Fitted:
     verdict: str = ""  # on adapting to target rows, in a line or two
     files: Mapping[str, str] = field(default_factory=dict)  # further files of the run, name -> text
     next_steps: tuple[dict[str, str], ...] = ()  # that come before the usual ones
+    cut: tuple[str, ...] = ()  # what the time limit left out, for the sentence that everyone reads
     costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

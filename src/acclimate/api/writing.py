@@ -146,14 +146,16 @@ def _report(
     points = scatter = None
     if prepared.task == "regress":
         scatter = {"truth": judged.truth.tolist(), "predicted": judged.decisions.tolist()}
-    if problem.store is not None and judged.data.labels is not None:
+    known = problem.store is not None and not problem.store.missing(judged.data.inputs)
+    if known and problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
         verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
-        + collect.one_class(prepared.task, fitted.judged),
+        + collect.one_class(prepared.task, fitted.judged)
+        + "".join(f" {sentence}" for sentence in fitted.cut),
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=prepared.task,
         metric=scores.metric,

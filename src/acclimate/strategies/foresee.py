@@ -33,6 +33,7 @@ from acclimate.usage import Usage, available, watched
 _SAMPLE = 2048  # rows whose tokens are counted
 _AT = (0.5, 0.1, 0.9)  # of the steps in the order of their tokens; the one with most comes first and last
 _BETWEEN = 1.1  # times the live bytes: what the allocator of a CPU leaves between them (measured, docs/measured.md)
+_SHARE = 0.1  # of the time left that the steps may take
 _PATIENCE = 5.0  # seconds after which no further step is timed
 
 
@@ -60,7 +61,7 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """
     forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
     with watched(run.device) as used, forked, full_precision():
-        probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), deadline=None, state=None))
+        probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), state=None))
         seconds, beside = probe.seconds(), probe.beside()
         a_row = probe.a_row
         del probe
@@ -135,8 +136,9 @@ class _Probe:
             start = time.monotonic()
             with numbers.applied(trained):
                 for number, at in enumerate(wanted):
-                    if 1 < number < len(wanted) - 1 and ranks.agreed(time.monotonic() - start > _PATIENCE):
-                        continue
+                    late = number > 1 and time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left())
+                    if ranks.agreed(late) and (number < len(wanted) - 1 or self.run.deadline is not None):
+                        continue  # the last one shows memory alone
                     trained.train()
                     took = self._step(moving, optimizer, batches(at), loss_at_work, fitting)
                     if number:  # the first use of a kernel is not taken for speed

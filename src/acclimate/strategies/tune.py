@@ -193,7 +193,7 @@ class Tune:
         what = "" if run.state is None else self._what(problem, splits.train, chosen_by, target)
         with replaying(prefix):
             history, said = self._descend(network, rows, valid, both, epochs, what, run)
-        more = [sentence for sentence in (_LAST if self.aligned else "", said) if sentence]
+        more = [sentence for sentence in (_LAST if self.aligned else "", said, cut_short(history)) if sentence]
         for sentence in more:
             run.progress.say(sentence)
         return history, [note, *more] if note else more
@@ -341,6 +341,14 @@ def _set_dropout(backbone: nn.Module, p: float) -> None:
         for name, value in list(vars(module).items()):
             if "dropout" in name and isinstance(value, float):  # of attention, a plain number in Llama and its like
                 setattr(module, name, p)
+
+
+def cut_short(history: History) -> str:
+    """A sentence where the time limit ended the training; nothing where it ran to its end."""
+    note = str(history[-1].get("note") or "") if history else ""
+    if not note.startswith("time limit"):
+        return ""
+    return f"{note[0].upper()}{note[1:]}: what was learned by then was kept; raise --time-limit to learn more."
 
 
 def _name(tune: Tune) -> str:
