@@ -86,6 +86,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--valid-data": "v.csv",
         "--test-data": "t.csv",
         "--target-data": "u.csv",
+        "--target-labels": "few.csv",
         "--group-column": "g",
         "--time-column": "when",
         "--id-column": "id",
