@@ -205,8 +205,7 @@ def honest_gain(right: Floats, among: Sequence[int], chosen: int, base: int, uni
 
 
 def one_error(right: Floats, count: IntArray, size: int) -> int:
-    """The first way (they depart ever more from the source) within one standard error of the best, of rows counted so often;
-    `size` of them, or of their groups, are independent."""
+    """The first way within one standard error of the best, each row counted so often; `size` rows are independent."""
     weight = count / count.sum()
     means = right @ weight
     best = int(np.argmax(means))
