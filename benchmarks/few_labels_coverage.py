@@ -101,7 +101,7 @@ def table(draws: list[dict[str, Any]]) -> str:
         rows = []
         for d in some:
             right = np.array(d["right"], float)
-            chosen = one_error(right, np.ones(right.shape[1], int))
+            chosen = one_error(right, np.ones(right.shape[1], int), right.shape[1])
             way = chosen or 1 + int(np.argmax(right[1:].mean(1)))
             told = honest_gain(right, range(len(WAYS)), way, 0, np.arange(right.shape[1]))
             true = d["accuracy"][way] - d["accuracy"][0]

@@ -24,7 +24,8 @@ from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.tasks import TASKS
 
 RUN = Run(seed=3)
-EVERY = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
+# `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
+EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n != "consistency"}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
     **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "jan", "deepjdot", "shot"), ("classify", "ordinal")),

@@ -91,6 +91,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--target-data": "u.csv",
         "--align": "mcc:temperature=2",
         "--lambda": "rise:0.5",
+        "--target-labels": "few.csv",
         "--group-column": "g",
         "--time-column": "when",
         "--id-column": "id",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acclimate.strategies.bought import bought
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
@@ -229,31 +228,3 @@ def test_rows_of_weight_zero_do_not_count() -> None:
     shorter = Splits(splits.train, target_labelled=splits.target_labelled.take(range(4, 24)))
     a, b = (Pooled(lam=1.0, strength=1.0).fit(problem, s, RUN).head.state_dict()["weight"] for s in (weighted, shorter))
     assert (a == b).all()
-
-
-def test_what_labels_bought_is_judged_on_rows_that_were_not_drawn() -> None:
-    problem, splits, _, _ = made(m=60)
-    assert splits.target_labelled is not None
-    found = bought(LastLayer(strength=1.0), problem, splits, RUN, (10, 20, 55), repeats=2)
-    assert [b.n for b in found] == [10, 20]  # 55 would leave 5 rows to judge on
-    y = problem.targets(splits.target_labelled)
-    source = Probe().fit(problem, Splits(splits.train), RUN)
-    right = logits(source, problem, splits).argmax(1) == y
-    sums: dict[int, list[bool]] = {}
-    for r in range(2):
-        drawn = np.random.default_rng([RUN.seed, 20, r]).permutation(60)[:20]
-        part = replace(splits, target_labelled=splits.target_labelled.take(drawn))
-        answers = logits(LastLayer(strength=1.0).fit(problem, part, RUN), problem, splits).argmax(1)
-        for i in set(range(60)) - set(drawn.tolist()):
-            sums.setdefault(i, []).append(bool(answers[i] == y[i]))
-    mine = np.mean([np.mean(v) for v in sums.values()])
-    theirs = np.mean([right[i] for i in sums])
-    assert found[1].accuracy == pytest.approx(mine)
-    assert found[1].gain.value == pytest.approx(mine - theirs)
-    assert found[1].gain.low is not None and found[1].gain.low < found[1].gain.value
-
-
-def test_what_labels_bought_needs_labels_and_classes() -> None:
-    problem, splits, _, _ = made("regress")
-    with pytest.raises(UserError, match="right answers"):
-        bought(Pooled(), problem, splits, RUN)

@@ -195,7 +195,7 @@ def honest_gain(right: Floats, among: Sequence[int], chosen: int, base: int, uni
         count = np.bincount(rng.integers(0, blocks, blocks), minlength=blocks)[unit]
         out = np.flatnonzero(count == 0)
         if len(out):
-            way = among[one_error(right[list(among)], count)]
+            way = among[one_error(right[list(among)], count, blocks)]
             found.append(float((right[way, out] - right[base, out]).mean()))
     value = float(np.mean(found)) if found else gap
     if interval is None:
@@ -204,15 +204,15 @@ def honest_gain(right: Floats, among: Sequence[int], chosen: int, base: int, uni
     return Estimate(value, max(-1.0, interval.low + off), min(1.0, interval.high + off), n)
 
 
-def one_error(right: Floats, count: IntArray) -> int:
-    """The first way (they depart ever more from the source) within one standard error of the best, of rows counted."""
+def one_error(right: Floats, count: IntArray, size: int) -> int:
+    """The first way within one standard error of the best, each row counted so often; `size` rows are independent."""
     weight = count / count.sum()
     means = right @ weight
     best = int(np.argmax(means))
     for way in range(len(right)):
         apart = right[best] - right[way]
         gap = float(apart @ weight)
-        error = math.sqrt(max(0.0, float(apart**2 @ weight) - gap**2) / max(1, int(count.sum()) - 1))
+        error = math.sqrt(max(0.0, float(apart**2 @ weight) - gap**2) / max(1, size - 1))
         if gap <= error + 1e-12:
             return way
     return best

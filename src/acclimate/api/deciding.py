@@ -75,7 +75,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     except UserError as error:
         return Decided((f"Not decidable: adapting could not be judged without labels ({error}).",))
     answer = ranks.agreed(verdict.answer)
-    told = f"The {len(target):,} target rows of {target.source}: {answer}: {verdict.why}. {_estimate(verdict)}"
+    told = f"The {len(target):,} target rows of {target.source}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
     if answer == ADAPT:
         return Decided((f"{told} The model adapted to them by {verdict.name}.",), adapt=ranks.agreed(verdict.name))
     kept = "The model is of the source alone and used none of them."
@@ -95,7 +95,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
 def _estimate(verdict: Verdict) -> str:
     """The estimated gain, and how wrong such estimates were."""
     if verdict.pick.name == SOURCE_ONLY:
-        return "No candidate is ahead of the source alone."
+        return ""
     gain = f"{100 * verdict.gain:+.1f}".replace("-", "−")
     return (
         f"Estimated gain of {verdict.pick.name}: {gain} points of right answers; nine in ten such estimates were "

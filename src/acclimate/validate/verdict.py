@@ -79,6 +79,8 @@ def decide(candidates: Sequence[Candidate], rows: Rows, *, ask: int = 20) -> Ver
 
 def answer_of(name: str, lead: float, moved: float) -> tuple[str, str]:
     """The answer for a pick of this name, and why."""
+    if lead <= 0:
+        return KEEP, "no candidate is ahead of the source alone"
     if lead < LEVEL:
         return KEEP, f"{name} leads the source alone by {lead:.2f} in mean rank, less than {LEVEL:.2f}"
     if moved > MOVED:
