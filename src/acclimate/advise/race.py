@@ -232,8 +232,8 @@ def _moving(
             None,
             one,
             [
-                f"{name} was not run: {why} are left of the time limit (600 s if none was given); with some "
-                f"{wanted} more in --time-limit it is judged."
+                f"{name} was not run: {why} are left of the time limit (600 s where none is given); raise --time-limit "
+                f"by some {wanted} to have it judged."
             ],
         )
     said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {len(pairs)} folds."]

@@ -29,6 +29,8 @@ def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
             f"strategy {name!r} learns from labelled rows of where the model will be used; give them with "
             "--target-labels"
         )
+    if strategy is not None and adapts(strategy[1]) and isinstance(strategy[1], (Tune, Bottleneck)):
+        check_alone(strategy[0])
     if request.target_labels is None:
         return
     if name is not None and name not in FEW_LABELS:
@@ -41,8 +43,6 @@ def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
             "with --target-labels the candidates and their settings are fixed; name one by --strategy to set it: "
             f"{', '.join(FEW_LABELS)}"
         )
-    if strategy is not None and adapts(strategy[1]) and isinstance(strategy[1], (Tune, Bottleneck)):
-        check_alone(strategy[0])
 
 
 def said(
