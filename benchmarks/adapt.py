@@ -87,7 +87,7 @@ def judged(
     seen, rest = target.take(order[:half][:MOST]), target.take(order[half:])
     truth = np.array(rest.labels)
     out = []
-    for name in ("linear_probe", *ADAPTATIONS, "target"):
+    for name in ("linear_probe", *(n for n, s in ADAPTATIONS.items() if s.frozen), "target"):
         if (pair, seed, name) in done:
             continue
         splits = Splits(seen) if name == "target" else Splits(learn, None, seen)

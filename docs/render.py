@@ -84,14 +84,13 @@ def _default(parameter: Any) -> str:
 def strategies() -> str:
     """A table of names, then what each kind says of itself, with its settings."""
     from acclimate.cli import methods
-    from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES
+    from acclimate.strategies import EVERY
 
     rows = ["| `--strategy` | is |", "|---|---|"]
     rows += [
         f"| `{name}` | {what if name == 'auto' else _coded(what)} |" for name, what in methods.strategies().items()
     ]
-    every = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
-    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in every.values()}
+    kinds = {type(strategy): methods.fields(type(strategy)()) for strategy in EVERY.values()}
     for kind, settings in kinds.items():
         rows += ["", f"### {kind.__name__}", "", "```text", inspect.cleandoc(kind.__doc__ or ""), "```", ""]
         rows += [f"Settings: {', '.join(f'`{name}={value!r}`' for name, value in settings.items()) or 'none'}."]
@@ -110,6 +109,61 @@ def alignments() -> str:
     from acclimate.align import ALIGNMENTS
 
     return _said(ALIGNMENTS)
+
+
+def choosing() -> str:
+    """When to use what, and what to prefer, by what each method says of itself; the page a reader chooses by."""
+    from acclimate.align import ALIGNMENTS
+    from acclimate.shallow import SHALLOW
+    from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, OVER_DOMAINS, STRATEGIES
+    from acclimate.testtime import ADAPTERS
+
+    groups: list[tuple[str, dict[str, Any]]] = [
+        ("Strategies without target rows (`--strategy`)", {**BASELINES, **STRATEGIES}),
+        ("Strategies that adapt to `--target-data`", ADAPTATIONS),
+        ("Strategies that learn from `--target-labels`", FEW_LABELS),
+        ("Strategies for several sources (`--domain-column`)", OVER_DOMAINS),
+        ("Adapting to the very rows that are judged (`predict --adapt`, `evaluate --adapt`)", ADAPTERS),
+        ("Losses that bring source and target together (`acclimate.align`)", ALIGNMENTS),
+        ("Maps and reweighters of features (`acclimate.shallow`)", SHALLOW),
+    ]
+    rows = []
+    for title, kinds in groups:
+        rows += [f"## {title}", "", "| | use when | prefer another |", "|---|---|---|"]
+        told: dict[tuple[str, str], list[str]] = {}
+        for name, kind in kinds.items():
+            told.setdefault(_advice(inspect.getdoc(kind if isinstance(kind, type) else type(kind)) or ""), []).append(
+                name
+            )
+        rows += [
+            f"| {', '.join(f'`{n}`' for n in names)} | {use} | {prefer} |" for (use, prefer), names in told.items()
+        ]
+        rows.append("")
+    return "\n".join(rows)
+
+
+def _advice(text: str) -> tuple[str, str]:
+    """The sentences after "Use when" and those from "Prefer" on, of one docstring.
+
+    >>> _advice("A map.\\n\\nUse when: it fits.\\nPrefer `b` if not.\\n\\n>>> 1")
+    ('it fits.', 'Prefer `b` if not.')
+    """
+    flat = " ".join(text.split(">>> ")[0].split())
+    found = re.search(r"Use when:? (.*?)(?= Prefer |$)(.*)", flat)
+    use, prefer = (found[1], found[2].strip()) if found else ("", "")
+    return use.replace("|", "\\|"), prefer.replace("|", "\\|")
+
+
+def testtime() -> str:
+    """What every adapter says of itself, with its settings."""
+    from acclimate.cli import methods
+    from acclimate.testtime import ADAPTERS
+
+    rows = []
+    for name, adapter in ADAPTERS.items():
+        settings = ", ".join(f"`{key}={value!r}`" for key, value in methods.fields(adapter).items())
+        rows += [_said({name: type(adapter)}), f"Settings: {settings}.", ""]
+    return "\n".join(rows)
 
 
 def _said(kinds: Any) -> str:
@@ -177,6 +231,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "strategies": strategies,
     "shallow": shallow,
     "alignments": alignments,
+    "choosing": choosing,
+    "testtime": testtime,
     "metrics": metrics,
     "reasons": reasons,
     "models": models,

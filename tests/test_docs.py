@@ -37,6 +37,13 @@ def test_generated_parts_are_up_to_date() -> None:
     assert [page_id(page) for page in render.stale()] == [], "bring them up to date with: make docs"
 
 
+def test_every_method_says_when_to_use_it() -> None:
+    """A line of the page to choose by without advice is a docstring without it."""
+    rows = [line.split(" | ") for line in render.choosing().splitlines() if line.startswith("| `")]
+    assert len(rows) > 30
+    assert [row[0] for row in rows if len(row[1]) < 10] == []
+
+
 def test_every_command_and_option_is_in_the_commands_page() -> None:
     """Also where the generated part were cut out of the page: the marker must be there."""
     page = TEXT[ROOT / "docs" / "cli.md"]

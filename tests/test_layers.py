@@ -24,7 +24,7 @@ LAYERS = [
     ["model"],
     ["transferability", "shift", "validate"],
     ["train"],
-    ["strategies"],
+    ["strategies", "testtime"],
     ["evaluate"],
     ["advise"],
     ["report"],

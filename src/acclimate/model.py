@@ -58,12 +58,19 @@ class Predictor:
 
         8,192 rows a part; above 100 classes as many as have a million logits.
         """
+        return (logits for _, logits in self.seen(inputs, run, store))
+
+    def seen(
+        self, inputs: Sequence[Any], run: Run | None = None, store: Store | None = None
+    ) -> Iterator[tuple[Features, Floats]]:
+        """Features and logits of the same rows, in such parts."""
         self.head.eval().to("cpu")
         width = self.task.width(self.decoder)
         for features, some in self._features(inputs, run or Run(), store):
             words = None if self.words is None else self.words.transform(some)
             for part in slices(len(some), width):
-                yield self._judged(features[part], None if words is None else sparse(words[part], torch.float32))
+                mine = None if words is None else sparse(words[part], torch.float32)
+                yield features[part], self._judged(features[part], mine)
 
     def _features(
         self, inputs: Sequence[Any], run: Run, store: Store | None

@@ -28,7 +28,9 @@ def parse_duration(value: str | int | float) -> float:
         if part.start() != at or unit not in _SECONDS or bare_among_others:
             break
         seconds, at = seconds + float(part[1]) * _SECONDS[unit], part.end()
-    if not text or at != len(text) or not math.isfinite(seconds) or seconds <= 0:
+    if text and at == len(text) and seconds == 0:
+        raise UserError(f"a length of time of {value!r} leaves no time at all; give more, such as 90 or 10m")
+    if not text or at != len(text) or not math.isfinite(seconds):
         raise UserError(
             f"cannot read {value!r} as a length of time; give seconds (90) or numbers with d, h, m, s (10m, 1h30m)"
         )
@@ -51,6 +53,23 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
             raise UserError(f"the setting {key!r} is given twice, the second time as {pair!r}; keep one")
         settings[key] = _json_or_text(text)
     return settings
+
+
+def check_type(owner: str, name: str, value: object, default: object, annotation: str) -> None:
+    """Refuse a value that a setting of this annotation cannot take: it would fail far from here."""
+    allowed: tuple[type, ...]
+    if value is None and "None" in annotation:
+        return
+    if "bool" in annotation:
+        allowed = (bool,)
+    elif "float" in annotation:
+        allowed = (int, float)
+    elif "int" in annotation:
+        allowed = (int,)
+    else:
+        allowed = (str,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise UserError(f"setting {name!r} of {owner} takes {annotation}, not {value!r} (default {default!r})")
 
 
 def _json_or_text(text: str) -> object:

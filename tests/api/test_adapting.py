@@ -12,6 +12,7 @@ import pytest
 import acclimate
 import tiny_models as tm
 from acclimate.errors import UserError
+from acclimate.strategies import ADAPTATIONS
 
 
 def table(n: int, more: str = "", seed: int = 0) -> dict[str, list[Any]]:
@@ -53,9 +54,11 @@ def test_with_labelled_test_rows_the_gain_is_measured(folder_of: Any, tmp_path: 
     assert "against the probe that learned from the source" in verdicts[0]
 
 
-def test_auto_leaves_the_target_aside_and_says_so(folder_of: Any, tmp_path: Path) -> None:
+def test_auto_gives_the_verdict_and_uses_no_target_row_unless_it_says_adapt(folder_of: Any, tmp_path: Path) -> None:
     _, report = fitted(folder_of, tmp_path, target_data=table(40, "river"))
-    assert any("40 target rows" in d and "not used" in d and "not decidable" in d for d in report["decisions"])
+    said = [d for d in report["decisions"] if d.startswith("The 40 target rows")]
+    assert len(said) == 1 and "Estimated gain of" in said[0]
+    assert "used none of them" in said[0] and report["strategy"] not in ADAPTATIONS
 
 
 def test_a_strategy_that_adapts_needs_target_rows(folder_of: Any, tmp_path: Path) -> None:

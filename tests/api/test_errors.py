@@ -143,7 +143,7 @@ def test_four_rows_are_enough_to_begin_with(fit: Fit) -> None:
 
 
 def test_two_rows_are_refused_in_words_and_three_are_used(fit: Fit) -> None:
-    with pytest.raises(acclimate.UserError, match="nothing can be validated; give more"):
+    with pytest.raises(acclimate.UserError, match="nothing can be judged; give more rows of each class"):
         fit(rows(2))
     assert fit(rows(3)).predict(["good table"])[0] in ("bad", "good")
 

@@ -13,7 +13,7 @@ from made import rows
 import acclimate
 from acclimate.progress import Progress
 from acclimate.strategies import foresee
-from acclimate.strategies.tune import Inputs
+from acclimate.strategies.inputs import Inputs
 from acclimate.train import loop
 
 Fit = Callable[..., Any]

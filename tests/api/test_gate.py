@@ -263,3 +263,19 @@ def test_predicting_pairs(fit: Fit, tmp_path: Path) -> None:
         model.predict(["alone"])
     with pytest.raises(acclimate.UserError, match="input 2 is a pair, and this model reads one text"):
         fit(data).predict(["one", ("two", "three")])
+
+
+def test_classes_of_two_rows_are_judged_by_folds(fit: Fit, tmp_path: Path) -> None:
+    """300 rows in 150 classes: no fifth of them holds every class, and folds of two do."""
+    made = {"text": [f"fish {i // 2} stone {i}" for i in range(300)], "label": [f"c{i // 2}" for i in range(300)]}
+    fit(made, strategy="centroid", output_dir=tmp_path / "run")
+    report = read_json(tmp_path / "run" / "report.json")
+    assert "no fifth of the 300 rows can be held out" in report["how_tested"]
+    assert report["scores"]["n"] == 300
+
+
+def test_a_number_from_one_class_says_so(fit: Fit, tmp_path: Path) -> None:
+    made = {"text": [f"fish {i}" for i in range(40)], "label": ["a"] * 39 + ["b"]}
+    fit(made, strategy="linear_probe", output_dir=tmp_path / "run")
+    report = read_json(tmp_path / "run" / "report.json")
+    assert "are of one class, so it says nothing of the others" in report["verdict"]

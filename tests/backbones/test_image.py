@@ -55,6 +55,14 @@ def test_features_are_those_of_the_headless_model_and_survive_saving(folder: Pat
     assert np.array_equal(extract(again, [picture], Run()), got)
 
 
+def test_a_picture_changed_at_random_keeps_its_size_and_has_no_new_colour(folder: Path) -> None:
+    backbone = load(str(folder))
+    batch = backbone.collate(backbone.encode([np.full((64, 64, 3), 200, np.uint8)]))
+    changed = backbone.augment(batch, torch.Generator().manual_seed(0), 1.0)
+    torch.testing.assert_close(changed["pixels"], batch["pixels"])  # the edge is drawn out: nothing black comes in
+    assert torch.equal(changed["rows"], batch["rows"])
+
+
 def pictures(count: int) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 255, (count, 64, 64, 3), dtype=np.uint8))
 

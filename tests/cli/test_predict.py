@@ -13,14 +13,14 @@ def test_the_own_columns_come_first_and_no_row_is_lost(cli, api, tmp_path: Path)
     assert result.stderr == f"2 rows in, 2 rows out: {out}\n"
     assert api.calls == [
         ("load", ("RUN",), {}),
-        ("predict_parts", ("new.csv",), {"conformal": None, "abstain_below": None}),
+        ("predict_parts", ("new.csv",), {"conformal": None, "abstain_below": None, "adapt": None}),
     ]
 
 
 def test_a_hyphen_prints_the_csv_alone(cli, api) -> None:
     result = cli("predict", "RUN", "new.csv", "-o", "-", "--conformal", "0.9", "--abstain-below", "0.6")
     assert result.stdout == CSV
-    assert api.calls[1][2] == {"conformal": 0.9, "abstain_below": 0.6}
+    assert api.calls[1][2] == {"conformal": 0.9, "abstain_below": 0.6, "adapt": None}
 
 
 def test_without_o_the_file_lies_in_the_run_and_is_named(cli, api) -> None:

@@ -31,7 +31,7 @@ def test_evaluate_prints_the_deciding_metric_first_and_all_that_belongs_to_it(cl
         "Intervals are at 95 %; they cover which rows were drawn.",
         "test.csv has been used 2 times to judge this run; choosing after a look flatters it.",
     ]
-    assert api.calls == [("load", ("RUN",), {}), ("evaluation", ("test.csv",), {"metric": None})]
+    assert api.calls == [("load", ("RUN",), {}), ("evaluation", ("test.csv",), {"metric": None, "adapt": None})]
 
 
 def test_evaluate_prints_one_json_object(cli, api) -> None:
@@ -40,7 +40,7 @@ def test_evaluate_prints_one_json_object(cli, api) -> None:
     assert (answer["metric"], answer["value"], answer["n"]) == ("macro_f1", 0.75, 80)
     assert answer["metrics"]["accuracy"]["low"] == 0.7
     assert answer["baseline"]["majority"]["difference"]["verdict"] == "better"
-    assert api.calls[1][2] == {"metric": "mcc"}
+    assert api.calls[1][2] == {"metric": "mcc", "adapt": None}
 
 
 def test_compare_takes_two_runs_or_more(cli, api) -> None:

@@ -115,7 +115,7 @@ def test_wrong_names() -> None:
         guess(table, Columns(label="lable"), None)
     with pytest.raises(UserError, match="did you mean 'text'"):
         guess(table, Columns(text=("TEXT",)), None)
-    with pytest.raises(UserError, match="both the label and an input"):
+    with pytest.raises(UserError, match="both the label and something else"):
         guess(table, Columns(label="text", text=("text",)), None)
     with pytest.raises(UserError, match="to be dropped and is also given a part"):
         guess(table, Columns(label="label", drop=("label",)), None)

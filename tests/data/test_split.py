@@ -117,7 +117,7 @@ def test_impossible_splits_are_refused() -> None:
         holdout(Data(inputs=("a", "A", "a."), labels=(0, 1, 0)), "classify", seed=0)
     with pytest.raises(UserError, match="the test part would be empty, because each class"):
         holdout(make(["a"] * 5 + ["b"] * 5, ["g"] * 5 + ["h"] * 5), "classify", seed=0)
-    with pytest.raises(UserError, match="no class has rows in two groups"):
+    with pytest.raises(UserError, match="no class has rows in two groups, so nothing can be judged"):
         folds(make(["a"] * 5 + ["b"] * 5, ["g"] * 5 + ["h"] * 5), "classify", k=5, seed=0)
     with pytest.raises(UserError, match="1 row cannot be split"):
         holdout(make(["a"]), "classify", seed=0)

@@ -18,8 +18,9 @@ from acclimate.errors import UserError
 from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies import Splits, named
+from acclimate.strategies.inputs import Inputs
 from acclimate.strategies.probe import Probe
-from acclimate.strategies.tune import Inputs, Tune
+from acclimate.strategies.tune import Tune
 from acclimate.train import loop
 from acclimate.train.memory import Fitting
 
@@ -287,3 +288,18 @@ def test_every_kind_of_tuning_goes_on_bit_for_bit(moves: str, shared_bert: Any, 
     assert resumed.history == whole.history
     assert tm.same_state(resumed.backbone, tm.state(whole.backbone))
     assert tm.same_state(resumed.head, tm.state(whole.head))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_precision_of_the_finished_model_is_not_that_of_training(precision: str, folder_of: Any) -> None:
+    """The same weights bit for bit: `mixed_precision` alone says in which numbers they learn."""
+    data = tm.rows(24)
+    found = []
+    for name in ("fp32", precision):
+        backbone = backbones.load(str(folder_of("bert")), precision=name).requires_grad_(False)
+        problem = tm.problem_of("classify", data, "str", backbone, RUN)
+        tune = Tune(num_train_epochs=2, mixed_precision="no", dropout=0.0)
+        found.append(tune.fit(problem, Splits(data), RUN))
+    assert tm.same_state(found[0].backbone, tm.state(found[1].backbone))
+    texts = list(data.inputs)
+    assert not np.array_equal(found[0].logits(texts), found[1].logits(texts))

@@ -10,6 +10,7 @@ import torch
 
 from acclimate.tasks.heads import (
     HEADS,
+    BottleneckHead,
     CentroidHead,
     ConstantHead,
     KnnHead,
@@ -178,6 +179,7 @@ def test_a_head_is_rebuilt_from_its_kind_and_shape(kind: str) -> None:
         "linear": {"width": 3, "outputs": 2, "words": 4}, "ordinal": {"width": 3, "outputs": 4, "words": 0},
         "knn": {"width": 3, "outputs": 2, "rows": 5, "k": 2, "mode": "odds"}, "centroid": {"width": 3, "outputs": 2},
         "constant": {"outputs": 2},
+        "bottleneck": {"width": 3, "outputs": 4, "hidden": 5, "last": "ordinal", "dropout": 0.1},
     }  # fmt: skip
     head = HEADS[kind](**shapes[kind])  # type: ignore[arg-type]
     assert head.kind == kind
@@ -191,3 +193,33 @@ def test_a_fresh_head_says_the_same_of_every_row(kind: str) -> None:
     head = HEADS[kind](width=3, outputs=3)  # type: ignore[call-arg]
     out = head(torch.randn(4, 3)).detach().numpy()
     assert np.ptp(out, axis=0).max() == 0
+
+
+@pytest.mark.parametrize("last", ["linear", "ordinal"])
+def test_bottleneck(last: str) -> None:
+    head = BottleneckHead(3, 2, hidden=4, last=last)
+    filled(head)
+    features = torch.randn(5, 3)
+    for i in range(5):
+        z = [
+            float(head.inner.bias[j]) + sum(float(features[i, c] * head.inner.weight[j, c]) for c in range(3))
+            for j in range(4)
+        ]
+        mean = sum(z) / 4
+        spread = math.sqrt(sum((v - mean) ** 2 for v in z) / 4 + 1e-5)
+        h = [max(0.0, float(head.norm.weight[j]) * (z[j] - mean) / spread + float(head.norm.bias[j])) for j in range(4)]
+        assert head.hidden(features[i : i + 1])[0].tolist() == pytest.approx(h, abs=1e-5)
+        assert torch.equal(head(features[i : i + 1]), head.last(head.hidden(features[i : i + 1])))
+    assert head.last.kind == last
+
+
+def test_a_folded_bottleneck_takes_raw_features() -> None:
+    head = BottleneckHead(3, 2, hidden=4, dropout=0.5).eval()
+    filled(head)
+    features, mean, spread = torch.randn(5, 3) * 9 + 4, torch.tensor([4.0, -2.0, 0.1]), torch.tensor([9.0, 0.01, 1.0])
+    expected = head((features - mean) / spread)
+    head.fold(mean, spread)
+    torch.testing.assert_close(head(features), expected, atol=1e-4, rtol=1e-4)
+    again = HEADS["bottleneck"](**head.shape).eval()  # type: ignore[arg-type]
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(features), head(features))

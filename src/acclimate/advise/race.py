@@ -17,15 +17,18 @@ from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.oom import NoRoom
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits, named
+from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, named
 from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.answered import Answered, answered, rows_of
 from acclimate.train.loop import Diverged
+from acclimate.usage import duration
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
 MOVING = "lp_ft"
 CANDIDATES = (*FROZEN, MOVING)
+OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
+_KNOWN = {**STRATEGIES, **{name: OVER_DOMAINS[name] for name in OF_DOMAINS}}
 LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 
 
@@ -82,7 +85,7 @@ def race(
         run.progress.say(text)
         decisions.append(text)
 
-    frozen = [name for name in candidates if STRATEGIES[name].frozen]
+    frozen = [name for name in candidates if _KNOWN[name].frozen]
     for name in ("majority", *frozen[:1], "tfidf", *frozen[1:]):
         some = any(t.name in frozen for t in trials)
         trial, why = _frozen(name, problem, data, pairs, run, every_fold, some)
@@ -91,7 +94,11 @@ def race(
             cut(why)
     known = [t for t in trials if t.name in frozen]
     best, one = _best(problem, data, metric, known), None
-    decisions.append(f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone.")
+    every = [t for t in known if t.folds == best.folds]
+    decisions.append(
+        f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone"
+        + (f" that were judged on {best.folds} folds." if len(every) < len(known) else ".")
+    )
     decisions += _level(problem, data, metric, best, known)
     for name in [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]:
         tuned, cost, said = _moving(name, overrides or {}, problem, data, pairs, run, one)
@@ -115,11 +122,11 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple
     """Names of strategies to compare, each once; settings are for those that move the backbone."""
     found = tuple(dict.fromkeys(named(name)[0] for name in names))
     for name in found:
-        if name not in STRATEGIES:
+        if name not in _KNOWN:
             raise UserError(f"{name!r} is judged in any case; leave it out of the candidates")
-        if not STRATEGIES[name].frozen:
+        if not _KNOWN[name].frozen:
             named(name, dict(settings))
-    if not any(STRATEGIES[name].frozen for name in found):
+    if not any(_KNOWN[name].frozen for name in found):
         raise UserError(
             f"candidates {', '.join(found) or 'none'}: one must leave the backbone frozen ({', '.join(FROZEN)}), so "
             "that there is a model whatever the time allows"
@@ -131,7 +138,7 @@ def _frozen(
     name: str, problem: Problem, data: Data, pairs: Pairs, run: Run, every_fold: bool, some: bool
 ) -> tuple[Trial | None, str]:
     """A baseline or a candidate that leaves the backbone frozen, judged; or nothing; and what is to be said of it."""
-    strategy = {**BASELINES, **STRATEGIES}[name]
+    strategy = {**BASELINES, **_KNOWN}[name]
     if (strategy.needs_backbone and problem.backbone is None) or (
         name == "centroid" and problem.task.name == "regress"
     ):
@@ -178,7 +185,11 @@ def _best(problem: Problem, data: Data, metric: str, trials: list[Trial]) -> Tri
             "none of the strategies could be run on this data; see the reasons above or name one by --strategy"
         )
     sign = 1 if greater_is_better(problem.task.name, metric) else -1
-    return max(trials, key=lambda trial: sign * value_of(problem, data, metric, trial))
+    most = max(trial.folds for trial in trials)  # fewer rows, and others: such a value is not to be compared
+    return max(
+        [trial for trial in trials if trial.folds == most],
+        key=lambda trial: sign * value_of(problem, data, metric, trial),
+    )
 
 
 def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
@@ -216,7 +227,15 @@ def _moving(
     one = Foreseen(**found["one"])
     if folds < 1:
         why = f"a fold and the last fit take about {one.seconds + found['fold']:.1f} s here, and {found['left']:.1f} s"
-        return None, one, [f"{name} was not run: {why} of the time limit are left; {more}"]
+        wanted = duration((one.seconds + found["fold"]) / 0.8)
+        return (
+            None,
+            one,
+            [
+                f"{name} was not run: {why} are left of the time limit (600 s where none is given); raise --time-limit "
+                f"by some {wanted} to have it judged."
+            ],
+        )
     said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {len(pairs)} folds."]
     expected = on_folds(one, len(data), pairs[:folds])
     announce(name, [expected], run)

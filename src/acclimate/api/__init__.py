@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from acclimate import ranks
 from acclimate.advise.race import CANDIDATES, check_candidates
 from acclimate.api import runs, state
+from acclimate.api.comparing import Comparison, compare
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
+from acclimate.api.inspecting import Inspection, columns_of, inspect, many
 from acclimate.api.model import Model, load
-from acclimate.api.prepare import Gate, measure_with
+from acclimate.api.objective import asked as asked_for_objective
+from acclimate.api.prepare import Gate
 from acclimate.api.request import Request
 from acclimate.catalogue import cache
 from acclimate.data.columns import task_name
-from acclimate.data.rows import Columns
-from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
 from acclimate.features import DTYPES
 from acclimate.interrupt import terminable
 from acclimate.progress import Progress
-from acclimate.report.words import estimate
 from acclimate.run import Run, pick_device
 from acclimate.settings import parse_duration
 
@@ -57,11 +55,15 @@ def fit(
     valid_data: Any = None,
     test_data: Any = None,
     target_data: Any = None,
+    target_labels: Any = None,
+    align: str | None = None,
+    lambda_: str | float | None = None,
     text_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
     id_column: str | None = None,
     subgroup_column: str | Sequence[str] | None = None,
+    domain_column: str | None = None,
     weight_column: str | None = None,
     drop: Sequence[str] = (),
     metric: str | None = None,
@@ -99,9 +101,12 @@ def fit(
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
-    out-of-fold predictions. `target_data` holds rows from where the model will be used: a strategy such as "self_train"
-    adapts to them, and their labels are not read. Everything is also written to `output_dir`, a new dated folder under
-    runs/ by default.
+    out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
+    model will be used: a strategy such as "self_train" adapts to them, "auto" says whether it would help, and their
+    labels are not read; `target_labels` a few labelled rows from there, to learn from. With `align`, a name of
+    `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with strategy "full", "partial", "lora"
+    or "lp_ft", by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". Everything is also written to
+    `output_dir`, a new dated folder under runs/ by default.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
@@ -122,18 +127,19 @@ def fit(
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:
         raise unknown("feature_dtype", feature_dtype, DTYPES)
-    if candidates is not None and strategy != "auto":
-        raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
-    compared = check_candidates(_many(candidates) or CANDIDATES, every) if strategy == "auto" else ()
+    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data)
+    if candidates is not None and strategy != "auto":
+        raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
+    compared = check_candidates(many(candidates) or CANDIDATES, every) if strategy == "auto" else ()
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
     budget = limit if limit is not None or strategy != "auto" else 600.0
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
-             "target_data": _name(target_data),
-             "model": model,
+             "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
+             "lambda": lambda_, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
              "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
@@ -143,9 +149,17 @@ def fit(
             train=train_data,
             model=model,
             strategy=strategy,
-            columns=_columns(
-                label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop
-            ),
+            columns=columns_of(
+                label,
+                text_column,
+                group_column,
+                time_column,
+                id_column,
+                subgroup_column,
+                weight_column,
+                drop,
+                domain_column,
+            ),  # fmt: skip
             gate=Gate(on_bad, label_delimiter, private),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
             folder=ranks.by_first(lambda: runs.new_folder(output_dir, stem, overwrite, resume)),
@@ -166,6 +180,7 @@ def fit(
             valid=valid_data,
             test=test_data,
             target=target_data,
+            target_labels=target_labels,
             metric=metric,
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),
@@ -209,180 +224,3 @@ def _refuse(others: Mapping[str, Any]) -> None:
 
 def _name(source: Any) -> str | None:
     return None if source is None else str(source) if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
-
-
-def _many(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
-
-
-def _columns(
-    label: str | None,
-    text: str | Sequence[str] | None,
-    group: str | None,
-    when: str | None,
-    row_id: str | None,
-    subgroup: str | Sequence[str] | None,
-    weight: str | None,
-    drop: Sequence[str],
-) -> Columns:
-    return Columns(label, _many(text), group, when, row_id, _many(subgroup), weight, _many(drop))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Paired differences of several models on the same rows, each against the first."""
-
-    metric: str
-    rows: tuple[dict[str, Any], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"metric": self.metric, "rows": [dict(r) for r in self.rows]}
-
-    def __str__(self) -> str:
-        lines = [f"{self.metric} on {self.rows[0]['n']:,} rows, differences against {self.rows[0]['name']}:"]
-        for row in self.rows:
-            value = "undefined" if row["value"] is None else estimate(row["value"], row["low"], row["high"])
-            line = f"  {row['name']}: {value}"
-            gap: dict[str, Any] | None = row["difference"]
-            if gap is not None:
-                line += f"   {estimate(gap['value'], gap['low'], gap['high'], sign=True)}: {gap['verdict']}"
-            lines.append(line)
-        for row in self.rows:
-            if row["learned_from"]:
-                lines.append(
-                    f"{row['name']} learned from {row['learned_from']:,} of these rows: its number is too good"
-                )
-        return "\n".join(lines)
-
-
-def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None) -> Comparison:
-    """Judge several runs on the same labelled rows; differences are paired, "not decidable" where they cover 0."""
-    from acclimate.api import finish
-
-    models = [(str(p), load(p)) for p in runs_]
-    if len(models) < 2:
-        raise UserError("compare needs two runs or more")
-    first = models[0][1]
-    tasks = {m.predictor.task.name for _, m in models}
-    if len(tasks) > 1:
-        raise UserError(
-            f"these runs answer different kinds of question ({', '.join(sorted(tasks))}) and cannot be compared"
-        )
-    _same_classes(models)
-    _same_columns(models)
-    rows, _ = first.labelled(data)
-    if isinstance(data, (str, Path)):
-        for run_dir in {m.run_dir for _, m in models if m.run_dir is not None}:
-            runs.count_use(run_dir, hash_of(data), str(data))
-    base = None
-    out: list[dict[str, Any]] = []
-    for name, model in models:
-        judged = finish.judged_on(model.predictor, rows, Run(device=pick_device()))
-        chosen = metric or (first.scores.metric if first.scores is not None else None)
-        scores = finish.scores_of(judged, model.predictor.task, model.predictor.decoder, chosen, 0)
-        metric = scores.metric
-        gap = None if base is None else finish.gap_between(judged, base, model.predictor.task, metric, 0).to_json()
-        base = base or judged
-        out.append(
-            {
-                "name": name,
-                "value": scores.value,
-                "low": scores.low,
-                "high": scores.high,
-                "n": scores.n,
-                "difference": gap,
-                "learned_from": 0 if model.run_dir is None else runs.learned_from(model.run_dir, rows.inputs),
-            }
-        )
-    assert metric is not None
-    return Comparison(metric, tuple(out))
-
-
-def _same_columns(models: Sequence[tuple[str, Model]]) -> None:
-    first_name, first = models[0]
-    for name, model in models[1:]:
-        for what, mine, theirs in (
-            ("reads", first.columns.text, model.columns.text),
-            ("learned", (first.columns.label,), (model.columns.label,)),
-        ):
-            if mine != theirs:
-                own, other = (" and ".join(map(repr, columns)) for columns in (mine, theirs))
-                raise UserError(
-                    f"{first_name} {what} {own} and {name} {what} {other}; "
-                    "only models of the same columns can be compared"
-                )
-
-
-def _same_classes(models: Sequence[tuple[str, Model]]) -> None:
-    first_name, first = models[0]
-    for name, model in models[1:]:
-        if model.classes_ != first.classes_:
-            raise UserError(
-                f"{first_name} knows the classes {list(first.classes_)} and {name} {list(model.classes_)}; "
-                "only models of the same classes can be compared"
-            )
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What the gate found in one file."""
-
-    audit: Any
-    reasons: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**self.audit.to_json(), "inferred": list(self.reasons)}
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        from acclimate.data.audit import render
-
-        console = Console(width=max(72, min(120, shutil.get_terminal_size((100, 24)).columns)))
-        with console.capture() as captured:
-            for reason in self.reasons:
-                console.print(reason, markup=False, highlight=False)
-            console.print(render(self.audit))
-        return captured.get().rstrip()
-
-
-def inspect(
-    data: Any,
-    *,
-    label: str | None = None,
-    model: str | None = None,
-    task: str | None = None,
-    text_column: str | Sequence[str] | None = None,
-    group_column: str | None = None,
-    time_column: str | None = None,
-    id_column: str | None = None,
-    subgroup_column: str | Sequence[str] | None = None,
-    weight_column: str | None = None,
-    drop: Sequence[str] = (),
-    label_delimiter: str | None = None,
-    max_length: int | None = None,
-    on_bad: str = "skip",
-    private: bool = False,
-) -> Inspection:
-    """Run the gate alone: how the file was read, which rows can be used, what looks wrong. Nothing is learned."""
-    from acclimate.backbones import load as load_backbone
-    from acclimate.data.audit import audit
-    from acclimate.data.columns import guess
-    from acclimate.data.read import read
-
-    columns = _columns(label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop)
-    table = read(data)
-    found = guess(table, columns, None if task is None else task_name(task), label_delimiter)
-    measure = None if model is None else measure_with(load_backbone(model, max_length=max_length))
-    _, report = audit(
-        table,
-        found.columns,
-        found.task,
-        on_bad=on_bad,
-        label_delimiter=label_delimiter,
-        measure=measure,
-        private=private,
-    )
-    return Inspection(report, tuple(found.reasons))

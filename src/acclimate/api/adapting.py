@@ -4,18 +4,44 @@ from __future__ import annotations
 
 from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
+from acclimate.api.request import Request
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
-from acclimate.strategies import ADAPTATIONS, Problem, Strategy
+from acclimate.strategies import FEW_LABELS, Problem, Strategy, adapts
+from acclimate.strategies.alignment import check_alone
+from acclimate.strategies.bottleneck import Bottleneck
+from acclimate.strategies.tune import Tune
 
 SOURCE_ONLY = "source_only"  # the probe that saw no target row, always beside a model that did
 
 
-def check(strategy: tuple[str, Strategy] | None, target: object) -> None:
-    """Refuse a strategy that adapts where there is nothing to adapt to."""
-    if strategy is not None and strategy[0] in ADAPTATIONS and target is None:
+def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
+    """Refuse a strategy that adapts where there is nothing to adapt to, and labels that it would not read;
+    or several processes where it compares whole batches.
+    """
+    name = None if strategy is None else strategy[0]
+    if strategy is not None and adapts(strategy[1]) and request.target is None:
         raise UserError(
-            f"strategy {strategy[0]!r} adapts to rows from where the model will be used; give them with --target-data"
+            f"strategy {name!r} adapts to rows from where the model will be used; give them with --target-data"
+        )
+    if name in FEW_LABELS and request.target_labels is None:
+        raise UserError(
+            f"strategy {name!r} learns from labelled rows of where the model will be used; give them with "
+            "--target-labels"
+        )
+    if strategy is not None and adapts(strategy[1]) and isinstance(strategy[1], (Tune, Bottleneck)):
+        check_alone(strategy[0])
+    if request.target_labels is None:
+        return
+    if name is not None and name not in FEW_LABELS:
+        raise UserError(
+            f"strategy {name!r} learns from no labelled target row; give these rows with --test-data to judge it by, "
+            f"or leave --strategy out, or choose one of {', '.join(FEW_LABELS)}"
+        )
+    if name is None and (request.settings or request.asked.get("candidates")):
+        raise UserError(
+            "with --target-labels the candidates and their settings are fixed; name one by --strategy to set it: "
+            f"{', '.join(FEW_LABELS)}"
         )
 
 
@@ -29,13 +55,17 @@ def said(
     seed: int,
     *,
     given: bool,
+    used: bool,
 ) -> tuple[str, ...]:
-    """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own."""
+    """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own.
+
+    `used`: the strategy read the target rows.
+    """
     if prepared.target is None:
         return ()
     rows = f"{len(prepared.target):,} target rows of {prepared.target.source}"
     label = "label some 50 of them and give those as test data"
-    if name not in ADAPTATIONS:
+    if not used:
         return (
             f"The {rows} were not used by {name}. Whether adapting to them would help is not decidable without labels "
             f"there: {label}, then compare --strategy self_train. `acclimate shift` shows how far they are from the "

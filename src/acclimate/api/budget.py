@@ -11,10 +11,13 @@ import psutil
 from acclimate import ranks
 from acclimate.api.prepare import Prepared
 from acclimate.data.rows import Data, Input
+from acclimate.features import Store
 from acclimate.run import Run
 from acclimate.strategies import Problem
 
 SAMPLE = 48  # rows whose features are timed
+ENOUGH = 1.0  # seconds; where they took less, MOST others are timed
+MOST = 192
 FOR_FEATURES = 0.6  # the share of the time left that features may take; the rest is for folds, the last fit, the report
 TO_FINISH = 4.0  # seconds for the last head, the baselines, the figures and the files
 LEAST = 60  # rows that are kept in any case
@@ -27,6 +30,8 @@ class Plan:
     prepared: Prepared
     seconds_a_row: float  # of features; 0 where all are in the cache
     said: tuple[str, ...] = ()
+    seconds: float = 0.0  # of all features
+    cut: tuple[str, ...] = ()  # that rows were left out
 
 
 def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
@@ -41,14 +46,15 @@ def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
     said = f"features of {len(fresh):,} inputs take about {seconds:.0f} s here ({memory:,.0f} MB in use)"
     if share >= 1:
         run.progress.say(said)
-        return Plan(prepared, seconds / len(fresh), (said,))
+        return Plan(prepared, seconds / len(fresh), (said,), seconds)
     train, test = _some(prepared.train, share, run.seed), prepared.test and _some(prepared.test, share, run.seed)
     note = f"{said}, more than the time limit allows: {len(train):,} of {len(prepared.train):,} training rows are used"
     if test is not None and prepared.test is not None:
         note += f", and {len(test):,} of {len(prepared.test):,} rows give the number"
     run.progress.say(note)
     smaller = replace(prepared, train=train, test=test, how=_how(prepared, test))
-    return Plan(smaller, seconds / len(fresh), (f"{note}; raise --time-limit to use all.",))
+    cut = f"For the time limit {len(train):,} of {len(prepared.train):,} training rows were used."
+    return Plan(smaller, seconds / len(fresh), (f"{note}; raise --time-limit to use all.",), share * seconds, (cut,))
 
 
 def before_the_end(run: Run, reserve: float) -> Run:
@@ -63,16 +69,24 @@ def _foretold(fresh: list[Input], problem: Problem, run: Run) -> dict[str, float
     order = np.random.default_rng(0).permutation(len(fresh))[: 2 * SAMPLE]
     sample = [fresh[i] for i in order]
     store.get(sample[:SAMPLE])  # first use of a kernel and of the tokeniser is not taken for speed
-    start = time.monotonic()
-    timed = sample[SAMPLE:]
-    store.get(timed)
-    took = time.monotonic() - start
+    timed, read = sample[SAMPLE:], 2 * SAMPLE
+    took = _seconds(store, timed)
+    more = min(len(fresh) - read, MOST)
+    if took < ENOUGH and more >= 2 * SAMPLE:  # so few rows say little where they are read in an instant
+        timed = [fresh[i] for i in np.random.default_rng(0).permutation(len(fresh))[read : read + more]]
+        took, read = _seconds(store, timed), read + more
     cost = sum(row.cost for row in backbone.encode(timed))
-    rest = cost / len(timed) * (len(fresh) - 2 * SAMPLE)
+    rest = cost / len(timed) * (len(fresh) - read)
     seconds = took * rest / max(1, cost)
     left = max(0.0, run.left() - TO_FINISH)
     share = 1.0 if seconds <= FOR_FEATURES * left else FOR_FEATURES * left / seconds
     return {"seconds": seconds, "share": share, "memory": psutil.Process().memory_info().rss / 1e6}
+
+
+def _seconds(store: Store, inputs: list[Input]) -> float:
+    start = time.monotonic()
+    store.get(inputs)
+    return time.monotonic() - start
 
 
 def _some(data: Data, share: float, seed: int) -> Data:

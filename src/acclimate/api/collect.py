@@ -40,14 +40,16 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     by_name = {b["key"]: b for b in baselines}
     number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
     using = strategy if strategy in ("tfidf", "majority") else f"{strategy} on {model_name}"
-    rival = by_name.get("tfidf") or by_name.get("majority")
+    without = [b for key in ("tfidf", "majority") if (b := by_name.get(key)) is not None and b["value"] is not None]
+    best_of = max if greater_is_better(task, scores.metric) else min
+    rival = best_of(without, key=lambda b: b["value"]) if without else None
     if strategy in ("tfidf", "majority"):
         return f"Without transfer, as asked: {using} reaches {number}."
     if rival is None or rival.get("difference") is None:
         return f"{using}: {number}."
     beaten = [b for b in baselines if b["difference"] and b["difference"]["verdict"] == "worse"]
     if beaten:
-        best = (max if greater_is_better(task, scores.metric) else min)(beaten, key=lambda b: b["value"])
+        best = best_of(beaten, key=lambda b: b["value"])
         return (
             f"No gain from transfer: {best['name']} without a pretrained model has {metric} {best['value']:.3f}, "
             f"{using} has less: {number}."
@@ -58,6 +60,16 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
             f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
         )
     return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no transfer."
+
+
+def one_class(task: str, judged: Judged) -> str:
+    """A warning behind the number where only one class could be judged; else nothing."""
+    if task not in ("classify", "ordinal") or not len(judged.truth) or len(np.unique(judged.truth)) > 1:
+        return ""
+    return (
+        " All rows that give this number are of one class, so it says nothing of the others; give test data that hold "
+        "every class."
+    )
 
 
 def baseline_rows(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, honest_outputs, temperature
+from acclimate.advise.race import Race
 from acclimate.data.rows import Data, IntArray
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import Difference, Scores, difference, score
@@ -185,8 +186,12 @@ class Judged:
 def judged_on(predictor: Predictor, data: Data, run: Run, problem: Problem | None = None) -> Judged:
     """Judge rows that the model has not seen."""
     store = problem.store if problem is not None else None
+    return judged(predictor, data, predictor.parts(data.inputs, run, store))
+
+
+def judged(predictor: Predictor, data: Data, parts: Iterable[Floats]) -> Judged:
+    """Judge these rows by their logits, which come in parts."""
     truth = predictor.task.truth(data.labels or (), predictor.decoder)
-    parts = predictor.parts(data.inputs, run, store)
     return Judged(data, truth, *answered(predictor.task, predictor.decoder, truth, parts))
 
 
@@ -264,3 +269,30 @@ def gap_between(a: Judged, b: Judged, task: Task, metric: str, seed: int) -> Dif
         clusters=clusters_of(a.data),
         seed=seed,
     )
+
+
+def candidate_rows(contest: Race, problem: Problem, data: Data, metric: str, seed: int) -> list[dict[str, Any]]:
+    """Each candidate with its value on the rows left out."""
+    rows = []
+    for trial in contest.trials:
+        at = trial.judged
+        part = data.take(at)
+        truth = problem.task.truth(part.labels or (), problem.decoder)
+        found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
+        judged = Judged(part, truth, *found)
+        e = scores_of(judged, problem.task, problem.decoder, metric, seed).estimates[metric]
+        rows.append(
+            {
+                "name": trial.name,
+                "value": e.value,
+                "low": e.low,
+                "high": e.high,
+                "n": e.n,
+                "seconds": trial.seconds,
+                "memory": trial.memory,
+                "chosen": trial.name == contest.chosen,
+                "note": trial.note,
+                "why": contest.why.get(trial.name, ""),
+            }
+        )
+    return rows

@@ -12,10 +12,10 @@ import numpy as np
 from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.precision import precision_cost
-from acclimate.advise.race import Race, race
-from acclimate.api import adapting, state
-from acclimate.api.budget import TO_FINISH, before_the_end, plan
-from acclimate.api.finish import Choice, Judged, finished, judged_on, judged_out_of_fold, positive_class, scores_of
+from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
+from acclimate.api import adapting, deciding, labelled, over_domains, state
+from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
+from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
@@ -31,10 +31,10 @@ from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES, Problem, Splits, Strategy, named
+from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, Strategy, adapts, named
 from acclimate.strategies.foresee import Foreseen
+from acclimate.strategies.tune import cut_short
 from acclimate.tasks import TASKS
-from acclimate.tasks.answered import answered, rows_of
 from acclimate.usage import Usage, watched
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
@@ -44,8 +44,8 @@ def fit(request: Request) -> Model:
     """Everything from the user's file to a RUN folder."""
     start = time.monotonic()
     strategy = None if request.strategy == "auto" else named(request.strategy, dict(request.settings))
-    adapting.check(strategy, request.target)
-    given = {"train": request.train, "valid": request.valid, "test": request.test, "target": request.target}
+    adapting.check(strategy, request)
+    given = request.sources()
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed.task, strategy)
     request = replace(request, sha256=state.sha256_of(given, sources.tables))
@@ -73,17 +73,31 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
-    foreseen = plan(prepared, problem, request.run)
-    prepared = foreseen.prepared
-    began = time.monotonic()
-    if problem.store is not None:
-        problem.store.prepare(prepared.everything)
-    said = foreseen.said and (*foreseen.said, f"Those of the rows used took {time.monotonic() - began:.0f} s.")
+    foreseen = Plan(prepared, 0.0)
+    if problem.store is not None and (prepared.labelled is not None or _reads_features(strategy)):
+        foreseen = plan(prepared, problem, request.run)
+        prepared = foreseen.prepared
+        with watched(request.run.device) as read:
+            problem.store.prepare(prepared.everything)
+    said = foreseen.said and (*foreseen.said, f"Those of the rows used took {read.seconds:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())
-    fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
-    fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions))
+    if prepared.labelled is None:
+        fitted = _choose_and_fit(request, prepared, problem, strategy, choice, metric, reserve)
+    else:
+        fitted = labelled.learn(request, prepared, problem, strategy, choice, metric)
+    if foreseen.said:
+        cost = Cost("features", f"{len(prepared.everything):,} inputs", read, Usage(foreseen.seconds, 0))
+        fitted = replace(fitted, costs=[cost.to_json(), *fitted.costs])
+    fitted = replace(fitted, decisions=(*said, *notes, *fitted.decisions), cut=(*foreseen.cut, *fitted.cut))
     return write(request, prepared, problem, fitted, metric, time.monotonic() - start)
+
+
+def _reads_features(strategy: tuple[str, Strategy] | None) -> bool:
+    """Whether features of the pretrained network are of use: to learn from, to start from, or beside what adapts."""
+    if strategy is None or strategy[1].frozen or adapts(strategy[1]):
+        return True
+    return getattr(strategy[1], "start", "") == "probe"
 
 
 def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -> None:
@@ -187,8 +201,13 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     one: Foreseen | None
+    decided = deciding.judge(request, prepared, problem) if strategy is None else None
+    if decided is not None and decided.adapt is not None:
+        strategy = named(decided.adapt)
     if strategy is None:
         few, every = request.candidates, prepared.test is None
+        if few == CANDIDATES and data.domains is not None:
+            few = (*few, *OF_DOMAINS)
         contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
@@ -196,8 +215,11 @@ def _choose_and_fit(
         name, chosen = strategy
         contest = Race((), name, ())
         cheap = chosen.frozen or prepared.test is None
-        last = _last_rows(prepared, problem, name, cheap, run.seed)[0]
+        last = _last_rows(prepared, problem, name, chosen, cheap, run.seed)[0]
         one = foretold(name, chosen, problem, last, run)
+        if one is not None:  # judging what moved costs a pass over these rows, whatever features took
+            judging = one.a_row * (len(prepared.test or ()) + len(last.valid or ()))
+            run = before_the_end(request.run, max(reserve, TO_FINISH + judging))
         folds = on_folds(one, len(last.train), pairs) if one is not None and cheap else None
         announce(name, [folds, None if one is None else one.usage], run)
         trial = None
@@ -218,22 +240,33 @@ def _choose_and_fit(
     else:
         assert trial is not None
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
-    baselines = _baselines(prepared, problem, contest, data, pairs, run, judged)
+    baselines = _baselines(prepared, problem, contest, data, pairs, run, adapts(chosen))
     beside = baselines.get(adapting.SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
-    adapted = adapting.said(prepared, problem, name, judged, only, metric, run.seed, given=given)
+    if decided is None or (decided.adapt is not None and given):
+        adapted = adapting.said(
+            prepared, problem, name, judged, only, metric, run.seed, given=given, used=adapts(chosen)
+        )
+    else:
+        adapted = ()
+    over = over_domains.said(prepared, problem, judged, metric, run.seed)
+    adapted = (*over, *(decided.said if decided is not None else ()), *adapted)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
         fitted,
         judged,
         baselines,
-        _candidates(contest, problem, data, metric, run.seed),
+        candidate_rows(contest, problem, data, metric, run.seed),
         (*contest.decisions, *adapted),
         thresholds,
         how,
-        costs,
+        verdict=adapted[-1] if adapted else "",
+        files={} if decided is None else dict(decided.files),
+        next_steps=() if decided is None else decided.next_steps,
+        costs=costs,
+        cut=tuple(filter(None, [cut_short(list(fitted.history))])),
     )
 
 
@@ -269,30 +302,33 @@ def joined(a: Data, b: Data) -> Data:
         weights=both(a.weights, b.weights),
         groups=both(a.groups, b.groups),
         subgroups={k: both(v, b.subgroups[k]) for k, v in a.subgroups.items() if k in b.subgroups},
+        domains=both(a.domains, b.domains),
         lines=(*a.lines, *b.lines),
         source=f"{a.source}, {b.source}",
     )
 
 
-def _last_rows(prepared: Prepared, problem: Problem, name: str, judged: bool, seed: int) -> tuple[Splits, str]:
+def _last_rows(
+    prepared: Prepared, problem: Problem, name: str, strategy: Strategy, judged: bool, seed: int
+) -> tuple[Splits, str]:
     """Rows of the last fit, and what chooses epoch, temperature and thresholds; `judged`: on folds before."""
+    every = Splits(prepared.train, prepared.valid, prepared.target)
     if judged:
         rows = "out-of-fold predictions" if prepared.valid is None else "the validation rows"
-        return Splits(prepared.train, prepared.valid), f"temperature and thresholds come from {rows}"
+        return every, f"temperature and thresholds come from {rows}"
+    what = "temperature and thresholds" if adapts(strategy) else "epoch, temperature and thresholds"
     if prepared.valid is not None:
-        how = "the epoch, temperature and thresholds come from the validation rows"
-        return Splits(prepared.train, prepared.valid), how
+        return every, f"{what} come from the validation rows"
     learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=seed + 1)
-    how = f"epoch, temperature and thresholds come from {len(choose):,} training rows kept apart from {name}"
-    return Splits(prepared.train.take(learn), prepared.train.take(choose)), how
+    how = f"{what} come from {len(choose):,} training rows kept apart from {name}"
+    return Splits(prepared.train.take(learn), prepared.train.take(choose), prepared.target), how
 
 
 def _last_fit(
     prepared: Prepared, problem: Problem, name: str, strategy: Strategy, trial: Trial | None, data: Data, run: Run
 ) -> tuple[Predictor, Any, Any, Data, str]:
     """The model to keep, and logits of rows that it (or its folds) did not learn from, and which, to calibrate by."""
-    splits, how = _last_rows(prepared, problem, name, trial is not None, run.seed)
-    splits = replace(splits, target=prepared.target)
+    splits, how = _last_rows(prepared, problem, name, strategy, trial is not None, run.seed)
     fitted = strategy.fit(problem, splits, run)
     if trial is not None:
         return fitted, trial.logits, trial.judged, data.take(trial.judged), how
@@ -303,14 +339,16 @@ def _last_fit(
 
 
 def _baselines(
-    prepared: Prepared, problem: Problem, contest: Race, data: Data, pairs: Pairs, run: Run, judged: Judged
+    prepared: Prepared, problem: Problem, contest: Race, data: Data, pairs: Pairs, run: Run, adapted: bool
 ) -> dict[str, tuple[Predictor, Judged]]:
-    """What does without transfer, on the same rows as the model."""
+    """What does without transfer, on the same rows as the model; with a model that adapted what does without that."""
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
     compared = dict(BASELINES)
-    if contest.chosen in ADAPTATIONS:
+    if adapted:
         compared[adapting.SOURCE_ONLY] = STRATEGIES["linear_probe"]
+    elif contest.chosen in OVER_DOMAINS:
+        compared["linear_probe"] = STRATEGIES["linear_probe"]
     for name, strategy in compared.items():
         if contest.chosen == name:
             continue  # the model itself
@@ -331,29 +369,3 @@ def _baselines(
         except UserError:
             continue  # texts without a single word have no TF-IDF
     return found
-
-
-def _candidates(contest: Race, problem: Problem, data: Data, metric: str, seed: int) -> list[dict[str, Any]]:
-    rows = []
-    for trial in contest.trials:
-        at = trial.judged
-        part = data.take(at)
-        truth = problem.task.truth(part.labels or (), problem.decoder)
-        found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
-        judged = Judged(part, truth, *found)
-        e = scores_of(judged, problem.task, problem.decoder, metric, seed).estimates[metric]
-        rows.append(
-            {
-                "name": trial.name,
-                "value": e.value,
-                "low": e.low,
-                "high": e.high,
-                "n": e.n,
-                "seconds": trial.seconds,
-                "memory": trial.memory,
-                "chosen": trial.name == contest.chosen,
-                "note": trial.note,
-                "why": contest.why.get(trial.name, ""),
-            }
-        )
-    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.api import finish, runs
-from acclimate.api.predicting import Asked, Predictions, blocks, predictions
+from acclimate.api.predicting import Asked, Block, Predictions, blocks, predictions
 from acclimate.api.prepare import present
+from acclimate.api.testing import adapted
 from acclimate.data.audit import audit
 from acclimate.data.columns import texts_of
 from acclimate.data.labels import is_blank
@@ -26,6 +27,7 @@ from acclimate.model import Predictor
 from acclimate.model import load as load_predictor
 from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
+from acclimate.testtime import Adapter
 
 _T = TypeVar("_T")
 
@@ -68,26 +70,42 @@ class Model:
 
     # -- predicting ------------------------------------------------------------------------------------------------
 
-    def predict(self, inputs: Any) -> list[Any]:
-        """One answer an input, in order, in the user's own label type; None for what cannot be judged (blank, null)."""
-        texts, _ = self._texts(inputs)
-        return [answer for block in blocks(self.predictor, texts) for answer in block.answers]
+    def predict(self, inputs: Any, *, adapt: str | Adapter | None = None) -> list[Any]:
+        """One answer an input, in order, in the user's own label type; None for what cannot be judged (blank, null).
 
-    def predict_proba(self, inputs: Any) -> NDArray[np.float64]:
-        """Probabilities (n, classes), columns as in `classes_`; a row of NaN for what cannot be judged."""
+        `adapt` ("lame", "tent:steps=2" ...; docs/adaptation.md) adapts to these inputs, which are then all there is of
+        the target. The model itself stays as it is; `predict_parts` also tells what adapting changed (`told`).
+        """
+        texts, _ = self._texts(inputs)
+        return [answer for block in self._blocks(texts, adapt) for answer in block.answers]
+
+    def predict_proba(self, inputs: Any, *, adapt: str | Adapter | None = None) -> NDArray[np.float64]:
+        """Probabilities (n, classes), columns as in `classes_`; a row of NaN for what cannot be judged.
+
+        `adapt` as in `predict`.
+        """
         if self.predictor.task.name == "regress":
             raise UserError("predict_proba speaks of classes, and this model predicts numbers; use predict")
         texts, _ = self._texts(inputs)
         probabilities = np.empty((len(texts), len(self.classes_)))
-        for block in blocks(self.predictor, texts):
+        for block in self._blocks(texts, adapt):
             probabilities[block.rows] = block.outputs
         return probabilities
 
+    def _blocks(self, texts: list[Input | None], adapt: str | Adapter | None) -> Iterator[Block]:
+        answers = None if adapt is None else adapted(self.predictor, texts, adapt, self._run())
+        return blocks(self.predictor, texts, None if answers is None else answers.parts())
+
     def predict_table(
-        self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
+        self,
+        source: Any,
+        *,
+        conformal: float | None = None,
+        abstain_below: float | None = None,
+        adapt: str | Adapter | None = None,
     ) -> tuple[Table, dict[str, list[Any]]]:
         """The table as read, and the columns that prediction adds: one value a row, in order."""
-        found = self.predict_parts(source, conformal=conformal, abstain_below=abstain_below)
+        found = self.predict_parts(source, conformal=conformal, abstain_below=abstain_below, adapt=adapt)
         columns: dict[str, list[Any]] = {name: [] for name in found.kinds}
         for part in found.parts:
             for name, values in part.items():
@@ -97,12 +115,25 @@ class Model:
         return found.table, columns
 
     def predict_parts(
-        self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None
+        self,
+        source: Any,
+        *,
+        conformal: float | None = None,
+        abstain_below: float | None = None,
+        adapt: str | Adapter | None = None,
     ) -> Predictions:
-        """As `predict_table`, the new columns in parts of consecutive rows, so that memory does not grow with them."""
+        """As `predict_table`, the new columns in parts of consecutive rows, so that memory does not grow with them.
+
+        With `adapt` all logits are held at once; `told` says what it changed.
+        """
+        if adapt is not None and conformal is not None:
+            raise UserError("--conformal rests on scores of the model as it was fitted, which do not hold once answers "
+                            "are adapted; give --adapt or --conformal")  # fmt: skip
         asked = Asked.of(self.predictor, conformal, abstain_below)
         table = source if isinstance(source, Table) else read(source, may_be_empty=True)
-        return predictions(self.predictor, table, texts_of(table, self.columns), asked)
+        texts = texts_of(table, self.columns)
+        answers = None if adapt is None else adapted(self.predictor, texts, adapt, self._run())
+        return predictions(self.predictor, table, texts, asked, answers)
 
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
@@ -122,15 +153,24 @@ class Model:
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, metric: str | None = None) -> Scores:
-        """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
-        scores, beside = self.evaluation(data, metric=metric)
+    def evaluate(self, data: Any, *, metric: str | None = None, adapt: str | Adapter | None = None) -> Scores:
+        """Scores on labelled rows, with intervals. In a run, each use of a file is counted.
+
+        With `adapt` of the answers adapted to these rows; the plain ones are the baseline "without adapting".
+        """
+        scores, beside = self.evaluation(data, metric=metric, adapt=adapt)
         return dataclasses.replace(scores, baseline=beside["baseline"], uses=beside.get("uses"))
 
-    def evaluation(self, data: Any, *, metric: str | None = None) -> tuple[Scores, dict[str, Any]]:
+    def evaluation(
+        self, data: Any, *, metric: str | None = None, adapt: str | Adapter | None = None
+    ) -> tuple[Scores, dict[str, Any]]:
         """Scores, and beside them the baselines, the paired differences to them, and how often the file was used."""
         rows, report = self.labelled(data)
-        mine = finish.judged_on(self.predictor, rows, self._run())
+        answers = None if adapt is None else adapted(self.predictor, rows.inputs, adapt, self._run())
+        if answers is None:
+            mine = finish.judged_on(self.predictor, rows, self._run())
+        else:
+            mine = finish.judged(self.predictor, rows, answers.parts())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
         if self.run_dir is not None and (known := runs.learned_from(self.run_dir, rows.inputs)):
@@ -140,14 +180,19 @@ class Model:
             )
             scores = dataclasses.replace(scores, notes=(warning, *scores.notes))
         beside: dict[str, Any] = {}
-        for name, baseline in self.baselines.items():
-            theirs = finish.judged_on(baseline, rows, self._run())
+        others = {name: (one, finish.judged_on(one, rows, self._run())) for name, one in self.baselines.items()}
+        if answers is not None:
+            plain = finish.judged(self.predictor, rows, answers.parts(plain=True))
+            others = {"without adapting": (self.predictor, plain), **others}
+        for name, (baseline, theirs) in others.items():
             gap = finish.gap_between(mine, theirs, self.predictor.task, scores.metric, 0)
             estimate = finish.scores_of(theirs, baseline.task, baseline.decoder, scores.metric, 0).estimates[
                 scores.metric
             ]
             beside[name] = {**estimate.to_json(), "difference": gap.to_json()}
         extra: dict[str, Any] = {"baseline": beside, "audit": report.to_json()}
+        if answers is not None:
+            extra["adapted"] = answers.told.to_json()
         if self.run_dir is not None and isinstance(data, (str, Path)):
             uses = runs.count_use(self.run_dir, hash_of(data), str(data))
             if uses is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from acclimate.api.testing import Answers, Told
 from acclimate.data.rows import Input, Table
 from acclimate.errors import UserError
 from acclimate.metrics.decisions import conformal_quantile
@@ -37,6 +38,7 @@ class Predictions:
     table: Table
     kinds: dict[str, type]  # name of each new column -> type of its values
     parts: Iterator[dict[str, list[Any]]]
+    told: Told | None = None  # of adapting to these rows
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,16 @@ class Asked:
         return Asked(None if conformal is None else conformal_quantile(np.array(scores), conformal), abstain_below)
 
 
-def blocks(predictor: Predictor, texts: Sequence[Input | None]) -> Iterator[Block]:
-    """The answers to all rows in order."""
+def blocks(
+    predictor: Predictor, texts: Sequence[Input | None], logits_of: Iterable[Floats] | None = None
+) -> Iterator[Block]:
+    """The answers to all rows in order. `logits_of`: the logits of what can be judged, where they are known already."""
     at = np.array([i for i, t in enumerate(texts) if t is not None], dtype=np.int64)
     task, decoder = predictor.task, predictor.decoder
     done = start = 0
-    for logits in predictor.parts([texts[i] for i in at], Run(device=pick_device())):
+    if logits_of is None:
+        logits_of = predictor.parts([texts[i] for i in at], Run(device=pick_device()))
+    for logits in logits_of:
         outputs = task.outputs(logits, decoder)
         chosen = task.decide(outputs, decoder)
         confidence, answers = task.confidence(outputs, chosen), task.answers(chosen, decoder)
@@ -85,12 +91,19 @@ def blocks(predictor: Predictor, texts: Sequence[Input | None]) -> Iterator[Bloc
         done, start = done + len(logits), end
 
 
-def predictions(predictor: Predictor, table: Table, texts: Sequence[Input | None], asked: Asked) -> Predictions:
+def predictions(
+    predictor: Predictor,
+    table: Table,
+    texts: Sequence[Input | None],
+    asked: Asked,
+    answers: Answers | None = None,
+) -> Predictions:
     """The table and its new columns. A note says why a row has no answer; there is such a column where one may be."""
     problems = ["" if t is not None else (p or "no text to judge") for t, p in zip(texts, table.problems, strict=True)]
     noted = any(problems) or asked.abstain_below is not None
-    parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in blocks(predictor, texts))
-    return Predictions(table, _kinds(predictor, asked, noted), parts)
+    found = blocks(predictor, texts, None if answers is None else answers.parts())
+    parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in found)
+    return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told)
 
 
 def _kinds(predictor: Predictor, asked: Asked, noted: bool) -> dict[str, type]:

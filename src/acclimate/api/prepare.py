@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.backbones.base import Backbone
+from acclimate.data import domains
 from acclimate.data.audit import Audit, Lengths, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.read import read
@@ -16,6 +17,7 @@ from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError
 
+LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
 FEW = 200  # rows below which the number comes from out-of-fold predictions
 
 
@@ -46,11 +48,13 @@ class Prepared:
     how: str  # one sentence: which rows give the number
     hashes: dict[str, str] = field(default_factory=dict)
     target: Data | None = None  # rows from where the model will be used, without labels
+    labelled: Data | None = None  # a few rows from there with labels, to learn from
 
     @property
     def everything(self) -> list[Input]:
         """Every input of every part, for one pass of the backbone."""
-        return [x for part in (self.train, self.valid, self.test, self.target) if part is not None for x in part.inputs]
+        parts = (self.train, self.valid, self.test, self.target, self.labelled)
+        return [x for part in parts if part is not None for x in part.inputs]
 
 
 def measure_with(backbone: Backbone | None) -> Any:
@@ -82,9 +86,10 @@ def gather(
     valid: Any = None,
     test: Any = None,
     target: Any = None,
+    target_labels: Any = None,
 ) -> Sources:
     """Read every source and infer columns and task from the training rows."""
-    given = {"train": train, "valid": valid, "test": test, "target": target}
+    given = {"train": train, "valid": valid, "test": test, "target": target, LABELS: target_labels}
     tables = {role: read(source) for role, source in given.items() if source is not None}
     table = tables["train"]
     guessed = guess(table, columns, task, gate.label_delimiter)
@@ -92,7 +97,7 @@ def gather(
         raise UserError(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
-    for role in ("valid", "test"):
+    for role in ("valid", "test", LABELS):
         if role in tables and guessed.columns.label not in tables[role].columns:
             raise UserError(
                 f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
@@ -129,10 +134,15 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
         elif role != "train":
             columns = present(guessed.columns, table)
             other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes)
-            found = cross_check(data, other, role)
+            found = list(cross_check(data, other, role.replace("_", " ")))
+            if role == LABELS:
+                refuse_new_classes(other, guessed.task, classes)
+                found += cross_check(others["test"], other, "target labels", "test") if "test" in others else ()
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
-    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), seed)
+    _check_domains(data, others)
+    few = others.get(LABELS)
+    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), few, seed)
     return Prepared(
         guessed.columns,
         guessed.task,
@@ -143,7 +153,35 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
         tuple(audits),
         how,
         target=others.get("target"),
+        labelled=few,
     )
+
+
+def _check_domains(data: Data, others: dict[str, Data]) -> None:
+    if data.domains is None:
+        return
+    if "valid" in others:
+        raise UserError(
+            "a domain column and valid data both say which rows settings are chosen by; leave out one of the two"
+        )
+    if data.times is not None:
+        raise UserError(
+            "a domain column and a time column both say which rows a model is judged on; leave out one of the two"
+        )
+
+
+def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) -> None:
+    """A class that no training row has cannot be learned from a few rows beside thousands of others."""
+    if classes is None or few.labels is None or task == "regress":
+        return
+    for label, line in zip(few.labels, few.lines, strict=True):
+        for name in label if isinstance(label, tuple) else (label,):
+            if name not in classes:
+                known = ", ".join(repr(c) for c in classes[:8]) + (" ..." if len(classes) > 8 else "")
+                raise UserError(
+                    f"{few.source}, line {line}: the label {name!r} is not among the classes of the training rows "
+                    f"({known}); correct it, or give the row of a new class with the training rows"
+                )
 
 
 def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
@@ -168,6 +206,7 @@ def present(columns: Columns, table: Table) -> Columns:
         time=columns.time if columns.time in have else None,
         id=columns.id if columns.id in have else None,
         weight=columns.weight if columns.weight in have else None,
+        domain=columns.domain if columns.domain in have else None,
         subgroup=tuple(s for s in columns.subgroup if s in have),
         drop=tuple(d for d in columns.drop if d in have),
     )
@@ -204,9 +243,28 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
     return tuple(sorted(set(data.labels)))
 
 
-def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: int) -> tuple[Data, Data | None, str]:
+def _split(
+    data: Data, task: str, test: Data | None, valid: Data | None, few: Data | None, seed: int
+) -> tuple[Data, Data | None, str]:
     if test is not None:
         return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
+    if few is not None:
+        how = (
+            f"measured on out-of-fold predictions of the {len(few):,} labelled target rows, each by models that did "
+            "not learn from it; strategy and number come from the same rows, so the number leans to the good side"
+        )
+        return data, None, how
+    if data.domains is not None:
+        names = domains.of(data)[0]
+        return (
+            data,
+            None,
+            (
+                f"measured by leaving each of {len(names)} domains out ({', '.join(names)}): its rows are judged by "
+                "what was learned from the others; strategy and number come from the same rows, so the number leans "
+                "to the good side"
+            ),
+        )
     if len(data) < FEW and valid is not None:
         return (
             data,
@@ -226,7 +284,18 @@ def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: i
                 f"(fewer than {FEW}); strategy and number come from the same rows, so the number leans to the good side"
             ),
         )
-    train_at, test_at = holdout(data, task, share=0.2, seed=seed)
+    try:
+        train_at, test_at = holdout(data, task, share=0.2, seed=seed)
+    except UserError:
+        if data.times is not None or valid is not None:
+            raise
+        folds(data, task)  # where these are impossible too, their error says more
+        how = (
+            f"measured on out-of-fold predictions, since no fifth of the {len(data):,} rows can be held out "
+            "(the classes are too small); strategy and number come from the same rows, so the number leans to the good "
+            "side"
+        )
+        return data, None, how
     by = "the latest 20 %" if data.times is not None else "20 %, stratified"
     apart = " (no group on both sides)" if data.groups is not None else ""
     return (
@@ -237,7 +306,12 @@ def _split(data: Data, task: str, test: Data | None, valid: Data | None, seed: i
 
 
 def folds_of(prepared: Prepared, seed: int) -> list[tuple[Any, Any]]:
-    """The folds that every candidate shares: five; repeated three times below 200 rows; three above 20,000 rows."""
+    """The folds that every candidate shares: five; repeated three times below 200 rows; three above 20,000 rows.
+
+    With domains every fold is one of them.
+    """
+    if prepared.train.domains is not None:
+        return domains.leave_one_out(prepared.train, prepared.task)
     n = len(prepared.train)
     k = 3 if n > 20_000 else 5
     repeats = 3 if n < FEW and prepared.train.times is None else 1

@@ -31,6 +31,7 @@ class Request:
     valid: Any = None
     test: Any = None
     target: Any = None  # rows from where the model will be used; labels in it are not read
+    target_labels: Any = None  # a few labelled rows from there, to learn from
     metric: str | None = None
     class_weight: object = None
     class_order: tuple[Any, ...] | None = None
@@ -41,6 +42,11 @@ class Request:
     arguments: Mapping[str, Any] = field(default_factory=dict)  # every argument, to go on with the run later
     resume: bool = False
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the sources, by role
+
+    def sources(self) -> dict[str, Any]:
+        """What was given, by role."""
+        given = {"train": self.train, "valid": self.valid, "test": self.test, "target": self.target}
+        return {**given, "target_labels": self.target_labels}
 
 
 @dataclass(frozen=True)
@@ -54,4 +60,8 @@ class Fitted:
     decisions: tuple[str, ...]
     thresholds: dict[str, Any]
     how_chosen: str
+    verdict: str = ""  # on adapting to target rows, in a line or two
+    files: Mapping[str, str] = field(default_factory=dict)  # further files of the run, name -> text
+    next_steps: tuple[dict[str, str], ...] = ()  # that come before the usual ones
+    cut: tuple[str, ...] = ()  # what the time limit left out, for the sentence that everyone reads
     costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

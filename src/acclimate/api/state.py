@@ -30,7 +30,7 @@ from acclimate.files import plain, write_text
 from acclimate.interrupt import Interrupted, Terminated
 from acclimate.settings import parse_duration
 
-SOURCES = ("train_data", "valid_data", "test_data", "target_data")
+SOURCES = ("train_data", "valid_data", "test_data", "target_data", "target_labels")
 # How a run is carried out, not what it is: these may differ when it goes on.
 HOW = ("output_dir", "overwrite", "resume", "quiet", "num_workers", "checkpoint_every", "others")
 
@@ -85,14 +85,18 @@ def go_on(
             raise _differs(name, mine, theirs, folder)
     if not alone:
         return folder, None
-    if any(str(arguments[name]).startswith("<") for name in SOURCES):
+    if any(str(arguments.get(name)).startswith("<") for name in SOURCES):
         raise UserError(
             f"the data of the unfinished run {folder} came from memory; call fit again as before, with "
             f"output_dir={str(folder)!r} and resume=True"
         )
     there = Path(before["folder"])
     for name in (*SOURCES, "model"):  # paths were relative to where the run was begun
-        if arguments[name] is not None and not Path(arguments[name]).exists() and (there / arguments[name]).exists():
+        if (
+            arguments.get(name) is not None
+            and not Path(arguments[name]).exists()
+            and (there / arguments[name]).exists()
+        ):
             arguments[name] = str(there / arguments[name])
     return folder, {**arguments, "overwrite": bool(before["overwrite"])}
 
@@ -253,7 +257,7 @@ def interrupted(folder: Path, stop: KeyboardInterrupt) -> Interrupted:
     before = begun(folder)
     if before is None:
         return Interrupted(f"stopped by {by} before anything was found", code)
-    if any(str(before["arguments"][name]).startswith("<") for name in SOURCES):
+    if any(str(before["arguments"].get(name)).startswith("<") for name in SOURCES):
         way = f"call fit again as before, with output_dir={str(folder)!r} and resume=True"
     else:
         way = command(folder)

@@ -100,7 +100,7 @@ def _write_files(
     runs.write_json(folder / "metrics.json", {**scores.to_json(), **_at_prevalence(request, fitted)})
     runs.write_json(folder / "report.json", data.to_json())
     runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in fitted.predictor.history))
-    given = {"train": request.train, "valid": request.valid, "test": request.test, "target": request.target}
+    given = request.sources()
     of_files = {role: h for role, h in request.sha256.items() if isinstance(given[role], (str, Path))}
     hashes = {"rows": hash_of(prepared.train), **of_files}
     runs.write_json(folder / "run.json", {
@@ -113,6 +113,8 @@ def _write_files(
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
         "costs": fitted.costs, "notes": list(fitted.predictor.notes),
     })  # fmt: skip
+    for name, text in fitted.files.items():
+        runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
         runs.remember(folder, prepared.train.inputs)
     if prepared.test is not None and request.test is not None and "test" in hashes:
@@ -128,6 +130,7 @@ def _parts(prepared: Prepared) -> tuple[tuple[str, Data | None], ...]:
         ("valid", prepared.valid),
         ("test", prepared.test),
         ("target, without labels", prepared.target),
+        ("target, labelled", prepared.labelled),
     )
 
 
@@ -143,13 +146,16 @@ def _report(
     points = scatter = None
     if prepared.task == "regress":
         scatter = {"truth": judged.truth.tolist(), "predicted": judged.decisions.tolist()}
-    if problem.store is not None and judged.data.labels is not None:
+    known = problem.store is not None and not problem.store.missing(judged.data.inputs)
+    if known and problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
-        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task),
+        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
+        + collect.one_class(prepared.task, fitted.judged)
+        + "".join(f" {sentence}" for sentence in fitted.cut),
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=prepared.task,
         metric=scores.metric,
@@ -178,9 +184,20 @@ def _report(
         mistakes=None if private else collect.mistakes(judged, predictor),
         splits={role: len(d) for role, d in _parts(prepared) if d is not None},
         how_tested=prepared.how + "." + few,
-        next_steps=collect.next_steps(
-            str(request.folder), judged, predictor, scores, rows, len(prepared.train), kinds, _again(request, prepared)
-        ),
+        next_steps=[
+            *fitted.next_steps,
+            *collect.next_steps(
+                str(request.folder),
+                judged,
+                predictor,
+                scores,
+                rows,
+                len(prepared.train),
+                kinds,
+                _again(request, prepared),
+            ),
+        ],
+        target_verdict=fitted.verdict,
         calibration={"bins": scores.reliability, "temperature": predictor.decoder.temperature}
         if scores.reliability
         else None,

@@ -20,7 +20,7 @@ def load(
     prefix: str | None = None,
     precision: str | None = None,
 ) -> Backbone:
-    """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", or a folder on disk.
+    """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), or a folder.
 
     A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
@@ -36,17 +36,17 @@ def load(
     elif Path(name).expanduser().exists():
         path = str(Path(name).expanduser())
         origin = Origin(Path(path).name, _licence_of(path), "local folder")
-    elif name.startswith("timm:"):
+    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn":
         origin = Origin(name)
     elif "/" not in name and not name.startswith((".", "~")):
         from acclimate.errors import unknown
 
         raise UserError(
             f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
-            "as hf:org/name, timm:name or the path of a folder."
+            "as hf:org/name, timm:name, small-cnn or the path of a folder."
         )
     reads = modality_of(path)
-    if reads in ("timm", "image"):
+    if reads in ("timm", "small", "image"):
         for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix)):
             if value is not None:
                 raise UserError(f"{setting} {value!r} is for text models; {name!r} reads images")
@@ -75,6 +75,10 @@ def _image(path: str, origin: Origin, reads: str) -> Backbone:
         from acclimate.backbones.image import load_image
 
         return load_image(path, origin)
+    if reads == "small":
+        from acclimate.backbones.small import load_small
+
+        return load_small(path, origin)
     from acclimate.backbones.hub_image import load_hub_image
 
     return load_hub_image(path, origin)

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from acclimate.errors import UserError
+
 Batch: TypeAlias = dict[str, Tensor]
 
 
@@ -103,6 +105,16 @@ class Backbone(nn.Module, ABC):
     def flat_rows(self, encoded: Sequence[Encoded]) -> list[int]:
         """How many lines `flat` gives for each input."""
         return [1] * len(encoded)
+
+    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
+        """The batch changed at random so that no class changes, the more the larger `strength` (0 to 1)."""
+        raise UserError(
+            f"{self.origin.name!r} reads {self.modality} and has no random changes of its inputs that leave their "
+            "class as it is; choose a strategy that needs none, such as self_train"
+        )
+
+    def reset(self, seed: int) -> None:
+        """New random weights where they are random; pretrained ones stay."""
 
     def fingerprint(self) -> str:
         """A hash of every weight and of the preprocessing: the key of cached features."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.augment import affine
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.pictures import ImageSettings, Pixels, square, standardised
 from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts, remembered
@@ -75,6 +76,10 @@ class ImageBackbone(Backbone):
             features: Tensor = self.model(pixels)
             return features
         return self._reader(pixels) if self._held and self._reader is not None else in_parts(self.model, pixels)
+
+    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
+        """Each picture turned, scaled, slanted and shifted at random (`augment.affine`), its edge drawn out."""
+        return {**batch, "pixels": affine(batch["pixels"], generator, strength, "border")}
 
     @contextmanager
     def reading(self, cost: int, say: Callable[[str], None]) -> Iterator[None]:

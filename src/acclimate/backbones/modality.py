@@ -12,10 +12,14 @@ IMAGE = ("num_channels", "patch_size", "image_size")
 
 
 def modality_of(path: str) -> str:
-    """ "timm", "image", "audio", "image and text" or "text"; a folder that is none is left to the loader of texts."""
+    """ "timm", "small", "image", "audio", "image and text" or "text"; what is none is left to the loader of texts."""
     if path.startswith("timm:"):
         return "timm"
+    if path.partition(":")[0] == "small-cnn" and not Path(path).exists():
+        return "small"
     config = _config(path)
+    if config.get("model_type") == "small-cnn":
+        return "small"
     beside = read_object(Path(path) / "preprocessor_config.json")
     if "architecture" in config:
         return "timm"

@@ -18,6 +18,7 @@ def evaluate(
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="The metric to put first. The one RUN was chosen by when absent.")
     ] = None,
+    adapt: options.Adapt = None,
     as_json: options.AsJson = False,
     test_data: Annotated[str | None, typer.Option("--test-data", hidden=True)] = None,
 ) -> None:
@@ -26,12 +27,14 @@ def evaluate(
 
     from acclimate import api
 
-    scores, beside = api.load(run).evaluation(source, metric=metric)
+    scores, beside = api.load(run).evaluation(source, metric=metric, adapt=adapt)
     if as_json:
         typer.echo(json.dumps({**scores.to_json(), **beside}, ensure_ascii=False, indent=2))
         return
     from acclimate.cli.show import scores_text
 
+    for line in beside.get("adapted", {}).get("notes", ()):
+        typer.echo(f"note: {line}")
     typer.echo(scores_text(scores, beside["baseline"]))
     if beside.get("uses", 1) > 1:
         typer.echo(

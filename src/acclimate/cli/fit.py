@@ -45,11 +45,31 @@ def fit(
         str | None,
         typer.Option(metavar="FILE", help="Rows from where it will be used, to adapt to. Labels there are not read."),
     ] = None,
+    target_labels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A few labelled rows from where it will be used, to learn from.")
+    ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="The loss between training and target rows: mcc, dann, coral:... On frozen features, or as "
+            "--strategy full, partial, lora or lp_ft moves them.",
+        ),
+    ] = None,
+    lambda_: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda",
+            metavar="VALUE",
+            help="How much that loss (or that of self_train) weighs: a number, rise, or rise:MAX.",
+        ),
+    ] = None,
     text_column: options.TextColumn = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
     id_column: options.IdColumn = None,
     subgroup_column: options.SubgroupColumn = None,
+    domain_column: options.DomainColumn = None,
     weight_column: options.WeightColumn = None,
     drop: options.Drop = None,
     label_delimiter: options.LabelDelimiter = None,
@@ -159,11 +179,15 @@ def fit(
         valid_data=valid_data,
         test_data=test_data,
         target_data=target_data,
+        target_labels=target_labels,
+        align=align,
+        lambda_=lambda_,
         text_column=options.one_or_many(text_column),
         group_column=group_column,
         time_column=time_column,
         id_column=id_column,
         subgroup_column=options.one_or_many(subgroup_column),
+        domain_column=domain_column,
         weight_column=weight_column,
         drop=tuple(drop or ()),
         metric=metric,

@@ -12,42 +12,68 @@ from acclimate.cli import options
 
 
 def methods(as_json: options.AsJson = False) -> None:
-    """List the strategies with their settings, and the metrics of each task."""
-    ways, kinds, measures = strategies(), settings(), metrics()
+    """List strategies, alignments and adapters with their settings, and the metrics of each task."""
+    ways, kinds, losses, adapting, measures = strategies(), settings(), alignments(), adapters(), metrics()
     if as_json:
-        found = {"strategies": ways, "settings": kinds, "metrics": measures}
+        found = {"strategies": ways, "settings": kinds, "alignments": losses, "adapters": adapting, "metrics": measures}
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
     for name, what in ways.items():
         typer.echo(f"  {name:<14} {what}")
     typer.echo("\nTheir settings (--set KEY=VALUE)")
-    for kind, fields in kinds.items():
-        typer.echo(f"  {kind:<14} {', '.join(f'{name}={value!r}' for name, value in fields.items()) or 'none'}")
+    _echo(kinds)
+    typer.echo("\nAlignments (--align NAME:KEY=VALUE,...)")
+    _echo(losses)
+    typer.echo("\nAdapting to the very rows that are judged (predict and evaluate, --adapt NAME[:KEY=VALUE,...])")
+    _echo(adapting)
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
     for task, names in measures.items():
         typer.echo(f"  {task:<14} {', '.join(name if up else f'{name} (-)' for name, up in names.items())}")
 
 
+def _echo(settings: dict[str, dict[str, object]]) -> None:
+    for kind, fields in settings.items():
+        typer.echo(f"  {kind:<14} {', '.join(f'{name}={value!r}' for name, value in fields.items()) or 'none'}")
+
+
 def strategies() -> dict[str, str]:
     """Every strategy by name, from cheap to dear, with the settings that make it what it is."""
-    from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES
+    from acclimate.strategies import ADAPTATIONS, BASELINES, EVERY, FEW_LABELS, OVER_DOMAINS
 
     found = {"auto": "the baselines and what the time allows, judged on the same folds; the default"}
-    for name, strategy in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items():
+    for name, strategy in EVERY.items():
         changed = {key: value for key, value in fields(strategy).items() if value != fields(type(strategy)())[key]}
         made = ", ".join(f"{key}={value!r}" for key, value in changed.items())
-        what = " without transfer" if name in BASELINES else " to --target-data" if name in ADAPTATIONS else ""
+        kinds = {
+            " without transfer": BASELINES, " to --target-data": ADAPTATIONS, " from --target-labels": FEW_LABELS,
+            " with --domain-column": OVER_DOMAINS,
+        }  # fmt: skip
+        what = next((text for text, names in kinds.items() if name in names), "")
         found[name] = f"{type(strategy).__name__}({made}){what}"
     return found
 
 
 def settings() -> dict[str, dict[str, object]]:
     """The settings of each kind of strategy, with their defaults."""
-    from acclimate.strategies import ADAPTATIONS, STRATEGIES
+    from acclimate.strategies import BASELINES, EVERY
 
-    every = {**STRATEGIES, **ADAPTATIONS}
+    every = {name: strategy for name, strategy in EVERY.items() if name not in BASELINES}
     return {type(strategy).__name__: fields(type(strategy)()) for strategy in every.values()}
+
+
+def alignments() -> dict[str, dict[str, object]]:
+    """The losses between domains, with their settings and defaults."""
+    from acclimate.align import ALIGNMENTS
+
+    return {name: fields(kind()) for name, kind in ALIGNMENTS.items()}
+
+
+def adapters() -> dict[str, dict[str, object]]:
+    """The settings of each adapter, with their defaults."""
+    from acclimate.testtime import ADAPTERS
+
+    return {name: fields(adapter) for name, adapter in ADAPTERS.items()}
 
 
 def metrics() -> dict[str, dict[str, bool]]:

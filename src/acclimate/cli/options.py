@@ -42,6 +42,8 @@ ALIASES = {
     "--scoring": "--metric",
     "--metric-for-best-model": "--metric",
     "--finetuning-type": "--strategy",
+    "--alignment": "--align",
+    "--trade-off": "--lambda",
     "--lr": "--learning-rate",
     "--epochs": "--num-train-epochs",
     "--max-epochs": "--num-train-epochs",
@@ -111,6 +113,13 @@ SubgroupColumn = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="Report the numbers for each of its values; never learned from. Repeatable."),
 ]
+DomainColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Where a row comes from (hospital, site, year): each is judged by what was learned from the others.",
+    ),
+]
 WeightColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="How much a row counts.")]
 Drop = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave this column alone. Repeatable.")]
 LabelDelimiter = Annotated[
@@ -130,6 +139,13 @@ MaxLength = Annotated[
 Private = Annotated[
     bool,
     typer.Option("--private", help="No raw input in the report, the audit or the log; folders readable by you alone."),
+]
+Adapt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:KEY=VALUE,...]",
+        help="Adapt to these very rows, without labels, before answering: t3a, lame, adabn or tent.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The folder that `acclimate fit` wrote.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from acclimate.cli import options
 from acclimate.cli.write import free_names, write
 from acclimate.errors import UserError
+from acclimate.files import write_text
 
 
 def predict(
@@ -31,6 +33,7 @@ def predict(
         float | None,
         typer.Option(metavar="P", min=0, max=1, help="Leave the prediction blank where the confidence is lower."),
     ] = None,
+    adapt: options.Adapt = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it is there.")] = False,
     test_data: Annotated[str | None, typer.Option("--test-data", hidden=True)] = None,
 ) -> None:
@@ -43,7 +46,7 @@ def predict(
     from acclimate import api
     from acclimate.data.account import how_read
 
-    found = api.load(run).predict_parts(source, conformal=conformal, abstain_below=abstain_below)
+    found = api.load(run).predict_parts(source, conformal=conformal, abstain_below=abstain_below, adapt=adapt)
     table = found.table
     if table.facts.get("encoding_guessed"):
         typer.echo(f"note: {source} was read as {how_read(table.facts)}", err=True)
@@ -54,5 +57,11 @@ def predict(
     kinds = {names[old]: kind for old, kind in found.kinds.items()}
     parts = ({names[old]: values for old, values in part.items()} for part in found.parts)
     write(table.columns, kinds, parts, None if output == "-" else target)
+    for line in () if found.told is None else found.told.lines():
+        typer.echo(line, err=True)
+    if output != "-" and found.told is not None:
+        beside = target.with_name(f"{target.name}.adapted.json")
+        write_text(beside, json.dumps(found.told.to_json(), ensure_ascii=False, indent=2) + "\n")
+        typer.echo(f"how it was adapted: {beside}", err=True)
     if output != "-":
         typer.echo(f"{len(table)} rows in, {len(table)} rows out: {target}", err=True)

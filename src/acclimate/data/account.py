@@ -20,6 +20,7 @@ REASONS = {
     "bad_label": "label is not a number",
     "bad_time": "time cannot be read",
     "bad_weight": "weight is not a number of at least 0",
+    "missing_domain": "no domain",
 }
 
 

@@ -140,6 +140,8 @@ def _reason(
         weight = number(table.columns[columns.weight][i])
         if weight is None or weight < 0:
             return "bad_weight"
+    if columns.domain is not None and is_blank(table.columns[columns.domain][i]):
+        return "missing_domain"
     return None
 
 
@@ -192,8 +194,10 @@ def _data(
         times=None if times is None else np.array([times[i] for i in kept], dtype=np.float64),
         ids=None if columns.id is None else tuple(cells(columns.id)),
         subgroups={
-            n: tuple("(none)" if is_blank(c) else as_text(c).strip() for c in cells(n)) for n in columns.subgroup
+            n: tuple("(none)" if is_blank(c) else as_text(c).strip() for c in cells(n))
+            for n in dict.fromkeys((*columns.subgroup, *filter(None, [columns.domain])))
         },
+        domains=None if columns.domain is None else tuple(as_text(c).strip() for c in cells(columns.domain)),
         clusters=duplicates.clusters([], keys),
         lines=lines,
         source=table.source,
@@ -272,6 +276,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
         "group": columns.group,
         "time": columns.time,
         "id": columns.id,
+        "domain": columns.domain,
     }
     parts |= {"subgroup": list(columns.subgroup), "weight": columns.weight, "drop": list(columns.drop)}
     facts["columns"] = {part: name for part, name in parts.items() if name}

@@ -145,7 +145,7 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
 
 def used(columns: Columns) -> tuple[str, ...]:
     """Every column that the user or the guess gave a part, or dropped."""
-    single = (columns.label, columns.group, columns.time, columns.id, columns.weight)
+    single = (columns.label, columns.group, columns.time, columns.id, columns.weight, columns.domain)
     return tuple(
         dict.fromkeys([*(n for n in single if n is not None), *columns.text, *columns.subgroup, *columns.drop])
     )
@@ -162,9 +162,9 @@ def check(table: Table, columns: Columns) -> None:
         )
     if len(set(columns.text)) != len(columns.text):
         raise UserError(f"the text column {columns.text[0]!r} is named twice; name two different columns, or one")
-    if columns.label is not None and columns.label in (*columns.text, columns.weight):
+    if columns.label is not None and columns.label in (*columns.text, columns.weight, columns.domain):
         raise UserError(
-            f"column {columns.label!r} cannot be both the label and an input; name another column for one of them"
+            f"column {columns.label!r} cannot be both the label and something else; name another column for one of them"
         )
     for name in columns.drop:
         if name in used(replace(columns, drop=())):

@@ -8,9 +8,9 @@ from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.rows import Data
 
 
-def cross_check(train: Data, other: Data, name: str) -> tuple[Finding, ...]:
-    """Rows of `other` (called `name`: "test", "valid") whose text or group is also in train. Lines are those of
-    `other`."""
+def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tuple[Finding, ...]:
+    """Rows of `other` (called `name`: "test", "valid") whose text or group is also in `train` (called `first`). Lines
+    are those of `other`."""
     everything = duplicates.keys([*train.inputs, *other.inputs])
     labels: dict[str, set[object]] = {}
     for i, key in enumerate(everything[: len(train)]):
@@ -26,11 +26,11 @@ def cross_check(train: Data, other: Data, name: str) -> tuple[Finding, ...]:
     if again:
         text = (
             f"{rows_text(len(again))} ({len(again) / len(other):.0%}) of {name} {verb(len(again), 'are')} "
-            "also in train, exactly or nearly: the score flatters the model"
+            f"also in {first}, exactly or nearly: the score flatters the model"
         )
         out.append(finding("cross_split", "warning", text, len(again), again))
     if against:
-        text = f"{rows_text(len(against))} of {name} {verb(len(against), 'are')} also in train with another label"
+        text = f"{rows_text(len(against))} of {name} {verb(len(against), 'are')} also in {first} with another label"
         out.append(finding("conflicting_label", "warning", text, len(against), against))
     if train.groups is not None and other.groups is not None:
         both = set(train.groups) & set(other.groups)
@@ -40,7 +40,9 @@ def cross_check(train: Data, other: Data, name: str) -> tuple[Finding, ...]:
             if g in both and not g.startswith("(none, line ")
         ]
         if shared:
-            text = f"{rows_text(len(shared))} of {name} {verb(len(shared), 'belong')} to groups that are also in train"
+            text = (
+                f"{rows_text(len(shared))} of {name} {verb(len(shared), 'belong')} to groups that are also in {first}"
+            )
             out.append(finding("cross_group", "warning", text, len(shared), shared))
     if (
         train.times is not None
@@ -53,7 +55,7 @@ def cross_check(train: Data, other: Data, name: str) -> tuple[Finding, ...]:
             finding(
                 "cross_time",
                 "warning",
-                f"{rows_text(early)} of {name} {verb(early, 'are')} older than the latest row of train",
+                f"{rows_text(early)} of {name} {verb(early, 'are')} older than the latest row of {first}",
                 early,
             )
         )

@@ -43,6 +43,7 @@ class Columns:
     subgroup: tuple[str, ...] = ()  # reported on, never a feature
     weight: str | None = None
     drop: tuple[str, ...] = ()
+    domain: str | None = None  # where a row comes from: hospital, site, year; judged by leaving each out
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Data:
     times: FloatArray | None = None  # comparable: seconds for dates, else the number itself
     ids: tuple[object, ...] | None = None
     subgroups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    domains: tuple[str, ...] | None = None
     clusters: IntArray | None = None  # rows with one number are duplicates of each other and stay together
     lines: tuple[int, ...] = ()
     source: str = "<memory>"
@@ -79,6 +81,7 @@ class Data:
             times=None if self.times is None else self.times[at],
             ids=None if self.ids is None else pick(self.ids),
             subgroups={name: pick(values) for name, values in self.subgroups.items()},
+            domains=None if self.domains is None else pick(self.domains),
             clusters=None if self.clusters is None else self.clusters[at],
             lines=pick(self.lines) if self.lines else (),
         )

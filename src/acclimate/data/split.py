@@ -147,7 +147,9 @@ def folds(data: Data, task: str, *, k: int = 5, seed: int = 0, repeats: int = 1)
                 out.append((train, valid))
     if not out:
         raise UserError(
-            "no class has rows in two groups, so nothing can be validated; give more groups or a validation file"
+            "no class has two different texts, so nothing can be judged; give more rows of each class, or a test file"
+            if data.groups is None
+            else "no class has rows in two groups, so nothing can be judged; give more groups, or a test file"
         )
     return out
 

@@ -51,6 +51,7 @@ class ReportData:
     private: bool = False
     domains: list[Json] = field(default_factory=list)  # {"name", "rows": [{"name", estimate ..., "difference"}]}
     versions: dict[str, str] = field(default_factory=dict)
+    target_verdict: str = ""  # on adapting to where the model will be used
 
     def to_json(self) -> Json:
         """Plain JSON values; a number that is not finite becomes null, since JSON has no word for it."""

@@ -271,7 +271,7 @@ def _costs(rows: Sequence[Json]) -> Table:
 def _caption_candidates(data: ReportData) -> str:
     chosen = next((c for c in data.candidates if c.get("chosen")), None)
     if chosen is None:
-        return "All compared on the same rows."
+        return _same_rows(data)
     rest = best([c for c in data.candidates if c is not chosen], data.metric)
     first = f"Chosen: {one_line(chosen.get('name'), 40)}."
     if rest is not None and finite(chosen.get("value")) is not None:
@@ -284,7 +284,17 @@ def _caption_candidates(data: ReportData) -> str:
         )
         away = number(gap, decimals([float(chosen["value"])]))
         first += f" The next, {one_line(rest.get('name'), 40)}, is {away} away; {closeness}."
-    return f"{first} All were compared on the same rows."
+    return f"{first} {_same_rows(data)}"
+
+
+def _same_rows(data: ReportData) -> str:
+    """Whether the candidates were judged on as many rows."""
+    if len({c.get("n") for c in data.candidates}) > 1:
+        return (
+            "Not all were judged on all rows (n): a value from fewer was not compared with the others; what tunes had "
+            "to be better on the rows that both judged."
+        )
+    return "All were compared on the same rows."
 
 
 def _overlap(a: Json, b: Json) -> bool:

@@ -47,6 +47,8 @@ def summary(data: ReportData, report: str | None = None) -> RenderableType:
         )
     if len(found) > FINDINGS:
         parts.append(Text(f"and {plural(len(found) - FINDINGS, 'more finding')} in the report", style="dim"))
+    if data.target_verdict:
+        parts += [Text(), Text(prose(data.target_verdict), style="bold")]
     parts.append(Text())
     if report:
         parts.append(Text.assemble(("report  ", "dim"), clean(report)))

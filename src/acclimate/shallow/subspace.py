@@ -82,7 +82,7 @@ class Tca(Adapter):
     "linear", on columns scaled by their deviation. KLK has rank one, so (KLK + μI)^{-1/2} has a closed form and the
     problem is an ordinary symmetric one, of which only the leading solutions are computed. With `landmarks` (left open:
     all rows up to 1,000, else 250) the kernel is Nyström's, k(x,R) k(R,R)⁻¹ k(R,x') over that many rows R; with all of
-    them it is exact. Use where the change is not linear. Prefer `coral` where a linear change is enough.
+    them it is exact. Use when the change is not linear. Prefer `coral` where a linear change is enough.
     """
 
     def __init__(

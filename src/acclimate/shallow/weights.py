@@ -47,8 +47,9 @@ class NearestNeighbour(Reweighter):
     """Each source row counts as many times as it is the nearest one to a target row, plus `add`.
 
     w_i = add + #{j : i = argmin_i ‖x_i - x_j‖}, columns scaled by their deviation over both domains. Loog (2012), IEEE
-    MLSP: the density ratio over Voronoi cells, smoothed by Laplace's rule. Use as a check of `density_ratio` that makes
-    no model, in few dimensions. Prefer `density_ratio` in many, where a few rows are nearest to everything.
+    MLSP: the density ratio over Voronoi cells, smoothed by Laplace's rule. Use when `density_ratio` is to be
+    checked by what makes no model, in few dimensions. Prefer `density_ratio` in many, where a few rows are nearest to
+    everything.
 
     >>> NearestNeighbour().fit([[0.0], [1.0], [0.9], [1.1], [1.2]], domain=[0, 0, 1, 1, 1]).weights_.round(2).tolist()
     [0.4, 1.6, 0.0, 0.0, 0.0]
@@ -70,8 +71,8 @@ class Kmm(Reweighter):
 
     min_w ½ wᵀK w - κᵀw, κ_i = (n/m) Σ_j k(x_i, x_j), subject to 0 ≤ w ≤ `most` and |Σw - n| ≤ ε n, k = exp(-‖x-x'‖² /
     2σ²), σ² the median of ‖x-x'‖² over both domains, columns scaled; ε = (√n-1)/√n unless given. Huang et al. (2007),
-    NeurIPS 19, equation 12. Solved by L-BFGS-B inside a search for the multiplier of Σw. Use with up to some thousand
-    rows that overlap with the target. Prefer `density_ratio` with more rows or many columns.
+    NeurIPS 19, equation 12. Solved by L-BFGS-B inside a search for the multiplier of Σw. Use when some thousand
+    rows or fewer overlap with the target. Prefer `density_ratio` with more rows or many columns.
     """
 
     def __init__(self, most: float = 1000.0, epsilon: float | None = None) -> None:

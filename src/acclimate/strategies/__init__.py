@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from acclimate.align import ALIGNMENTS
 from acclimate.errors import UserError, unknown
+from acclimate.settings import check_type
+from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.consistency import Consistency
+from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
+from acclimate.strategies.sourcefree import Shot
+from acclimate.strategies.sources import GroupDro, SourceMixture
 from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
@@ -37,7 +44,26 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "density_ratio": Mapped("density_ratio"),
     "kmm": Mapped("kmm"),
     "self_train": SelfTrain(),
+    "mcc": Adapt(weight=2.0),
+    "infomax": Adapt(align="infomax"),
+    "bnm": Adapt(align="bnm"),
+    "dann": Adapt(align="dann"),
+    "cdan": Adapt(align="cdan", weight=2.0),
+    "mdd": Adapt(align="mdd", weight=0.3),
+    "mmd": Adapt(align="mmd", weight=3.0),
+    "jan": Adapt(align="jan", weight=3.0),
+    "afn": Adapt(align="afn", weight=0.001),
+    "deep_coral": Adapt(align="coral", weight=30.0),
+    "deepjdot": Adapt(align="deepjdot", weight=0.3),
+    "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
+    "shot": Shot(),
+    "consistency": Consistency(),
 }
+OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from
+    "group_dro": GroupDro(),
+    "source_mixture": SourceMixture(),  # and the target
+}
+EVERY: dict[str, Strategy] = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS, **FEW_LABELS}
 ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
@@ -49,6 +75,7 @@ SETTING_ALIASES = {  # what other libraries call them
     "num_epochs": "num_train_epochs", "per_device_train_batch_size": "batch_size", "target_modules": "lora_targets",
     "warmup_ratio": "warmup_steps", "warmup": "warmup_steps", "scheduler": "lr_scheduler_type", "n_neighbors": "k",
     "n_neighbours": "k", "c": "strength", "C": "strength", "grad_accumulation": "gradient_accumulation_steps",
+    "lambda": "weight",
 }  # fmt: skip
 
 
@@ -56,10 +83,9 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    known = {**BASELINES, **STRATEGIES, **ADAPTATIONS}
-    if key not in known:
-        raise unknown("strategy", name, ["auto", *known])
-    strategy: Any = known[key]
+    if key not in EVERY and key not in ALIGNMENTS:
+        raise unknown("strategy", name, ["auto", *EVERY])
+    strategy: Any = EVERY[key] if key in EVERY else Adapt(align=key)  # an alignment that has no tried λ
     fields = {f.name: f for f in dataclasses.fields(strategy) if f.init}
     given: dict[str, Any] = {}
     for asked, value in (settings or {}).items():
@@ -69,25 +95,30 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
         given[setting] = value
         if setting not in fields:
             raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
-        _check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
+        check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
 
 
-def _check_type(strategy: str, name: str, value: Any, default: Any, annotation: str) -> None:
-    """A text where a number belongs would fail far from here, so it is caught at once."""
-    allowed: tuple[type, ...]
-    if value is None and "None" in annotation:
-        return
-    if "bool" in annotation:
-        allowed = (bool,)
-    elif "float" in annotation:
-        allowed = (int, float)
-    elif "int" in annotation:
-        allowed = (int,)
-    else:
-        allowed = (str,)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise UserError(f"setting {name!r} of {strategy} takes {annotation}, not {value!r} (default {default!r})")
+def adapts(strategy: Strategy) -> bool:
+    """Whether a fit reads the target rows."""
+    if isinstance(strategy, Tune):
+        return strategy.aligned
+    if isinstance(strategy, Adapt):
+        return strategy.weight > 0
+    return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))
 
 
-__all__ = ["ADAPTATIONS", "ALIASES", "BASELINES", "STRATEGIES", "Problem", "Splits", "Strategy", "named"]
+__all__ = [
+    "ADAPTATIONS",
+    "ALIASES",
+    "BASELINES",
+    "EVERY",
+    "FEW_LABELS",
+    "OVER_DOMAINS",
+    "STRATEGIES",
+    "Problem",
+    "Splits",
+    "Strategy",
+    "adapts",
+    "named",
+]

@@ -55,18 +55,22 @@ class Splits:
     """Rows to learn from, and rows to choose by. The rows that give the number are not here: no strategy sees them.
 
     `target`: rows from where the model will be used. Their labels are taken away, so that no strategy can read one.
+    `target_labelled`: the few rows from there whose labels were given to be learned from.
     """
 
     train: Data
     valid: Data | None = None
     target: Data | None = None
+    target_labelled: Data | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None:
             without = replace(self.target, labels=None, weights=None)
             object.__setattr__(self, "target", without)
         object.__setattr__(self, "train", _counted(self.train))
-        object.__setattr__(self, "valid", None if self.valid is None else _counted(self.valid))
+        for part in ("valid", "target_labelled"):
+            data = getattr(self, part)
+            object.__setattr__(self, part, None if data is None else _counted(data))
 
 
 def unlabelled(splits: Splits, name: str) -> Data:
@@ -74,6 +78,13 @@ def unlabelled(splits: Splits, name: str) -> Data:
     if splits.target is None or not len(splits.target):
         raise UserError(f"{name} adapts to rows from where the model will be used; give them with --target-data")
     return splits.target
+
+
+def labelled(splits: Splits, name: str) -> Data:
+    """The labelled target rows, or a clear error where there are none."""
+    if splits.target_labelled is None or not len(splits.target_labelled):
+        raise UserError(f"{name} learns from labelled rows of where the model will be used; give --target-labels")
+    return splits.target_labelled
 
 
 def _counted(data: Data) -> Data:

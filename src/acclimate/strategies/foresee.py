@@ -14,12 +14,15 @@ import torch
 from torch import nn
 
 from acclimate import ranks
+from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.features import extract
 from acclimate.progress import Progress
 from acclimate.run import Run
-from acclimate.strategies.base import Problem, Splits
-from acclimate.strategies.tune import Inputs, Tune
+from acclimate.strategies.alignment import Aligned
+from acclimate.strategies.base import Problem, Splits, unlabelled
+from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.tune import Tune
 from acclimate.train.arithmetic import choose
 from acclimate.train.batches import shuffled
 from acclimate.train.memory import Fitting
@@ -30,6 +33,7 @@ from acclimate.usage import Usage, available, watched
 _SAMPLE = 2048  # rows whose tokens are counted
 _AT = (0.5, 0.1, 0.9)  # of the steps in the order of their tokens; the one with most comes first and last
 _BETWEEN = 1.1  # times the live bytes: what the allocator of a CPU leaves between them (measured, docs/measured.md)
+_SHARE = 0.1  # of the time left that the steps may take
 _PATIENCE = 5.0  # seconds after which no further step is timed
 
 
@@ -55,8 +59,9 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so
     far.
     """
-    with watched(run.device) as used, torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
-        probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), deadline=None, state=None))
+    forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
+    with watched(run.device) as used, forked, full_precision():
+        probe = _Probe(tune, problem, splits, replace(run, progress=Progress(quiet=True), state=None))
         seconds, beside = probe.seconds(), probe.beside()
         a_row = probe.a_row
         del probe
@@ -77,34 +82,43 @@ class _Probe:
         sample, self.encoding = _timed(partial(Inputs, problem, splits.train.take(at), self.network.backbone, run))
         self.scale = self.rows / len(at)  # rows of the run for each row that is looked at
         self.tokens = float(sum(sample.costs)) * self.scale
-        chosen = problem.held_out(splits)
+        chosen = None if tune.aligned else problem.held_out(splits)
         self.judged = 0.0 if chosen is None else self.tokens / self.rows * len(chosen)  # tokens, at each evaluation
         self.held = int(self.scale * (1 + (0 if chosen is None else len(chosen) / self.rows)) * _bytes(sample.encoded))
         self.steps = self._steps(sample.costs)
         self.costs = [sum(sample.costs[i] for i in rows) for rows in self.steps]
-        self._train(problem, splits.train.take(at))
+        self._train(problem, splits.train.take(at), unlabelled(splits, "alignment") if tune.aligned else None)
 
     def _steps(self, costs: Sequence[int]) -> list[Rows]:
         """The rows of every step of an epoch."""
         many, batches = self.tune.gradient_accumulation_steps, shuffled(costs, self.tune.batch_size, self.run.seed, 0)
         return [list(chain(*batches[i : i + many])) for i in range(0, len(batches), many)]
 
-    def _train(self, problem: Problem, data: Data) -> None:
+    def _train(self, problem: Problem, data: Data, target: Data | None) -> None:
         """Real steps: the largest twice, so that its activations meet moments, and some of usual size between."""
         order = np.argsort(self.costs, kind="stable")
         usual = [int(order[int(q * (len(order) - 1))]) for q in _AT[: max(1, len(order) * self.epochs // 20)]]
         wanted = [int(order[-1]), *usual, int(order[-1])]
         few = sorted({i for at in wanted for i in self.steps[at]})
         place = {row: i for i, row in enumerate(few)}
-        rows = Inputs(problem, data.take(few), self.network.backbone, self.run)
+        source = data.take(few)
+        rows = Inputs(problem, source, self.network.backbone, self.run)
+        both = None
+        if target is not None:  # as many rows as of the source, by chance
+            drawn = np.random.default_rng(0).choice(len(target), len(few), replace=len(target) < len(few))
+            both = self.tune.both(problem, rows, source, target.take(drawn))
+        trained = Aligned(self.network, None if both is None else both.loss).to(self.run.device)
         prefix, _ = self.tune.prefix_of(self.network.backbone, rows, None, self.epochs, self.run)
         self.kept = 0.0 if prefix is None else prefix.values.nbytes / sum(rows.costs)  # bytes a token
-        moving = [p for p in self.network.parameters() if p.requires_grad]
+        moving = [p for p in trained.parameters() if p.requires_grad]
         self.moving = sum(p.nbytes for p in moving)
-        optimizer, fitting = self.tune.optimizer_of(self.network), Fitting(self.network, self.run.progress)
+        optimizer = self.tune.optimizer_of(self.network, trained.loss)
+        fitting = Fitting(self.network, self.run.progress)
         self.points: list[tuple[float, float]] = []
 
         def loss_of(at: Rows) -> torch.Tensor:
+            if both is not None:
+                return both.at(self.network, at, at, 0.5)
             return rows.losses(self.network, at).mean()
 
         def batches(at: int) -> list[Rows]:
@@ -112,7 +126,7 @@ class _Probe:
 
         with replaying(prefix):
             steps, mixed = len(self.steps) * self.tune.gradient_accumulation_steps, self.tune.mixed_precision
-            choosing = partial(choose, self.network, loss_of, batches(usual[0]), steps * self.epochs, mixed, self.run)
+            choosing = partial(choose, trained, loss_of, batches(usual[0]), steps * self.epochs, mixed, self.run)
             (numbers, _), self.choosing = _timed(choosing)
 
             def loss_at_work(at: Rows) -> torch.Tensor:
@@ -120,11 +134,12 @@ class _Probe:
                     return loss_of(at)
 
             start = time.monotonic()
-            with numbers.applied(self.network):
+            with numbers.applied(trained):
                 for number, at in enumerate(wanted):
-                    if 1 < number < len(wanted) - 1 and ranks.agreed(time.monotonic() - start > _PATIENCE):
-                        continue
-                    self.network.train()
+                    late = number > 1 and time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left())
+                    if ranks.agreed(late) and (number < len(wanted) - 1 or self.run.deadline is not None):
+                        continue  # the last one shows memory alone
+                    trained.train()
                     took = self._step(moving, optimizer, batches(at), loss_at_work, fitting)
                     if number:  # the first use of a kernel is not taken for speed
                         self.points.append((self.costs[at], took))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.data.domains import leave_one_out
 from acclimate.data.rows import Data, IntArray
 from acclimate.data.split import folds, units
 from acclimate.errors import UserError
@@ -172,11 +173,14 @@ class Known:
 
 
 def inner(data: Data, task: str, k: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """Folds for choosing a setting; none where the rows are too few or too tied together to be folded."""
+    """Folds for choosing a setting; none where the rows are too few or too tied together to be folded.
+
+    With domains every fold is one of them: what is chosen should serve a domain that is not there.
+    """
     if len(data) < FEWEST:
         return []
     try:
-        pairs = folds(data, task, k=k, seed=seed)
+        pairs = folds(data, task, k=k, seed=seed) if data.domains is None else leave_one_out(data, task)
     except UserError:
         return []
     return [(list(map(int, a)), list(map(int, b))) for a, b in pairs]
@@ -185,9 +189,10 @@ def inner(data: Data, task: str, k: int, seed: int) -> list[tuple[list[int], lis
 def tied(data: Data) -> IntArray | None:
     """What must be left out together, (n,), where leave-one-out is honest and cheap; else None, and folds are used.
 
-    With times a row left out would be judged by its own future; large groups cost a large system of equations each.
+    With times a row left out would be judged by its own future, with domains by its own domain; large groups cost a
+    large system of equations each.
     """
-    if data.times is not None or len(data) < FEWEST:
+    if data.times is not None or data.domains is not None or len(data) < FEWEST:
         return None
     unit = units(data)
     counts = np.bincount(unit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,38 +13,53 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from acclimate import ranks
-from acclimate.backbones.base import Backbone, Encoded
+from acclimate.backbones.base import Backbone
+from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError, unknown
-from acclimate.features import to_device
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import lora
-from acclimate.strategies.base import Problem, Splits
+from acclimate.strategies.alignment import (
+    Aligned,
+    attached,
+    check_align,
+    check_alone,
+    check_weight,
+    usual_distance,
+    weight_at,
+)
+from acclimate.strategies.base import Problem, Splits, unlabelled
+from acclimate.strategies.inputs import Both, Inputs
 from acclimate.strategies.probe import Probe
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
 from acclimate.train.arithmetic import MIXED, choose
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History, Schedule, train
-from acclimate.train.memory import Fitting, parts
+from acclimate.train.memory import Fitting
+from acclimate.train.pairs import Batches, Pairs
 from acclimate.train.prefix import CHOICES, Prefix, build, frozen_depth, replaying
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _OPTIMIZERS = ("adamw", "adam")
-_EVALUATED = 64  # rows of one batch when nothing is learned from them
+_LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
+_LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
 
 @dataclass(frozen=True)
 class Tune:
-    """Gradient descent on L(θ) = L_source(θ) over the weights named in `moves`, from the pretrained ones.
+    """Gradient descent on L(θ) = L_source(θ) + λ·L_target(θ) over the weights in `moves`, from the pretrained ones.
 
     moves: "all", "top:K" (the last K blocks and what follows them) or "lora" (Hu et al. 2021, arXiv:2106.09685).
     start: the head begins at "zero", or at the "probe" fitted on frozen features first (LP-FT, Kumar et al. 2022,
     arXiv:2202.10054), which spares the features the distortion of the first steps.
+    align: "none" (λ = 0: the target is not read), or an alignment (acclimate.align) of each source batch with as many
+    target rows, as the head reads them: L_target. λ is `weight`, times 2/(1 + e^(−10p)) − 1 at progress p where
+    `weight_schedule` is "rise". The last epoch is then kept: the loss on source rows does not say when the target is
+    served best.
 
     Use when: hundreds of rows a class, and new rows look like the training ones. Prefer `linear_probe` with few rows
     or under shift; prefer `lora` where the checkpoint must be small, `partial` where time or memory is short.
@@ -51,6 +67,9 @@ class Tune:
 
     moves: str = "all"
     start: str = "zero"
+    align: str = "none"  # or a name of ALIGNMENTS, with settings after a colon: "mcc:temperature=2,..."
+    weight: float = 1.0  # λ
+    weight_schedule: str = "constant"  # constant | rise
     learning_rate: float = 5e-5
     head_learning_rate: float = 1e-3
     num_train_epochs: int | None = None  # None: about 300 steps, 3 to 20 epochs
@@ -86,6 +105,9 @@ class Tune:
         ):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
+        if self.align != "none":
+            check_align(self.align)
+        check_weight(self.weight, self.weight_schedule)
         sizes = ("batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha")
         for name in ("learning_rate", "head_learning_rate", *sizes):
             if not getattr(self, name) > 0:
@@ -99,6 +121,11 @@ class Tune:
         if self.num_train_epochs is not None and self.num_train_epochs < 1:
             raise UserError(f"num_train_epochs={self.num_train_epochs!r} must be 1 or more")
 
+    @property
+    def aligned(self) -> bool:
+        """Whether the target is read."""
+        return self.align != "none" and self.weight > 0
+
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""
         if self.num_train_epochs is not None:
@@ -107,9 +134,13 @@ class Tune:
         return max(3, min(20, math.ceil(_STEPS / steps)))
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
-        """Train a copy of the backbone; with `splits.valid` keep the epoch with the least loss there."""
+        """Train a copy of the backbone; with `splits.valid`, and no alignment, keep the epoch with the least loss."""
+        if self.aligned:
+            unlabelled(splits, f"{_name(self)} with {self.align}")
+            check_alone(self.align)
         head = self._first_head(problem, splits, run)
-        with torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
+        # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
+        with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
             network, moved = self.started(problem, head, run)
             history, notes = self._train(network, problem, splits, run)
         network.zero_grad(set_to_none=True)  # gradients would stay with the model, as large as what moved
@@ -152,50 +183,81 @@ class Tune:
     def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
         """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
         rows = Inputs(problem, splits.train, network.backbone, run)
-        chosen_by = problem.held_out(splits)
+        both, target = None, splits.target if self.aligned else None
+        if target is not None:
+            both = self.both(problem, rows, splits.train, target)
+        chosen_by = None if self.aligned else problem.held_out(splits)
         valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
         prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
+        what = "" if run.state is None else self._what(problem, splits.train, chosen_by, target)
+        with replaying(prefix):
+            history, said = self._descend(network, rows, valid, both, epochs, what, run)
+        more = [sentence for sentence in (_LAST if self.aligned else "", said, cut_short(history)) if sentence]
+        for sentence in more:
+            run.progress.say(sentence)
+        return history, [note, *more] if note else more
+
+    def _descend(
+        self, network: Network, rows: Inputs, valid: Inputs | None, both: Both | None, epochs: int, what: str, run: Run
+    ) -> tuple[History, str]:
+        """What happened, and a sentence on the numbers that were trained in."""
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
+        trained = Aligned(network, None if both is None else both.loss).to(run.device)
+        plain_loss, batches = self._steps(network, rows, both, epochs, run)
+        first = batches(0)
+        found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+        fitting = Fitting(network, run.progress)
 
-        def batches(epoch: int) -> list[list[int]]:
-            return shuffled(rows.costs, self.batch_size, run.seed, epoch)
+        def loss_of(at: list[int]) -> Tensor:
+            with found.at_work(run.device):
+                return plain_loss(at)
 
-        def plain_loss(at: list[int]) -> Tensor:
-            return rows.losses(network, at).mean()
+        def evaluate() -> float:
+            assert valid is not None
+            with found.at_work(run.device):
+                return valid.mean_loss(network, fitting)
 
-        with replaying(prefix):
-            first = batches(0)
-            found, said = choose(network, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+        with found.applied(trained):
+            history = train(
+                trained,
+                self.optimizer_of(network, trained.loss),
+                schedule,
+                batches,
+                loss_of,
+                evaluate if valid is not None else None,
+                run,
+                _name(self),
+                what,
+                found.scaler(run.device),
+                self.align if self.aligned else "",
+            )
+        return history, said
 
-            def loss_of(at: list[int]) -> Tensor:
-                with found.at_work(run.device):
-                    return plain_loss(at)
+    def both(self, problem: Problem, rows: Inputs, source: Data, target: Data) -> Both:
+        """The encoded source rows with the target's beside them, and the alignment with new weights."""
+        store = problem.network()[1]
 
-            def evaluate() -> float:
-                assert valid is not None
-                with found.at_work(run.device):
-                    return valid.mean_loss(network, fitting)
+        def distance() -> float:  # of features before anything moves
+            return usual_distance(
+                *(store.get(data.inputs[:_LOOKED_AT]).astype(np.float64) for data in (source, target))
+            )
 
-            fitting = Fitting(network, run.progress)
-            with found.applied(network):
-                history = train(
-                    network,
-                    self.optimizer_of(network),
-                    schedule,
-                    batches,
-                    loss_of,
-                    evaluate if valid is not None else None,
-                    run,
-                    _name(self),
-                    "" if run.state is None else self._what(problem, splits.train, chosen_by),
-                    found.scaler(run.device),
-                )
-        if said:
-            run.progress.say(said)
-        return history, [sentence for sentence in (note, said) if sentence]
+        loss = attached(self.align, rows.backbone.width, problem, distance)
+        return Both(rows, target, loss, partial(weight_at, self.weight, self.weight_schedule))
+
+    def _steps(
+        self, network: Network, rows: Inputs, both: Both | None, epochs: int, run: Run
+    ) -> tuple[Callable[[list[int]], Tensor], Batches]:
+        """The mean loss of a batch, and the batches of an epoch."""
+        ours = partial(shuffled, rows.costs, self.batch_size, run.seed)
+        if both is None:
+            return (lambda at: rows.losses(network, at).mean()), ours
+        theirs = partial(shuffled, both.target_costs, self.batch_size, run.seed + 1)
+        pairs = Pairs(ours, theirs, epochs, self.gradient_accumulation_steps)
+        return partial(both.loss_of, network, pairs), pairs.epoch
 
     def prefix_of(
         self, backbone: Backbone, rows: Inputs, valid: Inputs | None, epochs: int, run: Run
@@ -213,18 +275,22 @@ class Tune:
         run.progress.say(said)
         return prefix, said
 
-    def _what(self, problem: Problem, learned: Data, chosen_by: Data | None) -> str:
+    def _what(self, problem: Problem, *used: Data | None) -> str:
         """Names what is trained, so that only a checkpoint of the same is gone on from."""
-        rows = [hash_of(data) for data in (learned, chosen_by) if data is not None]
+        rows = [hash_of(data) for data in used if data is not None]
         base = problem.network()[0]
         model = f"{base.origin} {base.settings()}"  # not its weights, which the run checks once
         return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {model} {rows}"
 
-    def optimizer_of(self, network: Network) -> torch.optim.Optimizer:
-        """AdamW; biases and norms without decay; the head at a rate of its own unless it starts from a probe."""
+    def optimizer_of(self, network: Network, loss: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW; biases and norms without decay; the head at a rate of its own unless it starts from a probe, and the
+        weights of an alignment at that rate in any case."""
         head_rate = self.learning_rate if self.start == "probe" else self.head_learning_rate
         groups: list[dict[str, Any]] = []
-        for part, rate in ((network.backbone, self.learning_rate), (network.head, head_rate)):
+        parts: list[tuple[nn.Module, float]] = [(network.backbone, self.learning_rate), (network.head, head_rate)]
+        if loss is not None:
+            parts.append((loss, self.head_learning_rate))
+        for part, rate in parts:
             moving = [p for p in part.parameters() if p.requires_grad]
             for decay, chosen in (
                 (self.weight_decay, [p for p in moving if p.ndim > 1]),
@@ -235,45 +301,6 @@ class Tune:
         if self.optimizer == "adam":
             return torch.optim.Adam(groups, fused=True)
         return torch.optim.AdamW(groups, fused=True)
-
-
-class Inputs:
-    """Rows encoded once, with targets and weights as tensors."""
-
-    def __init__(self, problem: Problem, data: Data, backbone: Backbone, run: Run) -> None:
-        self.encoded: list[Encoded] = backbone.encode(data.inputs)
-        self.costs = [row.cost for row in self.encoded]
-        targets = problem.targets(data)
-        dtype = torch.long if targets.dtype.kind in "iu" else torch.float32
-        # These stay on the CPU: choosing rows of them on a device would wait for it at every step.
-        self.targets = torch.as_tensor(targets, dtype=dtype)
-        self.weights = torch.as_tensor(problem.weights(data, targets), dtype=torch.float32)
-        self.task, self.backbone, self.device = problem.task, backbone, run.device
-        self.prefix: Prefix | None = None
-        self.first = 0  # the number of the first of these rows in the prefix
-
-    def losses(self, network: Network, at: list[int]) -> Tensor:
-        """The weighted loss of each of these rows."""
-        chosen = {"targets": self.targets[at], "weights": self.weights[at]}
-        collated = self.backbone.collate([self.encoded[i] for i in at])
-        if self.prefix is not None:
-            self.prefix.offer([self.first + i for i in at], collated, self.device)
-        batch = to_device({**collated, **chosen}, self.device)
-        targets, weights = batch.pop("targets"), batch.pop("weights")
-        return weights * self.task.losses(network(batch).logits.float(), targets)
-
-    def mean_loss(self, network: Network, fitting: Fitting) -> float:
-        """The weighted mean loss of all rows, those of like length together. Only sums are kept, never logits."""
-        network.eval()
-        order = np.argsort(self.costs, kind="stable").tolist()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        with torch.inference_mode():
-            for batch in ranks.share(parts(order, _EVALUATED)):
-                total += fitting.retried(partial(self._summed, network, batch), len(batch))
-        return float(ranks.summed(total)) / float(self.weights.double().sum())
-
-    def _summed(self, network: Network, batch: list[int], most: int) -> Tensor:
-        return torch.stack([self.losses(network, part).double().sum() for part in parts(batch, most)]).sum()
 
 
 def _top(moves: str) -> int:
@@ -314,6 +341,14 @@ def _set_dropout(backbone: nn.Module, p: float) -> None:
         for name, value in list(vars(module).items()):
             if "dropout" in name and isinstance(value, float):  # of attention, a plain number in Llama and its like
                 setattr(module, name, p)
+
+
+def cut_short(history: History) -> str:
+    """A sentence where the time limit ended the training; nothing where it ran to its end."""
+    note = str(history[-1].get("note") or "") if history else ""
+    if not note.startswith("time limit"):
+        return ""
+    return f"{note[0].upper()}{note[1:]}: what was learned by then was kept; raise --time-limit to learn more."
 
 
 def _name(tune: Tune) -> str:

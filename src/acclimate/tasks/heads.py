@@ -176,11 +176,51 @@ class ConstantHead(nn.Module):
         return self.logits.expand(len(features), -1)
 
 
-Head: TypeAlias = LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead
+class BottleneckHead(nn.Module):
+    """logits = last(h), h = ReLU(LayerNorm(W f + b)), with h (n, hidden) the features that an alignment works on.
+
+    LayerNorm, not BatchNorm: a row is then judged alike whatever its batch-mates, and source and target need no
+    statistics of their own. `last` is the head that the task would have on h: linear, or ordinal.
+
+    Use when: the backbone is frozen, and something besides the logits must move (domain adaptation).
+    """
+
+    kind = "bottleneck"
+
+    def __init__(self, width: int, outputs: int, hidden: int, last: str = "linear", dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape: dict[str, int | str | float] = {
+            "width": width, "outputs": outputs, "hidden": hidden, "last": last, "dropout": dropout,
+        }  # fmt: skip
+        self.inner = nn.Linear(width, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.last = OrdinalHead(hidden, outputs) if last == "ordinal" else LinearHead(hidden, outputs)
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """h, (n, hidden)."""
+        kept: Tensor = self.dropout(F.relu(self.norm(self.inner(features))))
+        return kept
+
+    def forward(self, features: Tensor, words: Words = None) -> Tensor:
+        """Logits (n, k)."""
+        logits: Tensor = self.last(self.hidden(features))
+        return logits
+
+    @torch.no_grad()
+    def fold(self, mean: Tensor, spread: Tensor) -> None:
+        """Take raw features instead of (f − mean)/spread: W ← W/spread, b ← b − W·mean/spread, in float64."""
+        weight = self.inner.weight.double() / spread.double()
+        self.inner.bias.copy_(self.inner.bias.double() - weight @ mean.double())
+        self.inner.weight.copy_(weight)
+
+
+Head: TypeAlias = LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead | BottleneckHead
 HEADS: dict[str, type[Head]] = {  # kind -> class
     "linear": LinearHead,
     "ordinal": OrdinalHead,
     "knn": KnnHead,
     "centroid": CentroidHead,
     "constant": ConstantHead,
+    "bottleneck": BottleneckHead,
 }

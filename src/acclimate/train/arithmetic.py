@@ -29,6 +29,8 @@ _WORTH_A_TRIAL = 20.0  # seconds still to train, below which there is nothing to
 _PRODUCT = 1.5  # times as quick a product in bf16 must be on a CPU before steps are tried
 _ALIKE = 0.99  # cosine between the gradients and those of fp32, dropout off
 _TIMED = 3  # steps of each, after one that is not timed
+_TRIED = 12  # about so many steps a trial takes
+_SHARE = 0.1  # of the time left that a trial may take
 _WORTH_COMPILING = 120.0  # seconds still to train, below which compiling costs more than it brings
 _COSTS = 60.0  # seconds that compiling is reckoned to take, since it shows only afterwards
 
@@ -112,7 +114,7 @@ def _found(
     with _undisturbed(network):
         trial = _Trial(network, loss_of, batches[len(batches) // 2], run.device)
         try:
-            if not trial.longer_than(asked, _WORTH_A_TRIAL / max(1, steps)):
+            if not trial.longer_than(asked, _WORTH_A_TRIAL / max(1, steps), _SHARE * run.left() / _TRIED):
                 return untried
             return _tried(trial, asked, note, steps, mixed, run)
         except (RuntimeError, MemoryError) as error:
@@ -229,9 +231,12 @@ class _Trial:
                 found.append(float("inf") if took is None else took)
         return {candidate: median(found) for candidate, found in times.items()}
 
-    def longer_than(self, candidate: Arithmetic, seconds: float) -> bool:
-        """Whether a step takes longer; the first one has more to do, so that a second is asked only then."""
-        return all((self._took(candidate) or 0.0) > seconds for _ in range(2))
+    def longer_than(self, candidate: Arithmetic, seconds: float, most: float) -> bool:
+        """Whether a step takes longer, and at most `most`; the first has more to do: a second is asked only then."""
+        took = self._took(candidate) or 0.0
+        if took > seconds:
+            took = self._took(candidate) or 0.0
+        return seconds < took <= most
 
     def _took(self, candidate: Arithmetic) -> float | None:
         self.network.train()

@@ -62,6 +62,7 @@ def train(
     label: str = "training",
     what: str = "",
     scaler: torch.amp.GradScaler | None = None,
+    compared: str = "",
 ) -> History:
     """Train in place and return what happened, one entry an epoch.
 
@@ -69,7 +70,8 @@ def train(
     `evaluate()` is the loss on rows held out, asked before the first step and after every epoch: the weights that
     moved are put back to their best. The run stops at its deadline and keeps what it has. With `run.state` it leaves
     checkpoints there and goes on from the newest; `what` tells whether one is of the same rows and settings.
-    With a `scaler` (of fp16) a step whose gradient overflows is left out, and the next one is scaled less.
+    With a `scaler` (of fp16) a step whose gradient overflows is left out, and the next one is scaled less. `compared`
+    names a loss that compares the rows of a batch: where memory cuts a batch into parts it is said that it changes.
     """
     moving = [p for p in network.parameters() if p.requires_grad]
     total = math.ceil(len(epoch_batches(0)) / schedule.accumulate) * schedule.epochs
@@ -77,7 +79,7 @@ def train(
     best = Best(network)
     kept = Checkpoints(run, network, optimizer, best, f"{what} {schedule} {total}", scaler)
     place = kept.resume()
-    fitting = Fitting(network, run.progress, place.most)
+    fitting = Fitting(network, run.progress, place.most, compared)
     _one_or_fit(network)
     ranks.same(network)
     with run.progress.steps(label, total, place.step) as advance, kept.at_interrupt(place):
@@ -122,11 +124,16 @@ def _one_or_fit(network: nn.Module) -> None:
     if ranks.world() == 1:
         return
     network.train()
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules()):
+    if norms_that_move(network):
         raise UserError(
             "BatchNorm layers that move learn from whole batches, which several processes would cut up; use one "
             "process, or a strategy that leaves them frozen"
         )
+
+
+def norms_that_move(network: nn.Module) -> bool:
+    """Whether BatchNorm layers learn from batches as they come: rows of a batch then see each other."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
 
 
 def _enter(place: Place, best: Best, train_loss: float | None, valid_loss: float | None) -> None:

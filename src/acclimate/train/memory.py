@@ -41,10 +41,14 @@ def no_smaller() -> Iterator[None]:
 
 
 class Fitting:
-    """How many rows go through a network at once: all of a batch, until that does not fit; then half as many."""
+    """How many rows go through a network at once: all of a batch, until that does not fit; then half as many.
 
-    def __init__(self, network: nn.Module, progress: Progress, most: int | None = None) -> None:
+    Sums over rows stay what they were; `compared` names a loss that does not, and this is said.
+    """
+
+    def __init__(self, network: nn.Module, progress: Progress, most: int | None = None, compared: str = "") -> None:
         self.progress, self.most = progress, most
+        self.compared = compared  # a loss that compares the rows of a batch
         self._halved = False
         self.device = next(network.parameters()).device
         # What a half-done step has changed besides gradients: running means and variances.
@@ -91,7 +95,8 @@ class Fitting:
         self.most, self._halved = (rows + 1) // 2, True
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        changed = f"; {self.compared} now compares so many rows at a time, which changes it" if self.compared else ""
         self.progress.say_once(
-            f"out of memory with {rows} rows at once: going on with {self.most}; steps count as many rows as before. A "
-            "smaller --batch-size or --max-length needs less memory from the start."
+            f"out of memory with {rows} rows at once: going on with {self.most}; steps count as many rows as before"
+            f"{changed}. A smaller --batch-size or --max-length needs less memory from the start."
         )

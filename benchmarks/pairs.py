@@ -1,0 +1,254 @@
+"""Real pairs of domains as features, and label-free candidates on them; shared by benchmarks, nothing is run here."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from acclimate.align import ALIGNMENTS, View
+from acclimate.backbones import load
+from acclimate.catalogue import cache, datasets
+from acclimate.features import Store
+from acclimate.run import Run
+
+MOST = 1600  # rows of a domain
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+FILES = {
+    "movie": "movieReviewSnippets", "tweets": "tweets", "products": "amazonReviewSnippets",
+    "NYT": "nytEditorialSnippets",
+}  # fmt: skip
+REVIEWS = {"amazon": "amazon_cells", "imdb": "imdb", "yelp": "yelp"}
+
+
+class Domain(NamedTuple):
+    """Rows of one source."""
+
+    x: Any  # (n, d) float64
+    y: Any  # (n,)
+    text: Any = ()  # (n,) where there is one
+
+    def take(self, at: Any) -> Domain:
+        """Some of the rows."""
+        return Domain(self.x[at], self.y[at], self.text[at] if len(self.text) else ())
+
+
+def sentences(folder: Path, most: int | None = 2 * MOST) -> dict[str, Domain]:
+    """Sentiment of sentences of seven kinds, through MiniLM; at most so many of each."""
+    store = Store(load("minilm"), Run(cache=cache.features()))
+    found = {}
+    for name, file in FILES.items():
+        lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
+        parts = [p for p in (line.split("\t", 2) for line in lines) if len(p) == 3 and abs(float(p[1])) > 0.3]
+        parts = [parts[i] for i in np.sort(np.random.default_rng(0).permutation(len(parts))[:most])]
+        text = np.array([p[2] for p in parts], object)
+        found[name] = Domain(store.get(list(text)).astype(float), np.array([int(float(p[1]) > 0) for p in parts]), text)
+    for name, file in REVIEWS.items():
+        lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
+        parts = [line.rsplit("\t", 1) for line in lines if line.strip()]
+        text = np.array([p[0].strip() for p in parts], object)
+        found[name] = Domain(store.get(list(text)).astype(float), np.array([int(p[1]) for p in parts]), text)
+    return found
+
+
+def heart(folder: Path) -> dict[str, Domain]:
+    """Raw columns: numbers with the source's median where they are missing, one column a value of the others."""
+    table = list(csv.DictReader((folder / "heart" / "heart_disease_uci.csv").open(encoding="utf-8")))
+    sites = np.array([row["dataset"] for row in table])
+    columns = []
+    for name in ("age", "trestbps", "chol", "thalch", "oldpeak", "ca"):
+        numbers = np.array([float(row[name]) if row[name] else np.nan for row in table])
+        columns += [np.where(np.isnan(numbers), np.nanmedian(numbers[sites == "Cleveland"]), numbers)]
+        columns += [np.isnan(numbers).astype(float)]
+    for name in ("sex", "cp", "fbs", "restecg", "exang", "slope", "thal"):
+        columns += [np.array([row[name] == v for row in table], float) for v in sorted({row[name] for row in table})]
+    x, y = np.stack(columns, axis=1), np.array([int(row["num"]) > 0 for row in table]).astype(int)
+    return {site: Domain(x, y).take(np.flatnonzero(sites == site)) for site in np.unique(sites)}
+
+
+def digits() -> dict[str, Domain]:
+    """Scikit-learn's digits, and MNIST's cropped to 20 x 20 and shrunk to 8 x 8 likewise, from 0 to 1."""
+    from sklearn.datasets import load_digits
+
+    small = load_digits()
+    with (datasets.pull("mnist5k") / "mnist5k.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    table = np.array(rows[1:])
+    label = rows[0].index("label")
+    y = table[:, label].astype(int)
+    pixels = np.delete(table, label, axis=1).astype(float).reshape(-1, 28, 28)[:, 4:24, 4:24]
+    wide = F.interpolate(torch.from_numpy(pixels)[:, None], (8, 8), mode="area")[:, 0].numpy().reshape(-1, 64) / 255
+    return {"digits": Domain(small.data / 16, small.target), "MNIST": Domain(wide, y)}
+
+
+def speech(folder: Path) -> dict[str, Domain]:
+    """Spoken digits as mean and deviation, over time, of the log energies in 20 mel bands; "not NAME": all others."""
+    from scipy.io import wavfile
+
+    found: dict[str, tuple[list[Any], list[int]]] = {}
+    for path in sorted((folder / "fsdd").rglob("*.wav")):
+        digit, speaker, _ = path.stem.split("_")
+        rate, samples = wavfile.read(path)
+        bands = log_mel(samples.astype(float), rate)
+        x, y = found.setdefault(speaker, ([], []))
+        x.append(np.concatenate([bands.mean(0), bands.std(0)]))
+        y.append(int(digit))
+    one = {name: Domain(np.array(x), np.array(y)) for name, (x, y) in found.items()}
+    rest = {}
+    for name in one:
+        others = [d for other, d in one.items() if other != name]
+        rest[f"not {name}"] = Domain(np.concatenate([d.x for d in others]), np.concatenate([d.y for d in others]))
+    return {**one, **rest}
+
+
+def log_mel(samples: Any, rate: int, bands: int = 20) -> Any:
+    """Log energy in triangular bands that are evenly spaced on the mel scale; frames of 25 ms, every 10.  # (t, bands)
+
+    mel = 2595 log10(1 + f/700)."""
+    size, step = round(0.025 * rate), round(0.010 * rate)
+    samples = np.pad(samples / 32768, (0, max(0, size - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::step] * np.hanning(size)
+    power = np.abs(np.fft.rfft(frames, 512)) ** 2
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), bands + 2) / 2595) - 1)
+    f = np.fft.rfftfreq(512, 1 / rate)
+    rise = (f[:, None] - edges[:-2]) / np.diff(edges)[:-1]
+    fall = (edges[2:] - f[:, None]) / np.diff(edges)[1:]
+    return np.log(power @ np.maximum(0, np.minimum(rise, fall)) + 1e-8)
+
+
+def drawn(domains: dict[str, Domain], source: str, target: str, seed: int) -> tuple[Domain, Domain]:
+    """At most `MOST` rows of both. "tweets, skewed": of the target one in four of the rows of lower classes is kept."""
+    rng = np.random.default_rng(seed)
+    name, _, skewed = target.partition(", ")
+    ours, theirs = domains[source], domains[name]
+    at = rng.permutation(len(theirs.y))
+    if skewed:
+        low = theirs.y[at] < (theirs.y.max() + 1) / 2
+        at = at[~low | (np.cumsum(low) % 6 == 0)]
+    return ours.take(rng.permutation(len(ours.y))[:MOST]), theirs.take(at[:MOST])
+
+
+class Made(NamedTuple):
+    """A candidate: class probabilities and features of the last layer, of held-out source rows and target rows."""
+
+    name: str
+    source: Any
+    target: Any
+    source_features: Any
+    target_features: Any
+
+
+def strength_of(x: Any, y: Any) -> float:
+    """C by four folds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+
+    found = [cross_val_score(LogisticRegression(C=c, max_iter=2000), x, y, cv=4).mean() for c in STRENGTHS]
+    return STRENGTHS[int(np.argmax(found))]
+
+
+def candidates(source: Domain, held: Domain, target: Any, seed: int) -> list[Made]:
+    """Source-only first; then maps, self-training and bottlenecks with alignment losses."""
+    mean, spread = source.x.mean(0), widths(source.x)
+    s, h, t = ((x - mean) / spread for x in (source.x, held.x, target))
+    strength = strength_of(s, source.y)
+    per_domain = (s, h, (t - t.mean(0)) / widths(t))
+    found = [probe("source-only", s, source.y, h, t, strength)]
+    found.append(probe("standardised", *per_domain[:1], source.y, *per_domain[1:], strength))
+    for name, transport in (("coral", False), ("linear_ot", True)):
+        moved = gaussian_map(s, t, transport)
+        found.append(probe(name, moved(s), source.y, moved(h), t, strength))
+    found.append(self_trained("self-training", s, source.y, h, t, strength))
+    found.append(self_trained("standardised + self-training", per_domain[0], source.y, *per_domain[1:], strength))
+    found.append(bottleneck("bottleneck", None, 0.0, s, source.y, h, t, seed))
+    for align in ("mcc", "infomax", "dann"):
+        for weight in (0.3, 1.0):
+            found.append(bottleneck(f"{align} {weight:g}", align, weight, s, source.y, h, t, seed))
+    found.append(bottleneck("standardised + mcc 1", "mcc", 1.0, per_domain[0], source.y, *per_domain[1:], seed))
+    return found
+
+
+def widths(x: Any) -> Any:
+    """Deviations of the columns; one that hardly varies is not blown up."""
+    spread = x.std(0)
+    return np.maximum(spread, 0.2 * spread.mean())
+
+
+def probe(name: str, s: Any, y: Any, h: Any, t: Any, strength: float, weights: Any = None) -> Made:
+    """Logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, max_iter=3000).fit(s, y, sample_weight=weights)
+    return Made(name, model.predict_proba(h), model.predict_proba(t), h, t)
+
+
+def self_trained(name: str, s: Any, y: Any, h: Any, t: Any, strength: float, rounds: int = 6) -> Made:
+    """Class-balanced self-training: each round takes the surest rows of every class, as many as its source share."""
+    made = probe(name, s, y, h, t, strength)
+    share = np.bincount(y) / len(y)
+    for r in range(1, rounds + 1):
+        taken, answers = [], []
+        for k in range(len(share)):
+            count = int(round(share[k] * len(t) * 0.9 * r / rounds))
+            odds = np.log(made.target[:, k] + 1e-12) - np.log(np.delete(made.target, k, 1).max(1) + 1e-12)
+            rows = np.argsort(-odds, kind="stable")[:count]
+            taken.append(rows)
+            answers.append(np.full(len(rows), k))
+        at, pseudo = np.concatenate(taken), np.concatenate(answers)
+        weights = np.concatenate([np.ones(len(s)), np.full(len(at), len(s) / len(t))])
+        made = probe(name, np.concatenate([s, t[at]]), np.concatenate([y, pseudo]), h, t, strength, weights)
+    return made
+
+
+def gaussian_map(s: Any, t: Any, transport: bool) -> Any:
+    """CORAL (whiten, then colour), or the optimal transport map of two Gaussians; covariances by Ledoit and Wolf."""
+    from sklearn.covariance import ledoit_wolf
+
+    a, b = ledoit_wolf(s)[0], ledoit_wolf(t)[0]
+
+    def power(c: Any, e: float) -> Any:
+        values, vectors = np.linalg.eigh(c)
+        return (vectors * np.maximum(values, 1e-6 * values[-1]) ** e) @ vectors.T
+
+    root, inverse = power(a, 0.5), power(a, -0.5)
+    matrix = inverse @ power(root @ b @ root, 0.5) @ inverse if transport else inverse @ power(b, 0.5)
+    middle, goal = s.mean(0), t.mean(0)
+    return lambda x: (x - middle) @ matrix + goal
+
+
+def bottleneck(
+    name: str, align: str | None, weight: float, s: Any, y: Any, h: Any, t: Any, seed: int, steps: int = 400
+) -> Made:
+    """One hidden layer of 64, cross-entropy on the source plus λ times an alignment loss."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        d, classes, n = s.shape[1], int(y.max()) + 1, 64
+        body = torch.nn.Sequential(torch.nn.Linear(d, 64), torch.nn.ReLU())
+        head = torch.nn.Linear(64, classes)
+        loss = None if align is None else ALIGNMENTS[align]().attach(64, classes)
+        extra = list(loss.parameters()) if isinstance(loss, torch.nn.Module) else []
+        optimizer = torch.optim.AdamW([*body.parameters(), *head.parameters(), *extra], lr=1e-3, weight_decay=1e-2)
+        S, T, Y = torch.from_numpy(s).float(), torch.from_numpy(t).float(), torch.from_numpy(y).long()
+        rng = np.random.default_rng(seed)
+        for step in range(steps):
+            progress = step / steps
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * (1 - progress)
+            a, b = (torch.from_numpy(rng.integers(0, size, n)) for size in (len(s), len(t)))
+            f = F.dropout(body(S[a]), 0.2)
+            z = head(f)
+            total = F.cross_entropy(z, Y[a])
+            if loss is not None:
+                g = body(T[b])
+                total = total + weight * loss(View(f, z, labels=Y[a]), View(g, head(g)), progress)
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+        with torch.no_grad():
+            fs, ft = (body(torch.from_numpy(x).float()) for x in (h, t))
+            ps, pt = (torch.softmax(head(f), 1).double().numpy() for f in (fs, ft))
+    return Made(name, ps, pt, fs.double().numpy(), ft.double().numpy())

@@ -1,0 +1,203 @@
+"""Choosing among label-free candidates on real pairs without a target label: validators, the ensemble, the verdict.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/validators.py --data FOLDER (folders vader4, uci_sentences and heart); --table
+prints the results of the last run. The make-up of the ensemble and the thresholds of the verdict were set on the
+development pairs; the others judge them. Labels of the target are used for scoring alone. Accuracy; balanced accuracy
+for heart. Results are added to benchmarks/results/validators.json pair by pair; a run that is cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pairs import Domain, candidates, digits, drawn, heart, sentences
+
+from acclimate.validate import ENSEMBLE, VALIDATORS, Candidate, Rows, decide, label_next, score, settle
+from acclimate.validate.pick import ranks
+
+RESULTS = Path(__file__).parent / "results" / "validators.json"
+DEVELOPMENT = [
+    ("movie", "tweets"), ("yelp", "imdb"), ("digits", "MNIST"),
+    ("movie", "tweets, skewed"), ("yelp", "imdb, skewed"), ("digits", "MNIST, skewed"),
+]  # fmt: skip
+JUDGED = [
+    ("movie", "products"), ("amazon", "yelp"), ("tweets", "NYT"),
+    ("Cleveland", "Hungary"), ("Cleveland", "VA Long Beach"), ("Cleveland", "Switzerland"),
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    if not arguments.table:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")  # a path of logistic regressions says where it stopped early
+        run(Path(arguments.data), arguments.seeds, found)
+    print(tables(found["rows"]))
+
+
+def run(folder: Path, seeds: int, found: dict[str, Any]) -> None:
+    domains = {**sentences(folder), **heart(folder), **digits()}
+    done = {(row["pair"], row["seed"]) for row in found["rows"]}
+    for seed, (source, target) in itertools.product(range(seeds), DEVELOPMENT + JUDGED):
+        if (f"{source} → {target}", seed) not in done:
+            found["rows"].append(one(domains, source, target, seed))
+            found |= {"load": os.getloadavg()[0], "threads": 1}
+            RESULTS.write_text(json.dumps(found, indent=0))
+            print(seed, source, target, found["rows"][-1]["verdict"]["answer"], flush=True)
+
+
+def one(domains: dict[str, Domain], source: str, target: str, seed: int) -> dict[str, Any]:
+    """A quarter of the source rows is held out for the validators; the target's rows are all seen without labels."""
+    ours, theirs = drawn(domains, source, target, seed)
+    learn = len(ours.y) * 3 // 4
+    held = ours.take(slice(learn, None))
+    made = [Candidate(*m) for m in candidates(ours.take(slice(0, learn)), held, theirs.x, seed)]
+    rows = Rows(held.y, held.x, theirs.x, seed)
+    verdict = decide(made, rows)
+    two = made[0].target, made[verdict.pick.at].target
+    asked = label_next(rows.target, two, 20, seed=seed)
+    settled = settle(two[0][asked], two[1][asked], theirs.y[asked])
+    found = verdict.to_json()
+    return {
+        "pair": f"{source} → {target}",
+        "seed": seed,
+        "accuracy": {c.name: accuracy(c.target, theirs.y, source == "Cleveland") for c in made},
+        "scores": {name: values.tolist() for name, values in score(made, rows, list(VALIDATORS)).items()},
+        "verdict": {k: found[k] for k in ("answer", "why", "lead", "gain", "moved")} | {"pick": verdict.pick.name},
+        "20 labels": {"better": settled.better, "wins": settled.wins, "losses": settled.losses},
+    }
+
+
+def accuracy(probabilities: Any, y: Any, balanced: bool) -> float:
+    right = probabilities.argmax(1) == y
+    return float(np.mean([right[y == k].mean() for k in np.unique(y)]) if balanced else right.mean())
+
+
+def spearman(a: Any, b: Any) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+
+
+def chosen(row: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, int]:
+    """Mean ranks by these validators, and the place of the best."""
+    scores = {v: np.array(row["scores"][v]) for v in names if v in row["scores"]}
+    mean = ranks(scores, len(row["accuracy"]))
+    return mean, int(np.argmax(np.round(mean, 9)))
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    names = [f"{s} → {t}" for s, t in DEVELOPMENT]
+    development = [r for r in rows if r["pair"] in names]
+    natural = [r for r in development if "skewed" not in r["pair"]]
+    judged = [r for r in rows if r["pair"] not in names]
+    parts = (("development", natural), ("with skewed classes", development), ("judged", judged))
+    lines = [
+        "Rank correlation with true accuracy; regret (mean, worst) in points; pairs x seeds: "
+        + ", ".join(f"{name} {len(part)}" for name, part in parts),
+        "| chosen by | " + " | ".join(name for name, _ in parts) + " |",
+        "|---|---|---|---|",
+    ]
+    ways: dict[str, tuple[str, ...]] = {**{v: (v,) for v in VALIDATORS}, "ensemble: " + " + ".join(ENSEMBLE): ENSEMBLE}
+    for name, validators in ways.items():
+        cells = []
+        for _, part in parts:
+            picks = [chosen(r, validators) for r in part]
+            values = [np.array(list(r["accuracy"].values())) for r in part]
+            rho = np.mean([spearman(p[0], v) for p, v in zip(picks, values, strict=True)])
+            cells.append(f"{rho:+.2f}; " + regret([v.max() - v[p[1]] for p, v in zip(picks, values, strict=True)]))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    fixed = list(rows[0]["accuracy"])
+    for name in ["source-only", best_fixed(fixed, development), best_fixed(fixed, judged)]:
+        cells = [regret([max(r["accuracy"].values()) - r["accuracy"][name] for r in part]) for _, part in parts]
+        lines.append(f"| always {name} | " + " | ".join(cells) + " |")
+    cells = [regret([max(r["accuracy"].values()) - by_verdict(r) for r in part]) for _, part in parts]
+    lines.append("| the verdict (source-only unless it says adapt) | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", makeup(development, judged), "", verdicts(rows, names)])
+
+
+def regret(values: list[float]) -> str:
+    return f"{100 * np.mean(values):.1f}, {100 * np.max(values):.1f}"
+
+
+def best_fixed(names: list[str], part: list[dict[str, Any]]) -> str:
+    return max(names, key=lambda n: float(np.mean([r["accuracy"][n] for r in part])))
+
+
+def by_verdict(row: dict[str, Any]) -> float:
+    v = row["verdict"]
+    return float(row["accuracy"][v["pick"] if v["answer"] == "adapt" else "source-only"])
+
+
+def makeup(development: list[dict[str, Any]], judged: list[dict[str, Any]]) -> str:
+    """Sets of at most four validators by mean rank correlation on the development pairs: how the make-up was found."""
+    found = []
+    for k in range(1, 5):
+        for names in itertools.combinations(VALIDATORS, k):
+            rho = [
+                np.mean([spearman(chosen(r, names)[0], list(r["accuracy"].values())) for r in part])
+                for part in (development, judged)
+            ]
+            found.append((rho[0], rho[1], " + ".join(names)))
+    found.sort(reverse=True)
+    lines = [f"{a:+.3f} (judged {b:+.3f}) {names}" for a, b, names in found[:5]]
+    return "\n".join(["Best sets by rank correlation on the development pairs, skewed ones included:", *lines])
+
+
+def verdicts(rows: list[dict[str, Any]], names: list[str]) -> str:
+    lines = [
+        "| pair | seed | verdict | pick | true gain | estimated | lead | moved | 20 labels: right-wrong |",
+        "|---" * 9 + "|",
+    ]
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for r in sorted(rows, key=lambda r: (r["pair"] not in names, r["pair"], r["seed"])):
+        v, few = r["verdict"], r["20 labels"]
+        gain = r["accuracy"][v["pick"]] - r["accuracy"]["source-only"]
+        errors[r["pair"] in names].append(abs(gain - v["gain"]))
+        cells = [f"{100 * gain:+.1f}", f"{100 * v['gain']:+.1f}", f"{v['lead']:.2f}", f"{v['moved']:+.2f}"]
+        lines.append(
+            f"| {r['pair']} | {r['seed']} | {v['answer']} | {v['pick']} | " + " | ".join(cells)
+            + f" | {few['wins']}-{few['losses']} {few['better']} |"
+        )  # fmt: skip
+    for name, mine in (("development", True), ("judged", False)):
+        part = [r for r in rows if (r["pair"] in names) == mine]
+        for answer in ("adapt", "do not adapt", "not decidable"):
+            gains = np.array(
+                [r["accuracy"][r["verdict"]["pick"]] - r["accuracy"]["source-only"] for r in part
+                 if r["verdict"]["answer"] == answer]
+            )  # fmt: skip
+            if len(gains):
+                lines.append(
+                    f"{name}, {answer}: {len(gains)} of {len(part)}; true gain of the pick {100 * gains.mean():+.1f} "
+                    f"(worst {100 * gains.min():+.1f}); {int((gains < -0.01).sum())} lose more than a point, "
+                    f"{int((gains > 0.01).sum())} gain more"
+                )
+        settled = [r for r in part if r["20 labels"]["better"] != "not decidable"]
+        right = sum(
+            (r["20 labels"]["better"] == "second")
+            == (r["accuracy"][r["verdict"]["pick"]] > r["accuracy"]["source-only"])
+            for r in settled
+        )
+        lines.append(
+            f"{name}: error of the estimated gain, points: median {100 * np.median(errors[mine]):.1f}, nine in ten "
+            f"below {100 * np.quantile(errors[mine], 0.9):.1f}; 20 labels settle {len(settled)} of {len(part)} by the "
+            f"sign test at p ≤ 0.1, {right} of them rightly"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Whether to adapt to target rows without labels: label-free candidates, the verdict, and the rows to label."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from acclimate import ranks
+from acclimate.api.prepare import Prepared
+from acclimate.api.request import Request
+from acclimate.data.rows import Data
+from acclimate.data.split import holdout
+from acclimate.errors import UserError
+from acclimate.features import Store
+from acclimate.run import Run
+from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
+from acclimate.tasks.base import Floats
+from acclimate.validate import Candidate, Rows, Verdict, decide
+from acclimate.validate.verdict import ADAPT, ERROR, KNOWN, UNKNOWN
+
+SOURCE_ONLY = "source_only"
+CANDIDATES = ("standardise", "coral", "linear_ot", "self_train")  # from cheap to dear; all on frozen features
+SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
+ASK = 20
+FILE = "label_these.csv"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The verdict on adapting, in words; the candidate to use, if any; what is written, and what to do next."""
+
+    said: tuple[str, ...]
+    adapt: str | None = None
+    files: tuple[tuple[str, str], ...] = ()
+    next_steps: tuple[dict[str, str], ...] = ()
+
+
+def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[list[Candidate], Rows]:
+    """The source alone and every label-free candidate, fitted on three quarters of the training rows."""
+    store = problem.network()[1]
+    learn, hold = holdout(train, problem.task.name, share=SHARE, seed=run.seed)
+    held, splits = train.take(hold), Splits(train.take(learn), target=target)
+    found: list[Candidate] = []
+    for name, strategy in {SOURCE_ONLY: STRATEGIES["linear_probe"], **{n: ADAPTATIONS[n] for n in CANDIDATES}}.items():
+        fitted = strategy.fit(problem, splits, run)
+        # Only the first one's answers to source rows are read: a head that took a map in is made for target rows.
+        source = _probabilities(problem, fitted, held, run) if not found else found[0].source
+        found.append(Candidate(name, source, _probabilities(problem, fitted, target, run)))
+    codes = problem.targets(held).astype(np.int64)
+    return found, Rows(codes, _table(store, held), _table(store, target), run.seed)
+
+
+def _table(store: Store, data: Data) -> Floats:
+    return np.asarray(store.get(data.inputs), np.float64)
+
+
+def _probabilities(problem: Problem, fitted: Any, data: Data, run: Run) -> Floats:
+    return np.asarray(fitted.outputs(data.inputs, run, problem.store), np.float64)
+
+
+def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | None:
+    """The verdict for the target rows; nothing where it cannot be formed: the task has no classes, or rows are few."""
+    target, run = prepared.target, request.run
+    if target is None or problem.task.name != "classify" or problem.store is None:
+        return None
+    run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
+    try:
+        found, rows = candidates(problem, prepared.train, target, run)
+        verdict = decide(found, rows, ask=ASK)
+    except UserError as error:
+        return Decided((f"Not decidable: adapting could not be judged without labels ({error}).",))
+    answer = ranks.agreed(verdict.answer)
+    told = f"The {len(target):,} target rows of {target.source}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
+    if answer == ADAPT:
+        return Decided((f"{told} The model adapted to them by {verdict.name}.",), adapt=ranks.agreed(verdict.name))
+    kept = "The model is of the source alone and used none of them."
+    if answer != UNKNOWN:
+        return Decided((f"{told} {kept}",))
+    if request.gate.private:
+        return Decided((f"{told} {kept} No file of rows to label was written, since the run is private.",))
+    path = request.folder / FILE
+    command = next_command(request, str(prepared.columns.label), str(path))
+    some = len(verdict.label)
+    asked = f"Not decidable: label the {some} rows in {path}, then: {command}"
+    step = {"text": f"Fill in the column {prepared.columns.label!r} of {path}, then run this.", "command": command}
+    table = rows_to_label(prepared, target.take(verdict.label))
+    return Decided((f"{told} {kept}", asked), files=((FILE, table),), next_steps=(step,))
+
+
+def _estimate(verdict: Verdict) -> str:
+    """The estimated gain, and how wrong such estimates were."""
+    if verdict.pick.name == SOURCE_ONLY:
+        return ""
+    gain = f"{100 * verdict.gain:+.1f}".replace("-", "−")
+    return (
+        f"Estimated gain of {verdict.pick.name}: {gain} points of right answers; nine in ten such estimates were "
+        f"within {100 * ERROR:.0f} points of the truth on {KNOWN}."
+    )
+
+
+def rows_to_label(prepared: Prepared, rows: Data) -> str:
+    """A CSV of these rows with an empty column for the label, that `--target-labels` takes as it is."""
+    columns, text = prepared.columns, io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    named = [] if columns.id is None or rows.ids is None else [columns.id]
+    writer.writerow([*named, *columns.text, columns.label])
+    for i, one in enumerate(rows.inputs):
+        first = [rows.ids[i]] if named and rows.ids is not None else []
+        writer.writerow([*first, *((one,) if isinstance(one, str) else one), ""])
+    return text.getvalue()
+
+
+def next_command(request: Request, label: str, labels: str) -> str:
+    """The command that fits again with these labels, with what was asked of this run."""
+    given = request.arguments
+    parts = ["acclimate", "fit", _path(given.get("train_data"), "TRAIN.csv"), "--label", label]
+    parts += ["--target-data", _path(given.get("target_data"), "TARGET.csv"), "--target-labels", labels]
+    for name, usual in (("valid_data", None), ("test_data", None), *_USUAL.items()):
+        value = given.get(name)
+        if value is None or value == usual:
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            parts += [f"--{name.replace('_', '-')}", _path(one, f"{name.upper()}.csv")]
+    return " ".join(shlex.quote(part) for part in parts)
+
+
+# Options that say what the data and the model are, with their defaults.
+_USUAL: dict[str, Any] = {
+    "model": "minilm", "task": None, "text_column": None, "group_column": None, "time_column": None, "id_column": None,
+    "subgroup_column": None, "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
+    "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
+}  # fmt: skip
+
+
+def _path(value: Any, instead: str) -> str:
+    """A path or value as text; a placeholder for what came from memory."""
+    text = str(value)
+    return instead if value is None or (text.startswith("<") and text.endswith(">")) else text

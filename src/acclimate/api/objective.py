@@ -1,0 +1,90 @@
+"""L_source + λ·L_target as a user asks for it: `align` and `lambda_` become a strategy and its settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from acclimate.errors import UserError
+from acclimate.strategies import STRATEGIES, named
+from acclimate.strategies.adapt import Adapt, own_name
+from acclimate.strategies.alignment import check_align
+from acclimate.strategies.tune import Tune
+
+
+def asked(
+    strategy: str, settings: Mapping[str, Any], align: str | None, lambda_: str | float | None, target: object
+) -> tuple[str, dict[str, Any]]:
+    """The strategy and its settings, once it is told what aligns and how much that weighs.
+
+    An alignment with strategy "auto" is a bottleneck on frozen features, called as the alignment is.
+    """
+    found = dict(settings)
+    if align is not None:
+        strategy = _aligned(strategy, align, target)
+        found = _joined(found, {"align": align}, "--align")
+    if lambda_ is not None:
+        found = _joined(found, _weighted(strategy, found, lambda_), "--lambda")
+    return strategy, found
+
+
+def _aligned(strategy: str, align: str, target: object) -> str:
+    """The name of the strategy that trains with this alignment."""
+    check_align(align)
+    if target is None:
+        raise UserError(
+            f"--align {align} brings training rows and rows from where the model will be used together; give the "
+            "latter with --target-data"
+        )
+    own = own_name(align)
+    if strategy == "auto":
+        return own
+    name, known = named(strategy)
+    if isinstance(known, Tune) or (isinstance(known, Adapt) and name == own):
+        return name
+    tuning = ", ".join(name for name, other in STRATEGIES.items() if isinstance(other, Tune))
+    raise UserError(
+        f"strategy {name!r} does not train with --align {align}; leave --strategy out (a bottleneck on frozen "
+        f"features), or choose one of {tuning}"
+    )
+
+
+def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float) -> dict[str, Any]:
+    """The settings that say λ."""
+    found = parse_weight(lambda_)
+    name, known = (strategy, None) if strategy == "auto" else named(strategy)
+    if not hasattr(known, "weight") or (isinstance(known, Tune) and settings.get("align", "none") == "none"):
+        raise UserError(
+            f"--lambda {lambda_} weighs L_target in L_source + λ·L_target, and strategy {name!r} has none; add --align "
+            "with --target-data, or choose --strategy self_train"
+        )
+    if "weight_schedule" in found and not hasattr(known, "weight_schedule"):
+        raise UserError(f"--lambda {lambda_}: strategy {name!r} has no training progress to rise with; give a number")
+    return found
+
+
+def parse_weight(value: str | float) -> dict[str, Any]:
+    """A number from 0 on; or "rise", "rise:MAX": times 2/(1 + e^(−10p)) − 1 at progress p.
+
+    >>> parse_weight("0.5"), parse_weight("rise:2")
+    ({'weight': 0.5}, {'weight_schedule': 'rise', 'weight': 2.0})
+    """
+    head, colon, most = str(value).strip().partition(":")
+    found: dict[str, Any] = {"weight_schedule": "rise"} if head == "rise" else {}
+    if found and not colon:
+        return found
+    try:
+        number = float(most if found else str(value))
+    except ValueError:
+        number = math.nan
+    if isinstance(value, bool) or not (number >= 0 and math.isfinite(number)):
+        raise UserError(f"--lambda {value}: give a number from 0 on, or rise, or rise:MAX such as rise:0.5")
+    return {**found, "weight": number}
+
+
+def _joined(settings: dict[str, Any], more: dict[str, Any], option: str) -> dict[str, Any]:
+    for name in more:
+        if name in settings:
+            raise UserError(f"the setting {name!r} is given twice, by {option} and as {settings[name]!r}; keep one")
+    return {**settings, **more}

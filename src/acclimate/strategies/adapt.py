@@ -1,0 +1,118 @@
+"""Domain adaptation on frozen features: a small network is trained on the source and aligned with the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from acclimate.align import View
+from acclimate.model import Predictor
+from acclimate.run import Run
+from acclimate.strategies.alignment import (
+    Aligned,
+    attached,
+    check_align,
+    check_alone,
+    check_weight,
+    usual_distance,
+    weight_at,
+)
+from acclimate.strategies.base import Problem, Splits, unlabelled
+from acclimate.strategies.bottleneck import Bottleneck, forked
+from acclimate.strategies.domains import Domains, as_device
+from acclimate.tasks.heads import BottleneckHead
+from acclimate.threads import few
+from acclimate.train.loop import History, train
+from acclimate.train.pairs import Pairs, even
+
+
+@dataclass(frozen=True)
+class Adapt(Bottleneck):
+    """Gradient descent on L(θ) = L_source(θ) + λ·L_target(θ) over a bottleneck on frozen features.
+
+    L_source is the task's loss on the labelled source rows; L_target is the alignment `align` of source and target
+    rows, whose formula and paper are in its own docstring (acclimate.align); λ is `weight`, times 2/(1 + e^(−10p)) − 1
+    at progress p where `weight_schedule` is "rise" (Ganin et al. 2016, section 5.2.2). Every epoch reads each source
+    row once; target rows are read round and round. Features are standardised by the "source"; with `standardise`
+    "per_domain" each domain by its own mean and spread (Li et al. 2016, arXiv:1603.04779: AdaBN), which helps where
+    class shares are alike and harms where they differ; with "joint" both by both. With λ = 0 the target is not read at
+    all: that is training on the source alone, bit for bit. `splits.valid` is not read: the loss on source rows does not
+    say when the target is served best.
+
+    Use when: source and target ask the same question of rows that look different, and the target has no labels.
+    Prefer `self_train` if there are few rows; prefer `linear_probe` if class shares differ between the domains, where
+    every alignment can harm; prefer a few target labels to any of them.
+    """
+
+    align: str = "mcc"  # a name of ALIGNMENTS, with settings after a colon: "mcc:temperature=2,..."
+    weight: float = 1.0  # λ
+    weight_schedule: str = "constant"  # constant | rise
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_align(self.align)
+        check_weight(self.weight, self.weight_schedule)
+
+    def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
+        """Train the head; with λ above 0 on `splits.target` too."""
+        name = own_name(self.align)
+        target = unlabelled(splits, name) if self.weight else None
+        if self.weight:
+            check_alone(name)
+        known = Domains.of(problem, splits, self.standardise, target)
+        with forked(run):
+            head, history = fit_head(self, problem, known, run)
+        known.fold(head)
+        return self.predictor(problem, head, name, history)
+
+
+def own_name(align: str) -> str:
+    """What the strategy is called; `coral` is the map without gradients."""
+    name = align.partition(":")[0]
+    return "deep_coral" if name == "coral" else name
+
+
+def fit_head(adapt: Adapt, problem: Problem, known: Domains, run: Run) -> tuple[BottleneckHead, History]:
+    """A head for standardised rows, trained; random numbers come from torch's current state."""
+    head = adapt.new_head(problem, known)
+    source, truth, weights = (as_device(v, run.device) for v in (known.source, known.targets, known.weights))
+    target = as_device(known.target, run.device)
+    loss = None
+    if adapt.weight:
+        loss = attached(adapt.align, adapt.bottleneck, problem, lambda: _distance(head, known))
+    network = Aligned(head, loss).to(run.device)
+    labels = truth if truth.dtype == torch.long else None
+    ours, theirs = (even(len(rows), adapt.batch_size, run.seed, side) for side, rows in enumerate((source, target)))
+    pairs = Pairs(ours, theirs, adapt.epochs(len(source)))
+
+    def loss_of(at: list[int]) -> Tensor:
+        progress, here = pairs.progress(at[0]), pairs.source(at)
+        hidden = head.hidden(source[here])
+        logits = head.last(hidden)
+        mean_loss = (weights[here] * problem.task.losses(logits, truth[here])).mean()
+        if loss is None:
+            return mean_loss
+        other = head.hidden(target[pairs.target(at)])
+        views = (
+            View(hidden, logits, None if labels is None else labels[here], weights[here]),
+            View(other, head.last(other)),
+        )
+        return mean_loss + weight_at(adapt.weight, adapt.weight_schedule, progress) * loss(*views, progress)
+
+    with few(6.0 * adapt.batch_size * adapt.bottleneck * source.shape[1]):
+        history = train(
+            network, adapt.optimizer(network), adapt.schedule(len(source)), pairs.epoch, loss_of, None, run,
+            adapt.align, "" if run.state is None else f"{adapt} {problem.task.name} {known.rows}",
+            compared=adapt.align if adapt.weight else "",
+        )  # fmt: skip
+    return head.cpu().eval(), history
+
+
+@torch.no_grad()
+def _distance(head: BottleneckHead, known: Domains) -> float:
+    """A usual squared distance of a source row from a target row in the untrained bottleneck."""
+    head.eval()
+    x, y = (head.hidden(as_device(side, "cpu")).double().numpy() for side in (known.source, known.target))
+    return usual_distance(x, y)

@@ -1,0 +1,110 @@
+"""L_source + λ·L_target: what every strategy that trains with an alignment shares, whatever moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from acclimate import ranks
+from acclimate.align import ALIGNMENTS, Alignment, Loss
+from acclimate.align.base import reversal_strength
+from acclimate.errors import UserError, unknown
+from acclimate.settings import parse_settings
+from acclimate.strategies.base import Problem
+from acclimate.tasks.base import Floats
+
+WEIGHT_SCHEDULES = ("constant", "rise")
+
+
+def check_align(align: str) -> None:
+    """Refuse what is not a name of ALIGNMENTS, with settings after a colon."""
+    kind, settings = parsed(align)
+    try:
+        kind(**settings)
+    except TypeError as error:
+        raise UserError(f"align={align!r}: a setting is no number where one is needed ({error})") from error
+
+
+def check_weight(weight: float, weight_schedule: str) -> None:
+    """Refuse what is not a λ."""
+    if weight_schedule not in WEIGHT_SCHEDULES:
+        raise unknown("weight_schedule", weight_schedule, WEIGHT_SCHEDULES)
+    if not (weight >= 0 and math.isfinite(weight)):
+        raise UserError(f"weight={weight!r} must be 0 or more; it is λ in L_source + λ·L_target")
+
+
+def weight_at(weight: float, weight_schedule: str, progress: float) -> float:
+    """λ at this progress: constant, or rising as 2/(1 + e^(−10p)) − 1 (Ganin et al. 2016, section 5.2.2)."""
+    return weight * (reversal_strength(progress) if weight_schedule == "rise" else 1.0)
+
+
+def parsed(align: str) -> tuple[type[Alignment], dict[str, Any]]:
+    """The alignment and its settings.
+
+    >>> parsed("mcc:temperature=2")[1]
+    {'temperature': 2}
+    """
+    name, _, text = align.partition(":")
+    if name not in ALIGNMENTS:
+        raise unknown("alignment", name, ALIGNMENTS)
+    settings = parse_settings(part for part in text.split(",") if part.strip())
+    known = [f.name for f in dataclasses.fields(ALIGNMENTS[name])]
+    for key in settings:
+        if key not in known:
+            raise unknown(f"setting of {name}", key, known)
+    return ALIGNMENTS[name], settings
+
+
+def attached(align: str, width: int, problem: Problem, distance: Callable[[], float]) -> Loss:
+    """The loss for features of this width; new weights come from torch's current state.
+
+    `distance()` is a usual squared distance between a source and a target row, asked for where nothing is set.
+    """
+    kind, settings = parsed(align)
+    if kind.needs_classes and problem.task.name == "multilabel":
+        raise UserError(
+            f"the alignment {align!r} reads the probabilities of classes of which a row has one, and here a row "
+            "may have several; use one that reads features alone: coral, mmd, dann, afn, sliced_wasserstein"
+        )
+    if kind is ALIGNMENTS["deepjdot"] and "feature_weight" not in settings:
+        settings["feature_weight"] = 1 / distance()
+    return kind(**settings).attach(width, problem.task.width(problem.decoder))
+
+
+def usual_distance(x: Floats, y: Floats) -> float:
+    """The mean of ‖x − y‖² over all pairs, without making them: spread of x + spread of y + distance of means.
+
+    >>> usual_distance(np.array([[0.0], [2.0]]), np.array([[3.0]]))
+    5.0
+    """
+    own = sum(float(np.square(part - part.mean(0)).sum(1).mean()) for part in (x, y))
+    return max(own + float(np.square(x.mean(0) - y.mean(0)).sum()), 1e-12)
+
+
+class Aligned(nn.Module):
+    """A network and, where it has weights, the loss that aligns: what one optimiser moves and a checkpoint keeps."""
+
+    def __init__(self, network: nn.Module, loss: Loss | None) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss if isinstance(loss, nn.Module) else None
+
+    @property
+    def backbone(self) -> nn.Module | None:
+        """That of the network, where it has one."""
+        found: nn.Module | None = getattr(self.network, "backbone", None)
+        return found
+
+
+def check_alone(name: str) -> None:
+    """Losses of whole batches would see one process's rows alone."""
+    if ranks.world() > 1:
+        raise UserError(
+            f"{name} compares the rows of a whole batch, which several processes would cut up; start it as one "
+            "process, without --processes or torchrun"
+        )

@@ -1,0 +1,117 @@
+"""`target_data` without a strategy: a verdict without a label of the target, and rows to label where there is none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import rows, write_csv
+
+import acclimate
+from acclimate.api import deciding
+from acclimate.cli.main import app
+from acclimate.validate import Verdict, decide
+
+Fit = Callable[..., acclimate.Model]
+
+
+def report_of(run: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(str(run)) / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Force the answer; all else of the verdict stays as it is formed."""
+
+    def force(wanted: str) -> None:
+        def given(candidates: Any, rows: Any, *, ask: int) -> Verdict:
+            found = decide(candidates, rows, ask=ask)
+            label = tuple(range(ask)) if wanted == "not decidable" else ()
+            return replace(found, answer=wanted, name="coral" if wanted == "adapt" else "source_only", label=label)
+
+        monkeypatch.setattr(deciding, "decide", given)
+
+    return force
+
+
+def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], None]) -> None:
+    answer("adapt")
+    source, target = rows(60), {"text": rows(40, seed=7)["text"]}
+    model = fit(source, label="label", strategy="auto", target_data=target)
+    report = report_of(model.run_dir)
+    assert report["strategy"] == "coral"
+    assert "The model adapted to them by coral." in report["target_verdict"]
+    named = fit(source, label="label", strategy="coral", target_data=target)
+    assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
+
+
+def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Callable[[str], None]) -> None:
+    answer("do not adapt")
+    source, target = rows(60), {"text": rows(40, seed=7)["text"]}
+    model = fit(source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target)
+    plain = fit(source, label="label", strategy="auto", candidates=["linear_probe"])
+    assert np.array_equal(model.predict_proba(target["text"]), plain.predict_proba(target["text"]))
+    verdict = report_of(model.run_dir)["target_verdict"]
+    assert "40 target rows" in verdict and "do not adapt" in verdict and "used none of them" in verdict
+    assert "Estimated gain of" in verdict and "nine in ten such estimates were within" in verdict
+    assert not (Path(str(model.run_dir)) / deciding.FILE).exists()
+
+
+def test_rows_to_label_come_back_by_the_command_that_is_said(
+    folder: Path, tmp_path: Path, answer: Callable[[str], None]
+) -> None:
+    from typer.testing import CliRunner
+
+    answer("not decidable")
+    truth = dict(zip(*(rows(30, seed=7)[name] for name in ("text", "label")), strict=True))
+    source = write_csv(tmp_path / "the source.csv", rows(40))
+    target = write_csv(tmp_path / "target.csv", {"id": [f"r{i}" for i in range(30)], "text": list(truth)})
+    arguments = ["fit", str(source), "--label", "label", "--model", str(folder), "--target-data", str(target)]
+    done = CliRunner().invoke(app, [*arguments, "-q", "--output-dir", "run"], prog_name="acclimate")
+    assert done.exit_code == 0, done.output
+    report = report_of("run")
+    command = report["next_steps"][0]["command"]
+    assert command in report["target_verdict"] and "label the 20 rows" in report["target_verdict"]
+    with open("run/label_these.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["text"] for row in found] == list(truth)[:20] and {row["label"] for row in found} == {""}
+    with open("run/label_these.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]))
+        writer.writeheader()
+        writer.writerows({**row, "label": truth[row["text"]]} for row in found)
+    program, *again = shlex.split(command)
+    assert program == "acclimate" and again == [
+        "fit", str(source), "--label", "label", "--target-data", str(target), "--target-labels", "run/label_these.csv",
+        "--model", str(folder),
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, [*again, "-q", "--output-dir", "second"], prog_name="acclimate")
+    assert done.exit_code == 0, done.output
+    assert report_of("second")["splits"]["target, labelled"] == 20
+
+
+def test_labels_of_the_target_change_nothing_from_the_command_line_either(folder: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    source, table = write_csv(tmp_path / "source.csv", rows(60)), rows(40, seed=7)
+    found = []
+    for name, labels in (("as they are", table["label"]), ("turned", table["label"][::-1]), ("odd", ["?"] * 40)):
+        target = write_csv(tmp_path / "target.csv", {**table, "label": labels})
+        arguments = ["fit", str(source), "--label", "label", "--model", str(folder), "--target-data", str(target)]
+        arguments += ["-q", "--candidates", "linear_probe", "--output-dir", name]
+        done = CliRunner().invoke(app, arguments, prog_name="acclimate")
+        assert done.exit_code == 0, done.output
+        report = report_of(name)
+        assert sum("its column 'label' is ignored" in d for d in report["decisions"]) == 1
+        label = Path(name, deciding.FILE)
+        chosen = label.read_text(encoding="utf-8") if label.exists() else ""
+        words = report["target_verdict"].replace(name, "RUN")
+        found.append((report["strategy"], words, chosen, acclimate.load(name).predict_proba(table["text"]).tolist()))
+    assert found[0] == found[1] == found[2]
