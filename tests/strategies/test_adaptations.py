@@ -27,8 +27,15 @@ TARGET = tm.rows(25, labels=("neutral", "bad", "good"), seed=5)
 NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "x"]
 SHORT = {"num_train_epochs": 2, "bottleneck": 8, "batch_size": 8}
 TRAINED = [n for n, s in ADAPTATIONS.items() if isinstance(s, Bottleneck)]
-every = pytest.mark.parametrize("name", TRAINED)
-trained = pytest.mark.parametrize("name", [n for n, s in ADAPTATIONS.items() if isinstance(s, Adapt)])
+QUICK = ("mcc", "dann", "deep_coral", "shot")  # one of a kind; the rest with the slow tests
+
+
+def some(names: list[str]) -> list[Any]:
+    return [n if n in QUICK else pytest.param(n, marks=pytest.mark.real) for n in names]
+
+
+every = pytest.mark.parametrize("name", some(TRAINED))
+trained = pytest.mark.parametrize("name", some([n for n, s in ADAPTATIONS.items() if isinstance(s, Adapt)]))
 
 
 def strategy(name: str, **settings: Any) -> Any:
@@ -78,7 +85,7 @@ def test_the_target_makes_a_difference(name: str, shared_bert: Any, fitted: Any)
     assert not np.array_equal(other.logits(NEW), fitted(name).logits(NEW))
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED if n != "shot"])
+@pytest.mark.parametrize("name", some([n for n in TRAINED if n != "shot"]))
 def test_without_weight_it_is_training_on_the_source_alone(name: str, shared_bert: Any, fitted: Any) -> None:
     """A4: bit for bit, whatever the alignment, with or without a target; and the weight does something."""
     alone = fit(name, shared_bert, target=None, weight=0.0)
@@ -173,7 +180,7 @@ def test_pseudo_labels_need_classes(task: str, shared_bert: Any) -> None:
         strategy("shot").fit(problem, Splits(data, target=TARGET), RUN)
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED])
+@every
 def test_several_processes_are_refused(name: str, shared_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "world", lambda: 2)
     with pytest.raises(UserError, match="start it as one process"):
