@@ -27,6 +27,7 @@ SOURCE_ONLY = "source_only"
 CANDIDATES = ("standardise", "coral", "linear_ot", "self_train")  # from cheap to dear; all on frozen features
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
 ASK = 20
+FEWEST = 20  # different target rows, below which nothing is said of them
 FILE = "label_these.csv"
 
 
@@ -69,6 +70,14 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     if target is None or problem.task.name != "classify" or problem.store is None:
         return None
     run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
+    different = len(np.unique(problem.store.get(target.inputs), axis=0))
+    if different < FEWEST:
+        return Decided(
+            (
+                f"Not decidable: {target.source} holds {different} different rows, and fewer than {FEWEST} say "
+                "nothing of where the model will be used; give more.",
+            )
+        )
     try:
         found, rows = candidates(problem, prepared.train, target, run)
         verdict = decide(found, rows, ask=ASK)
@@ -77,7 +86,13 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     answer = ranks.agreed(verdict.answer)
     told = f"The {len(target):,} target rows of {target.source}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
     if answer == ADAPT:
-        return Decided((f"{told} The model adapted to them by {verdict.name}.",), adapt=ranks.agreed(verdict.name))
+        here = (
+            ""
+            if request.test is not None
+            else " The numbers above are of rows like the training ones: they do not show it."
+        )
+        told = f"{told} The model adapted to them by {verdict.name}.{here}"
+        return Decided((told,), adapt=ranks.agreed(verdict.name))
     kept = "The model is of the source alone and used none of them."
     if answer != UNKNOWN:
         return Decided((f"{told} {kept}",))
@@ -132,7 +147,9 @@ def next_command(request: Request, label: str, labels: str) -> str:
 # Options that say what the data and the model are, with their defaults.
 _USUAL: dict[str, Any] = {
     "model": "minilm", "task": None, "text_column": None, "group_column": None, "time_column": None, "id_column": None,
-    "subgroup_column": None, "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
+    "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
+    "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
+    "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
     "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
 }  # fmt: skip
 

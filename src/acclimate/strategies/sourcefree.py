@@ -74,7 +74,7 @@ class Shot(Bottleneck):
         network = Guessed(head, as_device(known.target, run.device)).to(run.device)
         n, classes = len(network.rows), head.last.shape["outputs"]
         going = dataclasses.replace(
-            self, num_train_epochs=self.target_epochs or max(10, math.ceil(300 * self.batch_size / n)),
+            self, num_train_epochs=self.target_epochs or max(10, math.ceil(300 / math.ceil(n / self.batch_size))),
             learning_rate=self.target_rate,
         )  # fmt: skip
         rows_of = even(n, self.batch_size, run.seed, 0)
