@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,14 @@ from acclimate.strategies.alignment import (
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.bottleneck import Bottleneck, forked
 from acclimate.strategies.domains import Domains, as_device
+from acclimate.strategies.source_weights import (
+    SourceWeights,
+    check_source_weights,
+    missing,
+    over,
+    said_of,
+    weighing,
+)
 from acclimate.tasks.heads import BottleneckHead
 from acclimate.threads import few
 from acclimate.train.loop import History, train
@@ -39,7 +47,8 @@ class Adapt(Bottleneck):
     "per_domain" each domain by its own mean and spread (Li et al. 2016, arXiv:1603.04779: AdaBN), which helps where
     class shares are alike and harms where they differ; with "joint" both by both. With λ = 0 the target is not read at
     all: that is training on the source alone, bit for bit. `splits.valid` is not read: the loss on source rows does not
-    say when the target is served best.
+    say when the target is served best. With `source_weights` "pada" or "iwan" source rows that look like none of the
+    target's count less (acclimate.strategies.source_weights): for a target that holds only some of the classes.
 
     Use when: source and target ask the same question of rows that look different, and the target has no labels.
     Prefer `self_train` if there are few rows; prefer `linear_probe` if class shares differ between the domains, where
@@ -49,65 +58,86 @@ class Adapt(Bottleneck):
     align: str = "mcc"  # a name of ALIGNMENTS, with settings after a colon: "mcc:temperature=2,..."
     weight: float = 1.0  # λ
     weight_schedule: str = "constant"  # constant | rise
+    source_weights: str = "even"  # even | pada | iwan: where the target may lack some of the source's classes
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_align(self.align)
         check_weight(self.weight, self.weight_schedule)
+        check_source_weights(self.source_weights)
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train the head; with λ above 0 on `splits.target` too."""
-        name = own_name(self.align)
+        name = own_name(self.align, self.source_weights)
         target = unlabelled(splits, name) if self.weight else None
         if self.weight:
             check_alone(name)
         known = Domains.of(problem, splits, self.standardise, target)
         with forked(run):
-            head, history = fit_head(self, problem, known, run)
+            head, history, weighs = fit_head(self, problem, known, run)
+        notes = []
+        if weighs is not None:
+            notes = said_of(weighs, self.source_weights, known, problem)
+        elif target is not None:
+            notes = missing(problem, known, over(head, as_device(known.target, "cpu")))
+        for sentence in notes:
+            run.progress.say(sentence)
         known.fold(head)
-        return self.predictor(problem, head, name, history)
+        return replace(self.predictor(problem, head, name, history), notes=tuple(notes))
 
 
-def own_name(align: str) -> str:
+def own_name(align: str, source_weights: str = "even") -> str:
     """What the strategy is called; `coral` is the map without gradients."""
+    if source_weights != "even":
+        return source_weights
     name = align.partition(":")[0]
     return "deep_coral" if name == "coral" else name
 
 
-def fit_head(adapt: Adapt, problem: Problem, known: Domains, run: Run) -> tuple[BottleneckHead, History]:
-    """A head for standardised rows, trained; random numbers come from torch's current state."""
-    head = adapt.new_head(problem, known)
+def fit_head(
+    adapt: Adapt, problem: Problem, known: Domains, run: Run
+) -> tuple[BottleneckHead, History, SourceWeights | None]:
+    """A head for standardised rows, trained, and what weighed source rows; random numbers come from torch's current
+    state."""
+    head, name = adapt.new_head(problem, known), own_name(adapt.align, adapt.source_weights)
     source, truth, weights = (as_device(v, run.device) for v in (known.source, known.targets, known.weights))
     target = as_device(known.target, run.device)
-    loss = None
+    loss, weighs = None, None
     if adapt.weight:
         loss = attached(adapt.align, adapt.bottleneck, problem, lambda: _distance(head, known))
-    network = Aligned(head, loss).to(run.device)
+        weighs = weighing(adapt.source_weights, problem, truth, adapt.bottleneck)
+    network = Aligned(head, loss, weighs).to(run.device)
     labels = truth if truth.dtype == torch.long else None
     ours, theirs = (even(len(rows), adapt.batch_size, run.seed, side) for side, rows in enumerate((source, target)))
     pairs = Pairs(ours, theirs, adapt.epochs(len(source)))
 
     def loss_of(at: list[int]) -> Tensor:
         progress, here = pairs.progress(at[0]), pairs.source(at)
+        if weighs is not None and pairs.renews(at[0]):
+            weighs.renew(head, source, target)
+        counts = weights[here] if weighs is None else weights[here] * weighs.rows[here]
         hidden = head.hidden(source[here])
         logits = head.last(hidden)
-        mean_loss = (weights[here] * problem.task.losses(logits, truth[here])).mean()
+        judged = weights[here] if weighs is None or not weighs.in_source_loss else counts
+        mean_loss = (judged * problem.task.losses(logits, truth[here])).mean()
         if loss is None:
             return mean_loss
         other = head.hidden(target[pairs.target(at)])
         views = (
-            View(hidden, logits, None if labels is None else labels[here], weights[here]),
+            View(hidden, logits, None if labels is None else labels[here], counts),
             View(other, head.last(other)),
         )
-        return mean_loss + weight_at(adapt.weight, adapt.weight_schedule, progress) * loss(*views, progress)
+        total = mean_loss + weight_at(adapt.weight, adapt.weight_schedule, progress) * loss(*views, progress)
+        extra = None if weighs is None else weighs.loss(replace(views[0], weights=weights[here]), views[1], progress)
+        return total if extra is None else total + extra
 
     with few(6.0 * adapt.batch_size * adapt.bottleneck * source.shape[1]):
         history = train(
             network, adapt.optimizer(network), adapt.schedule(len(source)), pairs.epoch, loss_of, None, run,
-            adapt.align, "" if run.state is None else f"{adapt} {problem.task.name} {known.rows}",
-            compared=adapt.align if adapt.weight else "",
+            name, "" if run.state is None else f"{adapt} {problem.task.name} {known.rows}",
+            compared=name if adapt.weight else "",
         )  # fmt: skip
-    return head.cpu().eval(), history
+    return head.cpu().eval(), history, weighs
 
 
 @torch.no_grad()
