@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from acclimate.align import View
+from acclimate.align import Loss, View
+from acclimate.align.adversarial import DomainAdversary
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.alignment import (
@@ -74,12 +75,7 @@ class Adapt(Bottleneck):
             check_alone(name)
         known = Domains.of(problem, splits, self.standardise, target)
         with forked(run):
-            head, history, weighs = fit_head(self, problem, known, run)
-        notes = []
-        if weighs is not None:
-            notes = said_of(weighs, self.source_weights, known, problem)
-        elif target is not None:
-            notes = missing(problem, known, over(head, as_device(known.target, "cpu")))
+            head, history, notes = fit_head(self, problem, known, run)
         for sentence in notes:
             run.progress.say(sentence)
         known.fold(head)
@@ -94,11 +90,8 @@ def own_name(align: str, source_weights: str = "even") -> str:
     return "deep_coral" if name == "coral" else name
 
 
-def fit_head(
-    adapt: Adapt, problem: Problem, known: Domains, run: Run
-) -> tuple[BottleneckHead, History, SourceWeights | None]:
-    """A head for standardised rows, trained, and what weighed source rows; random numbers come from torch's current
-    state."""
+def fit_head(adapt: Adapt, problem: Problem, known: Domains, run: Run) -> tuple[BottleneckHead, History, list[str]]:
+    """A head for standardised rows, trained, and sentences on it; random numbers come from torch's current state."""
     head, name = adapt.new_head(problem, known), own_name(adapt.align, adapt.source_weights)
     source, truth, weights = (as_device(v, run.device) for v in (known.source, known.targets, known.weights))
     target = as_device(known.target, run.device)
@@ -137,7 +130,33 @@ def fit_head(
             name, "" if run.state is None else f"{adapt} {problem.task.name} {known.rows}",
             compared=name if adapt.weight else "",
         )  # fmt: skip
-    return head.cpu().eval(), history, weighs
+    head.eval()
+    notes = [] if loss is None else _notes(adapt, problem, known, head, source, target, loss, weighs)
+    return head.cpu(), history, notes
+
+
+@torch.no_grad()
+def _notes(
+    adapt: Adapt,
+    problem: Problem,
+    known: Domains,
+    head: BottleneckHead,
+    source: Tensor,
+    target: Tensor,
+    loss: Loss,
+    weighs: SourceWeights | None,
+) -> list[str]:
+    """What training ended with: an adversary's accuracy, the weights of source rows, classes that the target lacks."""
+    found = []
+    if isinstance(loss, DomainAdversary):
+        views = (View(h, head.last(h)) for h in (over(head.hidden, rows) for rows in (source, target)))
+        found.append(
+            f"{adapt.align}: its critic tells the domain of {100 * loss.accuracy(*views):.0f} % of the rows, each "
+            "domain counting half; 50 % is chance"
+        )
+    if weighs is not None:
+        return [*found, said_of(weighs, adapt.source_weights, known, problem)]
+    return [*found, *missing(problem, known, over(head, target))]
 
 
 @torch.no_grad()

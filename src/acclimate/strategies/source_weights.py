@@ -152,17 +152,17 @@ def weighing(kind: str, problem: Problem, labels: Tensor, width: int) -> SourceW
     return Pada(labels)
 
 
-def said_of(weighs: SourceWeights, kind: str, known: Domains, problem: Problem) -> list[str]:
+def said_of(weighs: SourceWeights, kind: str, known: Domains, problem: Problem) -> str:
     """A sentence on the weights of the last epoch."""
     rows = weighs.rows.double().cpu().numpy()
     worth = float(rows.sum() ** 2 / np.square(rows).sum())
     said = f"{kind}: the weighted source rows are worth {worth:.0f} of {len(rows):,} rows"
     if not problem.decoder.classes or known.targets.ndim > 1:
-        return [said]
+        return said
     count = np.bincount(known.targets, minlength=len(problem.decoder.classes))
     mean = np.bincount(known.targets, rows, len(count)) / np.maximum(count, 1)
     low = np.flatnonzero((mean < _NEAR_0) & (count > 0))
-    return [f"{said}; least by class: {_named(problem, low, mean)}" if len(low) else said]
+    return f"{said}; least by class: {_named(problem, low, mean)}" if len(low) else said
 
 
 def missing(problem: Problem, known: Domains, logits: Tensor) -> list[str]:
