@@ -36,6 +36,12 @@ from acclimate.threads import few
 from acclimate.train.loop import History, train
 from acclimate.train.pairs import Pairs, even
 
+_TOLD = 0.8  # a critic that tells the domain of more rows than this has not been misled
+_BY_HEART = (
+    ", so the domains are not aligned; with few rows a large critic learns them by heart: a small one may align better "
+    "(align=dann:hidden=16)"
+)
+
 
 @dataclass(frozen=True)
 class Adapt(Bottleneck):
@@ -150,9 +156,10 @@ def _notes(
     found = []
     if isinstance(loss, DomainAdversary):
         views = (View(h, head.last(h)) for h in (over(head.hidden, rows) for rows in (source, target)))
+        told = loss.accuracy(*views)
         found.append(
-            f"{adapt.align}: its critic tells the domain of {100 * loss.accuracy(*views):.0f} % of the rows, each "
-            "domain counting half; 50 % is chance"
+            f"{adapt.align}: its critic tells the domain of {100 * told:.0f} % of the rows, each domain counting half; "
+            "50 % is chance" + (_BY_HEART if told > _TOLD else "")
         )
     if weighs is not None:
         return [*found, said_of(weighs, adapt.source_weights, known, problem)]
