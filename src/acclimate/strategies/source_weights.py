@@ -24,7 +24,6 @@ from acclimate.strategies.domains import Domains
 from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import BottleneckHead
 
-SOURCE_WEIGHTS = ("even", "pada", "iwan")
 _AT_ONCE = 8192  # rows of one forward pass when weights are renewed
 _NEAR_0, _MEANS = 0.1, 5  # a predicted share below a tenth of the source's, where 5 rows or more were to be expected
 _NAMED = 8  # classes that a sentence names
@@ -109,6 +108,10 @@ class Iwan(SourceWeights):
         """That of the critic; source rows count as the user weighed them."""
         value: Tensor = self.first(*(replace(v, features=v.features.detach()) for v in (source, target)), progress)
         return value
+
+
+KINDS: dict[str, type[SourceWeights]] = {"pada": Pada, "iwan": Iwan}
+SOURCE_WEIGHTS = ("even", *KINDS)
 
 
 def class_weights(logits: Tensor) -> Tensor:
