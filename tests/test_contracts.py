@@ -29,6 +29,7 @@ EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if 
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
     **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "jan", "deepjdot", "shot"), ("classify", "ordinal")),
+    "pada": ("classify", "ordinal"),
 }  # fmt: skip
 PAIRS = [(s, t) for s in EVERY for t in CLASSES.get(s, TASKS)]
 TARGET = tm.rows(20, labels=("neutral",), seed=9)

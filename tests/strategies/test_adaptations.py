@@ -162,7 +162,7 @@ def test_rows_that_are_all_alike(name: str, shared_bert: Any) -> None:
 def test_other_tasks_are_served_or_refused_by_name(name: str, task: str, shared_bert: Any, tmp_path: Path) -> None:
     data, kind = tm.task_rows(task, 24)
     problem = tm.problem_of(task, data, kind, shared_bert, RUN)
-    reads_classes = name not in ("deep_coral", "mmd", "afn", "sliced_wasserstein", "dann")
+    reads_classes = name not in ("deep_coral", "mmd", "afn", "sliced_wasserstein", "dann", "iwan")
     if reads_classes and task != "ordinal":
         with pytest.raises(UserError, match="use one that reads features alone"):
             strategy(name).fit(problem, Splits(data, target=TARGET), RUN)
@@ -187,7 +187,7 @@ def test_several_processes_are_refused(name: str, shared_bert: Any, monkeypatch:
         fit(name, shared_bert)
 
 
-@pytest.mark.parametrize("name", ["dann", "mcc", "shot"])
+@pytest.mark.parametrize("name", ["dann", "mcc", "shot", "pada", "iwan"])
 def test_a_killed_run_goes_on_to_the_same_bits(name: str, shared_bert: Any, fitted: Any, tmp_path: Path) -> None:
     """A checkpoint after every step; the newest two of each part are kept, and one of them is gone on from."""
     run = replace(RUN, state=tmp_path, checkpoint_every=0.0)

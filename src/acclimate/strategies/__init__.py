@@ -49,6 +49,8 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "bnm": Adapt(align="bnm"),
     "dann": Adapt(align="dann"),
     "cdan": Adapt(align="cdan", weight=2.0),
+    "pada": Adapt(align="dann", source_weights="pada"),
+    "iwan": Adapt(align="dann", source_weights="iwan"),
     "mdd": Adapt(align="mdd", weight=0.3),
     "mmd": Adapt(align="mmd", weight=3.0),
     "jan": Adapt(align="jan", weight=3.0),

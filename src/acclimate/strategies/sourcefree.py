@@ -63,7 +63,7 @@ class Shot(Bottleneck):
         known = Domains.of(problem, splits, self.standardise, target)
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Bottleneck) if f.init}
         with forked(run):
-            head, before = fit_head(Adapt(weight=0.0, **shared), problem, known, run.at("source"))
+            head, before, _ = fit_head(Adapt(weight=0.0, **shared), problem, known, run.at("source"))
             after = self.adapt(head, known, run.at("target"))
         known.fold(head)
         return self.predictor(problem, head, "shot", [*before, *after])
