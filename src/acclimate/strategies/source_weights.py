@@ -63,9 +63,9 @@ class Pada(SourceWeights):
     and the alignment's mean over source rows has the shares γ_y / Σγ_y.
     Source: Cao, Ma, Long and Wang (2018), Partial Adversarial Domain Adaptation, arXiv:1808.04205, equations 3 and 4,
     where the second mean is not divided by Σγ_y.
-    Use when: the target may lack classes of the source, and the model is mostly right on the target before it adapts.
-    Prefer iwan where its guesses there are poor, since a class that is missed early fades for good, or for a task
-    without classes; prefer plain dann where both domains hold the same classes.
+    Use when: the target lacks classes of the source, and the source alone is right in about nine target rows of ten.
+    Prefer `linear_probe` where it is not: a class that is missed early fades for good, and pada lost up to 29 points
+    (docs/adaptation.md); prefer iwan for a task without classes; prefer plain dann where the classes are the same.
     """
 
     in_source_loss = True
@@ -87,9 +87,9 @@ class Iwan(SourceWeights):
     Source: Zhang, Ding, Li and Ogunbona (2018), Importance Weighted Adversarial Nets for Partial Domain Adaptation,
     CVPR, equations 4 to 7. There the source's features stay as they were first trained, and those of the target have
     small entropies as a second aim; here both domains have one network, and there is no second aim.
-    Use when: the target may lack classes of the source and predictions on the target cannot be trusted, or the task
-    has no classes.
-    Prefer pada where they can: it also takes the absent classes out of the loss on source rows.
+    Use when: the target may lack part of the source and the task has no classes, or dann is to do less harm there.
+    Prefer pada where predictions on the target can be trusted: it also takes absent classes out of the source's loss;
+    prefer `linear_probe` where they are poor: iwan lost there, too.
     """
 
     in_source_loss = False
@@ -184,7 +184,7 @@ def missing(problem: Problem, known: Domains, logits: Tensor) -> list[str]:
     return [
         f"the predicted shares of {len(low)} of {classes} classes are near 0 in the target "
         f"({_named(problem, low, share)}): it may hold only some of the source's classes, and aligning whole domains "
-        "then pulls its rows to the others; if so, try the strategy pada (or iwan)"
+        "then pulls its rows to the others; if so, and the model is mostly right there, try the strategy pada (or iwan)"
     ]
 
 
