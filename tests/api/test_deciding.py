@@ -32,10 +32,12 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Force the answer; all else of the verdict stays as it is formed."""
 
     def force(wanted: str) -> None:
-        def given(candidates: Any, rows: Any, *, ask: int) -> Verdict:
-            found = decide(candidates, rows, ask=ask)
+        def given(candidates: Any, rows: Any, *, ask: int, rival: str) -> Verdict:
+            assert rival in [c.name for c in candidates]
+            found = decide(candidates, rows, ask=ask, rival=rival)
             label = tuple(range(ask)) if wanted == "not decidable" else ()
-            return replace(found, answer=wanted, name="coral" if wanted == "adapt" else "source_only", label=label)
+            name = "coral" if wanted == "adapt" else "source_only"
+            return replace(found, answer=wanted, name=name, label=label, weights=(0.5, 1.5) * (len(label) // 2))
 
         monkeypatch.setattr(deciding, "decide", given)
 
@@ -83,6 +85,7 @@ def test_rows_to_label_come_back_by_the_command_that_is_said(
     with open("run/label_these.csv", encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert [row["text"] for row in found] == list(truth)[:20] and {row["label"] for row in found} == {""}
+    assert [row["sampling_weight"] for row in found] == ["0.5", "1.5"] * 10
     with open("run/label_these.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
@@ -94,7 +97,36 @@ def test_rows_to_label_come_back_by_the_command_that_is_said(
     ]  # fmt: skip
     done = CliRunner().invoke(app, [*again, "-q", "--output-dir", "second"], prog_name="acclimate")
     assert done.exit_code == 0, done.output
-    assert report_of("second")["splits"]["target, labelled"] == 20
+    second = report_of("second")
+    assert second["splits"]["target, labelled"] == 20
+    assert any("its rows count by sampling_weight" in d for d in second["decisions"])
+    assert any("rows are weighted" in note for note in second["scores"]["notes"])
+    assert "of 20 labelled target rows self_train alone is right on" in second["target_verdict"]
+
+
+@pytest.mark.parametrize(("p_of", "words"), [(0.0, "whether to adapt: of 20"), (1.0, "dapt: of 20 labelled")])
+def test_where_labels_do_not_decide_more_rows_are_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p_of: float, words: str
+) -> None:
+    from typer.testing import CliRunner
+
+    monkeypatch.setattr(deciding, "DOUBT", p_of)  # no p is below 0, and none above 1
+    few, target = rows(20, seed=7), rows(50, seed=7)
+    names = {"source": rows(40), "target": {"text": target["text"]}, "few": few}
+    paths = {name: str(write_csv(tmp_path / f"{name}.csv", table)) for name, table in names.items()}
+    arguments = ["fit", paths["source"], "--label", "label", "--model", str(folder), "--target-data", paths["target"]]
+    done = CliRunner().invoke(app, [*arguments, "--target-labels", paths["few"], "-q", "--output-dir", "run"])
+    assert done.exit_code == 0, done.output
+    assert words in report_of("run")["target_verdict"]
+    assert Path("run", deciding.FILE).exists() == (p_of == 0.0)
+    if p_of == 0.0:
+        with open("run/label_these.csv", encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        known = [(row["text"], row["label"]) for row in found[:20]]
+        assert known == list(zip(few["text"], few["label"], strict=True))
+        asked = [row["text"] for row in found[20:]]
+        assert len(asked) == 20 and set(asked) <= set(target["text"][20:]) and {r["label"] for r in found[20:]} == {""}
+        assert sum(float(row["sampling_weight"]) for row in found[20:]) == pytest.approx(20, abs=1e-3)
 
 
 def test_labels_of_the_target_change_nothing_from_the_command_line_either(folder: Path, tmp_path: Path) -> None:
