@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from few_labels import Fixed, Width
 from pairs import Domain, digits, drawn, heart, sentences, speech
+from scipy.stats import binomtest
 from verdict import PAIRS
 
 from acclimate.advise.crossfit import Trial, crossfit
 from acclimate.advise.labels import NEEDS_EVERY_CLASS, OnTarget, asked_of, chosen_of, label_folds, missing_classes, once
-from acclimate.api.deciding import ASK, candidates
+from acclimate.api.deciding import ASK, DOUBT, candidates
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.metrics.differences import paired_shares
@@ -43,6 +44,7 @@ RESULTS = Path(__file__).parent / "results" / "twenty.json"
 SOURCE = 500
 DESIGNS, COUNTS = ("apart", "random", "spread"), (ASK, 50)
 FREE = {"source_only": STRATEGIES["linear_probe"], "self_train": ADAPTATIONS["self_train"]}
+LABEL_FREE = ("source_only", "standardise", "coral", "linear_ot", "self_train")  # regret is against the best of these
 BEFORE = ("source_only", "self_train", "last_layer", "pooled", "augmented", "target_only")
 
 
@@ -173,9 +175,100 @@ def before(trials: list[Trial], y: Any) -> str:
     return best
 
 
+def ways_of(n: int, design: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What could be done with n labels of this design: name -> the way taken in a row."""
+    some = [r for r in rows if (r["n"], r["design"]) == (n, design)]
+    found: dict[str, Any] = {f"{n} rows, {design}: the contest": lambda r: r["chosen"]}
+    found[f"{n} rows, {design}: sign test, else source-only"] = by_test
+    if all(r["ways"] == "all" for r in some) and design != "apart":
+        found[f"{n} rows, {design}: as it was chosen before"] = lambda r: r["before"]
+    return found
+
+
+def by_test(row: dict[str, Any]) -> str:
+    """Self-training where the exact sign test is for it, else the source alone."""
+    return "self_train" if row["wins"] > row["losses"] and p_of(row) <= DOUBT else "source_only"
+
+
+def p_of(row: dict[str, Any]) -> float:
+    """Of the two-sided exact sign test."""
+    both = row["wins"] + row["losses"]
+    return float(binomtest(row["wins"], both).pvalue) if both else 1.0
+
+
+def lost(row: dict[str, Any], way: str) -> tuple[float, float, float]:
+    """Points: accuracy, less than the best candidate's of those without labels, gain over the source alone."""
+    accuracy = row["accuracy"]
+    best = max(accuracy[name] for name in LABEL_FREE)
+    return 100 * accuracy[way], 100 * (best - accuracy[way]), 100 * (accuracy[way] - accuracy["source_only"])
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """To be filled in below."""
-    return str(len(rows))
+    """For each kind of pair what each way of choosing gave; then each pair; then how often the sign test was right."""
+    lines = []
+    for kind, ways in itertools.product(("development", "judged"), ("all", "few")):
+        part = [r for r in rows if (r["kind"], r["ways"]) == (kind, ways)]
+        if not part:
+            continue
+        runs = len({(r["pair"], r["seed"]) for r in part})
+        lines += ["", f"{kind}, {runs} runs ({ways} ways)", "",
+                  "| way | runs | accuracy | regret: mean, worst | gain: mean, worst | harmed by > 1 point |",
+                  "|---" * 6 + "|"]  # fmt: skip
+        first = [r for r in part if (r["n"], r["design"]) == (ASK, "apart")]
+        taken = {f"always {name}": (first, lambda r, name=name: name) for name in FREE}
+        taken["the verdict without labels"] = (first, without_labels)
+        for n, design in dict.fromkeys((r["n"], r["design"]) for r in part):
+            some = [r for r in part if (r["n"], r["design"]) == (n, design)]
+            taken |= {label: (some, way) for label, way in ways_of(n, design, part).items()}
+            if (n, design) == (ASK, "apart"):
+                taken["20 rows, apart, where the verdict is not decidable alone"] = (some, flow)
+        for label, (some, way) in taken.items():
+            points = np.array([lost(r, way(r)) for r in some])
+            lines.append(
+                f"| {label} | {len(some)} | {points[:, 0].mean():.1f} | {points[:, 1].mean():+.1f}, "
+                f"{points[:, 1].max():.1f} | {points[:, 2].mean():+.1f}, {points[:, 2].min():+.1f} | "
+                f"{int((points[:, 2] < -1).sum())} |"
+            )
+        lines += ["", *settled(part)]
+        lines += ["", *by_pair(first)]
+    return "\n".join(lines)
+
+
+def without_labels(row: dict[str, Any]) -> str:
+    """The pick where the verdict says so, else the source alone."""
+    return str(row["pick"]) if row["answer"] == "adapt" else "source_only"
+
+
+def flow(row: dict[str, Any]) -> str:
+    """As it was: labels were asked for where the verdict is not decidable, and there alone."""
+    return str(row["chosen"]) if row["answer"] == "not decidable" else without_labels(row)
+
+
+def settled(rows: list[dict[str, Any]]) -> list[str]:
+    """How often the sign test between source_only and self_train decided, and how often rightly."""
+    lines = ["| rows | decided | right | wrong by > 1 point | not decidable |", "|---" * 5 + "|"]
+    for n, design in dict.fromkeys((r["n"], r["design"]) for r in rows):
+        some = [r for r in rows if (r["n"], r["design"]) == (n, design)]
+        said = [r for r in some if p_of(r) <= DOUBT]
+        true = [(r["accuracy"]["self_train"] - r["accuracy"]["source_only"]) * np.sign(r["wins"] - r["losses"])
+                for r in said]  # fmt: skip
+        right, wrong = sum(t > 0 for t in true), sum(t < -0.01 for t in true)
+        lines.append(f"| {n}, {design} | {len(said)} | {right} | {wrong} | {len(some) - len(said)} |")
+    return lines
+
+
+def by_pair(rows: list[dict[str, Any]]) -> list[str]:
+    """Means over seeds, of the rows of label_these.csv."""
+    lines = ["| pair | source_only | self_train | chosen with 20 labels | accuracy of it | wins : losses |",
+             "|---" * 6 + "|"]  # fmt: skip
+    for pair in dict.fromkeys(r["pair"] for r in rows):
+        some = [r for r in rows if r["pair"] == pair]
+        mean = [np.mean([r["accuracy"][r["chosen"] if n == "chosen" else n] for r in some])
+                for n in ("source_only", "self_train", "chosen")]  # fmt: skip
+        names = ", ".join(r["chosen"] for r in some)
+        counts = ", ".join(f"{r['wins']} : {r['losses']}" for r in some)
+        lines.append(f"| {pair} | {mean[0]:.3f} | {mean[1]:.3f} | {names} | {mean[2]:.3f} | {counts} |")
+    return lines
 
 
 if __name__ == "__main__":

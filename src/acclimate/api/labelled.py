@@ -114,10 +114,9 @@ def _decided(
     request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor]
 ) -> deciding.Decided:
     """The answer to whether to adapt, where both were run; nothing where not."""
-    ran = {t.name: t for t in race.trials}
-    if LABEL_FREE not in ran or prepared.target is None:
+    if all(t.name != LABEL_FREE for t in race.trials):
         return deciding.Decided(())
-    return deciding.settled(request, prepared, problem, ran[SOURCE_ONLY], ran[LABEL_FREE], models)
+    return deciding.settled(request, prepared, problem, race, models)
 
 
 def _baselines(

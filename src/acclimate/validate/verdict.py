@@ -43,7 +43,7 @@ class Verdict:
     gain: float  # estimated gain in accuracy of the pick over the source alone
     error: float  # nine in ten such estimates were nearer than this to the truth, on pairs that nothing was fitted on
     moved: float  # at least so much of the class shares has moved, if above 0
-    label: tuple[int, ...]  # target rows to label next, in random order; none where nothing is to be asked
+    label: tuple[int, ...]  # target rows that would tell, in random order
     weights: tuple[float, ...]  # of each of these rows, so that together they stand for all target rows
 
     def to_json(self) -> dict[str, Any]:
@@ -68,16 +68,13 @@ def decide(candidates: Sequence[Candidate], rows: Rows, *, ask: int = 20, rival:
     moved = moved_at_least(candidates[0], rows)
     gain = float(agrees[found.at] - agrees[0]) - OPTIMISM if found.at else 0.0
     answer, why = answer_of(found.name, lead, moved)
-    asked: tuple[int, ...] = ()
-    weights: tuple[float, ...] = ()
+    some = min(ask, len(rows.target))
+    other = next((c for c in candidates if c.name == rival), candidates[found.at])
+    at, weights = label_apart(rows.target, candidates[0].target, other.target, some, seed=rows.seed)
     if answer == UNKNOWN:
-        some = min(ask, len(rows.target))
-        other = next((c for c in candidates if c.name == rival), candidates[found.at])
-        at, weight = label_apart(rows.target, candidates[0].target, other.target, some, seed=rows.seed)
-        asked, weights = tuple(at.tolist()), tuple(weight.tolist())
         why += f": label these {some} rows and it can be told"
     name = found.name if answer == ADAPT else candidates[0].name
-    return Verdict(answer, why, name, found, lead, gain, ERROR, moved, asked, weights)
+    return Verdict(answer, why, name, found, lead, gain, ERROR, moved, tuple(at.tolist()), tuple(weights.tolist()))
 
 
 def answer_of(name: str, lead: float, moved: float) -> tuple[str, str]:
