@@ -19,6 +19,7 @@ from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError
 
 LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
+SAMPLING = "sampling_weight"  # the column of label_these.csv that says how many target rows a row stands for
 FEW = 200  # rows below which the number comes from out-of-fold predictions
 
 
@@ -135,6 +136,9 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
             reasons += said
         elif role != "train":
             columns = present(guessed.columns, table)
+            if role == LABELS and SAMPLING in table.columns and SAMPLING not in columns.text:
+                columns = replace(columns, weight=SAMPLING)
+                reasons.append(f"{table.source}: its rows count by {SAMPLING}, by which they stand for all target rows")
             other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes)
             found = list(cross_check(data, other, role.replace("_", " ")))
             if role == LABELS:

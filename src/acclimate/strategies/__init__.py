@@ -11,7 +11,7 @@ from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.consistency import Consistency
-from acclimate.strategies.fewlabels import FEW_LABELS
+from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
@@ -107,6 +107,8 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.aligned
     if isinstance(strategy, Adapt):
         return strategy.weight > 0
+    if isinstance(strategy, LastLayer):
+        return strategy.start == "self_train"
     return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))
 
 
