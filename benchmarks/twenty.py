@@ -182,6 +182,8 @@ def ways_of(n: int, design: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     found[f"{n} rows, {design}: sign test, else source-only"] = by_test
     if all(r["ways"] == "all" for r in some) and design != "apart":
         found[f"{n} rows, {design}: as it was chosen before"] = lambda r: r["before"]
+    else:
+        found[f"{n} rows, {design}: one standard error, without the dear ways"] = lambda r: r["before"]
     return found
 
 
