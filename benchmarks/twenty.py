@@ -133,7 +133,7 @@ class Flow:
         if design == "spread":
             other = self.made[self.verdict.pick.at or -1]
             return label_next(self.rows.target, [self.made[0].target, other.target], n, seed=self.run.seed), None
-        return label_apart(self.rows.target, both["source_only"], both["self_train"], n, seed=self.run.seed)
+        return label_apart(self.rows.target, both["source_only"], both["self_train"], n, seed=self.run.seed, apart=0.5)
 
     def labelled(self, design: str, n: int, every: bool) -> dict[str, Any]:
         """Answers out of fold and accuracy of every way that n labels of this design allow, and the one chosen."""
@@ -182,6 +182,8 @@ def ways_of(n: int, design: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     found[f"{n} rows, {design}: sign test, else source-only"] = by_test
     if all(r["ways"] == "all" for r in some) and design != "apart":
         found[f"{n} rows, {design}: as it was chosen before"] = lambda r: r["before"]
+    else:
+        found[f"{n} rows, {design}: one standard error, without the dear ways"] = lambda r: r["before"]
     return found
 
 

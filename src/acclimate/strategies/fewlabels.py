@@ -164,7 +164,8 @@ class LastLayer:
     Source: Li, Grandvalet and Davoine (2018), Explicit Inductive Bias for Transfer Learning (L2-SP), ICML, equation 2,
     on the last layer; Kirichenko et al. (2023), Last Layer Re-Training is Sufficient, ICLR.
     Use when: there are some labels of the target, from 20 on: the default; the source's rows may be gone by then.
-    Prefer `pooled` if the features themselves mean other things, and there are hundreds of labels.
+    Prefer `pooled` if the features themselves mean other things, and there are hundreds of labels; prefer
+    `adapted_last_layer` if there are target rows without labels, too, and class shares are about alike.
     """
 
     start: str = "linear_probe"  # linear_probe | self_train: where W⁰ comes from
