@@ -19,7 +19,7 @@ import torch
 from few_labels import Fixed, Width
 from pairs import Domain, sentences
 
-from acclimate.advise.labels import honest_gain, one_error
+from acclimate.advise.labels import asked_of, honest_gain, taken
 from acclimate.data.rows import Data
 from acclimate.data.split import folds
 from acclimate.run import Run
@@ -100,15 +100,16 @@ def table(draws: list[dict[str, Any]]) -> str:
     for (pair, n), some in {**every, ("all", 0): draws}.items():
         rows = []
         for d in some:
-            right = np.array(d["right"], float)
-            chosen = one_error(right, np.ones(right.shape[1], int), right.shape[1])
+            run = [i for i, name in enumerate(WAYS) if not i or asked_of(name, d["n"])]  # those that the product runs
+            right, accuracy = np.array(d["right"], float)[run], np.array(d["accuracy"])[run]
+            chosen = taken(right, np.ones(right.shape[1]), right.shape[1])
             way = chosen or 1 + int(np.argmax(right[1:].mean(1)))
-            told = honest_gain(right, range(len(WAYS)), way, 0, np.arange(right.shape[1]))
-            true = d["accuracy"][way] - d["accuracy"][0]
+            told = honest_gain(right, range(len(run)), way, 0, np.arange(right.shape[1]))
+            true = accuracy[way] - accuracy[0]
             assert told.value is not None and told.low is not None and told.high is not None
             plain = right[way].mean() - right[0].mean()
             rows.append(
-                (d["accuracy"][chosen] - d["accuracy"][0], plain - true, told.value - true,
+                (accuracy[chosen] - accuracy[0], plain - true, told.value - true,
                  told.low <= true <= told.high, told.high - told.low, told.low > 0)
             )  # fmt: skip
         mean = np.array(rows, float).mean(0)

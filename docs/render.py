@@ -116,11 +116,12 @@ def choosing() -> str:
     from acclimate.align import ALIGNMENTS
     from acclimate.shallow import SHALLOW
     from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, OVER_DOMAINS, STRATEGIES
+    from acclimate.strategies.source_weights import KINDS
     from acclimate.testtime import ADAPTERS
 
     groups: list[tuple[str, dict[str, Any]]] = [
         ("Strategies without target rows (`--strategy`)", {**BASELINES, **STRATEGIES}),
-        ("Strategies that adapt to `--target-data`", ADAPTATIONS),
+        ("Strategies that adapt to `--target-data`", {**ADAPTATIONS, **KINDS}),
         ("Strategies that learn from `--target-labels`", FEW_LABELS),
         ("Strategies for several sources (`--domain-column`)", OVER_DOMAINS),
         ("Adapting to the very rows that are judged (`predict --adapt`, `evaluate --adapt`)", ADAPTERS),

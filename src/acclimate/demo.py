@@ -1,7 +1,8 @@
 """`acclimate demo`: the two honest halves of transfer, on real sentiment data with real pretrained weights.
 
 With 128 labelled movie snippets the pretrained features win; with all labels, words alone catch up at home while the
-pretrained features still win on other kinds of text.
+pretrained features still win on other kinds of text. At the end the model is to be used on tweets: what adapting to
+unlabelled ones gives, and what a handful of labelled ones.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from acclimate import api
 from acclimate.api import finish, runs
+from acclimate.api.deciding import candidates
 from acclimate.api.finish import Judged
 from acclimate.api.model import Model
 from acclimate.backbones import load as load_backbone
@@ -31,12 +33,15 @@ from acclimate.progress import Progress
 from acclimate.run import Run, pick_device
 from acclimate.strategies import Problem, Splits, named
 from acclimate.tasks import TASKS
+from acclimate.validate import Verdict, decide
 
 CLEAR = 0.3  # snippets whose mean rating is nearer to 0 than this are left out: people disagreed on the sign
 FEW = 128
 MOST_TUNED = 1000  # rows for fine-tuning in the second half: more would take longer than a demonstration should
 MOST_JUDGED = 1000  # rows of each domain that judge a fine-tuned model, which must encode every one of them anew
 DOMAINS = {"movie": "movies", "tweets": "tweets", "amazon": "Amazon", "nyt": "NYT"}
+SOURCE = 1600  # movie snippets that the last part learns from
+LABELLED = (20, 50, 200)  # tweets
 COLUMNS = ("tfidf", "linear_probe", "hybrid", "lp_ft")
 
 
@@ -48,6 +53,16 @@ class Line:
     strategy: str
     domain: str
     scores: Scores
+
+
+@dataclass(frozen=True)
+class Tweets:
+    """What the last part found: the verdict, and (labelled tweets, strategy, scores) line by line."""
+
+    movies: int
+    unlabelled: int
+    verdict: Verdict
+    lines: list[tuple[str, str, Scores]]
 
 
 def run(output_dir: str | None = None, quick: bool = False) -> None:
@@ -82,7 +97,54 @@ def run(output_dir: str | None = None, quick: bool = False) -> None:
     for s in columns:
         rows = pool if s != "lp_ft" else pool.take(np.arange(MOST_TUNED))
         lines += _judge(problem, s, rows, test, away, run_)
-    _finish(model, lines, columns, folder, time.monotonic() - start)
+    progress.say("4 · and now you have 0, 20, 50, 200 labelled tweets")
+    tweets = _tweets(problem, pool.take(np.arange(min(len(pool), SOURCE))), away["tweets"], run_)
+    _finish(model, lines, columns, tweets, folder, time.monotonic() - start)
+
+
+def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run) -> Tweets:
+    """Movies to tweets: the verdict without labels, then what each handful of labels brings; judged on other tweets."""
+    half = len(tweets) // 2
+    seen, judged_on = tweets.take(np.arange(half)), _clustered(tweets.take(np.arange(half, len(tweets))))
+    movies, unlabelled = replace(movies, groups=None), replace(seen, labels=None, groups=None)
+    found, rows = candidates(problem, movies, unlabelled, run_)
+    verdict = decide(found, rows)
+
+    def scores(strategy: str, few: Data | None, target: Data | None) -> Scores:
+        splits = Splits(movies, target=target, target_labelled=few)
+        fitted = named(strategy)[1].fit(problem, splits, run_)
+        judged = finish.judged_on(fitted, judged_on, run_, problem)
+        return finish.scores_of(judged, problem.task, problem.decoder, "accuracy", 0)
+
+    lines = [("0", "linear_probe", scores("linear_probe", None, None)),
+             ("0", "self_train", scores("self_train", None, unlabelled))]  # fmt: skip
+    for n in LABELLED:
+        few = replace(seen.take(_balanced(seen, n)), groups=None)
+        lines.append((str(n), "last_layer", scores("last_layer", few, unlabelled)))
+    return Tweets(len(movies), len(unlabelled), verdict, lines)
+
+
+def _show(tweets: Tweets, console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"accuracy on tweets; learned from {tweets.movies:,} movie snippets, {tweets.unlabelled:,} unlabelled "
+        "tweets and so many labelled ones",
+        title_justify="left", box=None,
+    )  # fmt: skip
+    for heading in ("labelled tweets", "strategy", "accuracy"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "strategy" else "right")
+    for labels, strategy, scores in tweets.lines:
+        table.add_row(labels, strategy, _cell(scores))
+    console.print(table)
+    v = tweets.verdict
+    console.print(f"Without a label the verdict on adapting is: {v.answer} ({v.why}).", highlight=False)
+    best = max(tweets.lines[1:], key=lambda line: line[2].value or 0.0)
+    gain = (best[2].value or 0.0) - (tweets.lines[0][2].value or 0.0)
+    console.print(
+        f"Best here: {best[1]} with {best[0]} labelled tweets, {gain:+.3f} against the movies alone. "
+        "acclimate fit MOVIES.csv --label LABEL --target-data TWEETS.csv [--target-labels FEW.csv]", highlight=False,
+    )  # fmt: skip
 
 
 def _columns(chosen: str, quick: bool) -> tuple[str, ...]:
@@ -153,7 +215,9 @@ def _clustered(data: Data) -> Data:
     return data if data.groups is not None and len(set(data.groups)) < len(data) else replace(data, groups=None)
 
 
-def _finish(model: Model, lines: list[Line], columns: tuple[str, ...], folder: Path, seconds: float) -> None:
+def _finish(
+    model: Model, lines: list[Line], columns: tuple[str, ...], tweets: Tweets, folder: Path, seconds: float
+) -> None:
     """The table on the screen and in the report, and what to type next."""
     from rich.console import Console
     from rich.table import Table
@@ -185,6 +249,8 @@ def _finish(model: Model, lines: list[Line], columns: tuple[str, ...], folder: P
     shown.report(model.run_dir / "report.md")
     console.print(f"\n{model!r}", highlight=False)
     console.print(_reading(by_key, columns), highlight=False)
+    console.print()
+    _show(tweets, console)
     console.print(f"\n{seconds:.0f} s. Report: {model.run_dir}/report.html", highlight=False, soft_wrap=True)
     console.print("Now your own:  acclimate fit YOUR.csv --label LABEL", highlight=False)
 

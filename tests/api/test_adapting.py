@@ -64,3 +64,39 @@ def test_auto_gives_the_verdict_and_uses_no_target_row_unless_it_says_adapt(fold
 def test_a_strategy_that_adapts_needs_target_rows(folder_of: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="give them with --target-data"):
         fitted(folder_of, tmp_path, strategy="coral")
+
+
+def test_a_pretrained_baseline_is_not_called_one_without_transfer() -> None:
+    """A probe on the source alone that wins is no sign against transfer: it is transfer."""
+    from acclimate.api import collect
+    from acclimate.evaluate import Estimate, Scores
+
+    worse = {"value": -0.05, "low": -0.08, "high": -0.02, "verdict": "worse", "n": 100}
+    better = {**worse, "value": 0.2, "low": 0.1, "high": 0.3, "verdict": "better"}
+    rows = [
+        {"key": "tfidf", "name": "TF-IDF + linear", "value": 0.6, "difference": better},
+        {"key": "majority", "name": "majority class", "value": 0.65, "difference": better},
+        {"key": "source_only", "name": "the source alone", "value": 0.85, "difference": worse},
+    ]
+    scores = Scores("classify", "accuracy", 100, {"accuracy": Estimate(0.8, 0.7, 0.9, 100)})
+    said = collect.verdict(scores, "mcc", "minilm", rows, "classify")
+    assert said.startswith("Transfer helps: mcc on minilm")
+    assert "better than majority class (0.650)" in said  # the best of those without transfer
+
+
+def test_target_rows_known_from_elsewhere_are_named(folder_of: Any, tmp_path: Path) -> None:
+    target, test = table(40, "river"), table(12, "stone", seed=2)
+    both = {name: [*target[name][:30], *test[name][:5]] for name in target}
+    _, report = fitted(folder_of, tmp_path / "a", strategy="self_train", target_data=both, test_data=test)
+    told = [f["message"] for a in report["audits"] if a["role"] == "target" for f in a["findings"]]
+    assert any("of target are also in test" in m and "judged on rows that it has seen" in m for m in told)
+    _, report = fitted(folder_of, tmp_path / "b", strategy="self_train", target_data=table(60))
+    told = [f["message"] for a in report["audits"] if a["role"] == "target" for f in a["findings"]]
+    assert any("also in train" in m and "should be others" in m for m in told)
+
+
+def test_few_different_target_rows_give_no_verdict(folder_of: Any, tmp_path: Path) -> None:
+    alike = {"text": ["river stone"] * 50}
+    _, report = fitted(folder_of, tmp_path, target_data=alike, candidates=["linear_probe"])
+    assert any("holds 1 different rows, and fewer than 20 say nothing" in d for d in report["decisions"])
+    assert not (tmp_path / "run" / "label_these.csv").exists()

@@ -15,6 +15,7 @@ import pytest
 from made import rows, write_csv
 
 import acclimate
+from acclimate.advise import labels as from_labels
 from acclimate.api import deciding
 from acclimate.cli.main import app
 from acclimate.validate import Verdict, decide
@@ -32,10 +33,11 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Force the answer; all else of the verdict stays as it is formed."""
 
     def force(wanted: str) -> None:
-        def given(candidates: Any, rows: Any, *, ask: int) -> Verdict:
-            found = decide(candidates, rows, ask=ask)
-            label = tuple(range(ask)) if wanted == "not decidable" else ()
-            return replace(found, answer=wanted, name="coral" if wanted == "adapt" else "source_only", label=label)
+        def given(candidates: Any, rows: Any, *, ask: int, rival: str) -> Verdict:
+            assert rival in [c.name for c in candidates]
+            found = decide(candidates, rows, ask=ask, rival=rival)
+            name = "coral" if wanted == "adapt" else "source_only"
+            return replace(found, answer=wanted, name=name, label=tuple(range(ask)), weights=(0.5, 1.5) * (ask // 2))
 
         monkeypatch.setattr(deciding, "decide", given)
 
@@ -62,7 +64,8 @@ def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Calla
     verdict = report_of(model.run_dir)["target_verdict"]
     assert "40 target rows" in verdict and "do not adapt" in verdict and "used none of them" in verdict
     assert "Estimated gain of" in verdict and "nine in ten such estimates were within" in verdict
-    assert not (Path(str(model.run_dir)) / deciding.FILE).exists()
+    assert "To be surer, label the 20 rows in" in verdict
+    assert (Path(str(model.run_dir)) / deciding.FILE).exists()
 
 
 def test_rows_to_label_come_back_by_the_command_that_is_said(
@@ -83,6 +86,7 @@ def test_rows_to_label_come_back_by_the_command_that_is_said(
     with open("run/label_these.csv", encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert [row["text"] for row in found] == list(truth)[:20] and {row["label"] for row in found} == {""}
+    assert [row["sampling_weight"] for row in found] == ["0.5", "1.5"] * 10
     with open("run/label_these.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
@@ -94,7 +98,39 @@ def test_rows_to_label_come_back_by_the_command_that_is_said(
     ]  # fmt: skip
     done = CliRunner().invoke(app, [*again, "-q", "--output-dir", "second"], prog_name="acclimate")
     assert done.exit_code == 0, done.output
-    assert report_of("second")["splits"]["target, labelled"] == 20
+    second = report_of("second")
+    assert second["splits"]["target, labelled"] == 20
+    assert any("its rows count by sampling_weight" in d for d in second["decisions"])
+    assert any("rows are weighted" in note for note in second["scores"]["notes"])
+    assert "of 20 labelled target rows self_train alone is right on" in second["target_verdict"]
+
+
+@pytest.mark.parametrize(
+    ("p_of", "words"), [(0.0, "whether to adapt without labels: of 20"), (1.0, "dapt: of 20 labelled")]
+)
+def test_where_labels_do_not_decide_more_rows_are_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p_of: float, words: str
+) -> None:
+    from typer.testing import CliRunner
+
+    monkeypatch.setattr(from_labels, "AT_FIRST", ())  # the model is of the source alone, or adapted without labels
+    monkeypatch.setattr(deciding, "DOUBT", p_of)  # no p is below 0, and none above 1
+    few, target = rows(20, seed=7), rows(50, seed=7)
+    names = {"source": rows(40), "target": {"text": target["text"]}, "few": few}
+    paths = {name: str(write_csv(tmp_path / f"{name}.csv", table)) for name, table in names.items()}
+    arguments = ["fit", paths["source"], "--label", "label", "--model", str(folder), "--target-data", paths["target"]]
+    done = CliRunner().invoke(app, [*arguments, "--target-labels", paths["few"], "-q", "--output-dir", "run"])
+    assert done.exit_code == 0, done.output
+    assert words in report_of("run")["target_verdict"]
+    assert Path("run", deciding.FILE).exists() == (p_of == 0.0)
+    if p_of == 0.0:
+        with open("run/label_these.csv", encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        known = [(row["text"], row["label"]) for row in found[:20]]
+        assert known == list(zip(few["text"], few["label"], strict=True))
+        asked = [row["text"] for row in found[20:]]
+        assert len(asked) == 20 and set(asked) <= set(target["text"][20:]) and {r["label"] for r in found[20:]} == {""}
+        assert sum(float(row["sampling_weight"]) for row in found[20:]) == pytest.approx(20, abs=1e-3)
 
 
 def test_labels_of_the_target_change_nothing_from_the_command_line_either(folder: Path, tmp_path: Path) -> None:
@@ -102,7 +138,7 @@ def test_labels_of_the_target_change_nothing_from_the_command_line_either(folder
 
     source, table = write_csv(tmp_path / "source.csv", rows(60)), rows(40, seed=7)
     found = []
-    for name, labels in (("as they are", table["label"]), ("turned", table["label"][::-1]), ("odd", ["?"] * 40)):
+    for name, labels in (("plain", table["label"]), ("turned", table["label"][::-1]), ("odd", ["?"] * 40)):
         target = write_csv(tmp_path / "target.csv", {**table, "label": labels})
         arguments = ["fit", str(source), "--label", "label", "--model", str(folder), "--target-data", str(target)]
         arguments += ["-q", "--candidates", "linear_probe", "--output-dir", name]

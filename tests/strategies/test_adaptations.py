@@ -27,8 +27,15 @@ TARGET = tm.rows(25, labels=("neutral", "bad", "good"), seed=5)
 NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "x"]
 SHORT = {"num_train_epochs": 2, "bottleneck": 8, "batch_size": 8}
 TRAINED = [n for n, s in ADAPTATIONS.items() if isinstance(s, Bottleneck)]
-every = pytest.mark.parametrize("name", TRAINED)
-trained = pytest.mark.parametrize("name", [n for n, s in ADAPTATIONS.items() if isinstance(s, Adapt)])
+QUICK = ("mcc", "dann", "deep_coral", "shot")  # one of a kind; the rest with the slow tests
+
+
+def some(names: list[str]) -> list[Any]:
+    return [n if n in QUICK else pytest.param(n, marks=pytest.mark.real) for n in names]
+
+
+every = pytest.mark.parametrize("name", some(TRAINED))
+trained = pytest.mark.parametrize("name", some([n for n, s in ADAPTATIONS.items() if isinstance(s, Adapt)]))
 
 
 def strategy(name: str, **settings: Any) -> Any:
@@ -78,7 +85,7 @@ def test_the_target_makes_a_difference(name: str, shared_bert: Any, fitted: Any)
     assert not np.array_equal(other.logits(NEW), fitted(name).logits(NEW))
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED if n != "shot"])
+@pytest.mark.parametrize("name", some([n for n in TRAINED if n != "shot"]))
 def test_without_weight_it_is_training_on_the_source_alone(name: str, shared_bert: Any, fitted: Any) -> None:
     """A4: bit for bit, whatever the alignment, with or without a target; and the weight does something."""
     alone = fit(name, shared_bert, target=None, weight=0.0)
@@ -155,7 +162,7 @@ def test_rows_that_are_all_alike(name: str, shared_bert: Any) -> None:
 def test_other_tasks_are_served_or_refused_by_name(name: str, task: str, shared_bert: Any, tmp_path: Path) -> None:
     data, kind = tm.task_rows(task, 24)
     problem = tm.problem_of(task, data, kind, shared_bert, RUN)
-    reads_classes = name not in ("deep_coral", "mmd", "afn", "sliced_wasserstein", "dann")
+    reads_classes = name not in ("deep_coral", "mmd", "afn", "sliced_wasserstein", "dann", "iwan")
     if reads_classes and task != "ordinal":
         with pytest.raises(UserError, match="use one that reads features alone"):
             strategy(name).fit(problem, Splits(data, target=TARGET), RUN)
@@ -173,14 +180,14 @@ def test_pseudo_labels_need_classes(task: str, shared_bert: Any) -> None:
         strategy("shot").fit(problem, Splits(data, target=TARGET), RUN)
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED])
+@every
 def test_several_processes_are_refused(name: str, shared_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "world", lambda: 2)
     with pytest.raises(UserError, match="start it as one process"):
         fit(name, shared_bert)
 
 
-@pytest.mark.parametrize("name", ["dann", "mcc", "shot"])
+@pytest.mark.parametrize("name", ["dann", "mcc", "shot", "pada", "iwan"])
 def test_a_killed_run_goes_on_to_the_same_bits(name: str, shared_bert: Any, fitted: Any, tmp_path: Path) -> None:
     """A checkpoint after every step; the newest two of each part are kept, and one of them is gone on from."""
     run = replace(RUN, state=tmp_path, checkpoint_every=0.0)

@@ -64,7 +64,7 @@ def made(task: str = "classify", n: int = 60, m: int = 24, seed: int = 0) -> tup
     problem = Problem(settings, decoder, backbone, Fixed(backbone, x))  # type: ignore[arg-type]
     train, few = every.take(range(n)), every.take(range(n, n + m))
     scaled = Scaling.of(x[:n].astype(np.float32)).apply(x.astype(np.float32))
-    return problem, Splits(train, target_labelled=few), scaled, problem.targets(every)
+    return problem, Splits(train, target=few, target_labelled=few), scaled, problem.targets(every)
 
 
 def logits(fitted: Any, problem: Problem, splits: Splits) -> Floats:
@@ -184,10 +184,26 @@ def test_lambda_and_strength_have_the_least_held_out_loss_of_the_target() -> Non
 @pytest.mark.parametrize("task", ["classify", "three", "ordinal", "regress"])
 def test_every_way_gives_a_finite_linear_head_and_the_same_one_twice(name: str, task: str) -> None:
     problem, splits, _, _ = made(task)
+    if name == "adapted_last_layer" and task in ("ordinal", "regress"):
+        with pytest.raises(UserError, match="self_train labels target rows with classes"):
+            FEW_LABELS[name].fit(problem, splits, RUN)
+        return
     first, second = (FEW_LABELS[name].fit(problem, splits, RUN) for _ in range(2))
     assert first.head.kind in ("linear", "ordinal") and first.head.shape["width"] == 3
     z = logits(first, problem, splits)
     assert np.isfinite(z).all() and (z == logits(second, problem, splits)).all()
+
+
+def test_the_adapted_last_layer_starts_from_the_head_of_self_training() -> None:
+    from acclimate.strategies import ADAPTATIONS
+
+    problem, splits, x, y = made()
+    start = ADAPTATIONS["self_train"].fit(problem, splits, RUN).head
+    fitted = LastLayer(start="self_train", strength=1e-9).fit(problem, splits, RUN).head  # nothing but biases moves
+    assert np.allclose(fitted.weight.detach(), start.weight.detach(), atol=1e-5)  # type: ignore[operator]
+    assert not np.allclose(fitted.bias.detach(), start.bias.detach(), atol=1e-2)  # type: ignore[operator]
+    with pytest.raises(UserError, match="did you mean 'self_train'"):
+        LastLayer(start="selftrain")
 
 
 @pytest.mark.parametrize("name", list(FEW_LABELS))

@@ -19,7 +19,9 @@ from acclimate.shallow.base import SOURCE, TARGET
 from acclimate.strategies import ADAPTATIONS, Problem, Splits, named
 from acclimate.strategies.mapped import Mapped, SelfTrain, map_of, pseudo_labels, take_in
 from acclimate.strategies.probe import Probe
+from acclimate.tasks import TASKS
 from acclimate.tasks.heads import LinearHead, OrdinalHead
+from acclimate.train.solve import Scaling
 
 RUN = Run()
 
@@ -141,3 +143,48 @@ def test_self_training_needs_classes(shared_bert: Any) -> None:
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SelfTrain(**settings)
+
+
+class _Table:
+    """Rows of numbers that are their own features."""
+
+    modality, width = "table", 3
+
+    def __init__(self) -> None:
+        self.backbone = self
+
+    def prepare(self, rows: int) -> int:
+        return rows
+
+    def get(self, inputs: Any) -> Any:
+        return np.array(inputs, np.float32).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("by", ["coral", "linear_ot"])
+def test_a_column_that_does_not_vary_in_the_source_is_not_blown_up_in_the_target(by: str) -> None:
+    """A mark (of a value that is missing, say) that one target row in five has and no source row: all that the moved
+    source has in its column is a faint copy of the others. Blown up, it outweighs them, and half of the rows are
+    wrong."""
+    rng = np.random.default_rng(0)
+    table: Any = _Table()
+    task = TASKS["classify"]
+    problem = Problem(task, task.decoder((0, 1), "int"), table, table)
+    sides = []
+    for n, shift in ((200, 0.0), (300, 1.0)):
+        labels = np.arange(n) % 2
+        x = np.stack([rng.normal(2.0 * labels + shift, 1.0), rng.normal(size=n), np.zeros(n)], 1)
+        x[:: 5 if shift else n, 2] = float(shift)
+        sides.append(Data(tuple(map(tuple, x.round(4).tolist())), tuple(labels.tolist()), clusters=np.arange(n)))
+    source, target = sides
+    fitted = Mapped(by).fit(problem, Splits(source, target=target), RUN)
+    logits = fitted.logits(target.inputs, RUN, table)
+    assert (logits.argmax(1) == np.array(target.labels)).mean() > 0.8
+
+
+def test_columns_are_standardised_by_the_spread_of_both_domains() -> None:
+    """σ² is the mean of both variances; the centre stays that of the training rows."""
+    ours, theirs = np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[10.0, 4.0], [24.0, 4.0]])
+    both = Scaling.of(ours, theirs)
+    assert both.mean.tolist() == [1.0, 5.0]
+    assert (both.spread / np.sqrt(2)).tolist() == [5.0, 1.0]  # √((1 + 49)/2); one where neither varies
+    assert (Scaling.of(ours).spread / np.sqrt(2)).tolist() == [1.0, 1.0]

@@ -11,7 +11,18 @@ from scipy.special import expit, softmax
 
 from acclimate import validate
 from acclimate.errors import UserError
-from acclimate.validate import ENSEMBLE, VALIDATORS, Candidate, Rows, decide, label_next, pick, score, settle
+from acclimate.validate import (
+    ENSEMBLE,
+    VALIDATORS,
+    Candidate,
+    Rows,
+    decide,
+    label_apart,
+    label_next,
+    pick,
+    score,
+    settle,
+)
 from acclimate.validate.base import Floats
 from acclimate.validate.pick import ranks
 from acclimate.validate.verdict import KEEP, UNKNOWN, moved_at_least
@@ -167,7 +178,34 @@ def test_faults_are_named() -> None:
 
 def test_every_validator_says_when_to_use_it() -> None:
     for name in ("source_risk", "importance_weighted", "deep_embedded", "confidence", "infomax", "nuclear_norm",
-                 "neighbourhood_density", "plausible_shares", "circular", "agreement", "label_next", "pick", "decide",
-                 "settle", "moved_at_least"):  # fmt: skip
+                 "neighbourhood_density", "plausible_shares", "circular", "agreement", "label_apart", "label_next",
+                 "pick", "decide", "settle", "moved_at_least"):  # fmt: skip
         text = inspect.getdoc(getattr(validate, name)) or ""
         assert "Source:" in text and "Use when:" in text, name
+
+
+def test_rows_that_tell_two_models_apart_are_half_of_those_asked_for_and_stand_for_all() -> None:
+    x = np.arange(200.0)[:, None]
+    a = np.tile([0.9, 0.1], (200, 1))
+    b = a.copy()
+    b[:30] = [0.1, 0.9]
+    at, weights = label_apart(x, a, b, 20, apart=0.5)
+    assert len(set(at.tolist())) == 20 and (at < 30).sum() == 10
+    assert weights[at < 30] == pytest.approx(0.15 * 20 / 10) and weights[at >= 30] == pytest.approx(0.85 * 20 / 10)
+    order = np.random.default_rng(0).permutation(200)
+    again, same = label_apart(x[order], a[order], b[order], 20, apart=0.5)
+    assert order[again].tolist() == at.tolist() and same.tolist() == weights.tolist()
+    gains = []  # the true gain of b is 10 wins less 20 losses of 200
+    for seed in range(400):
+        at, weights = label_apart(x, a, b, 20, seed=seed, apart=0.5)
+        gains.append(np.average(np.where(at < 10, 1.0, np.where(at < 30, -1.0, 0.0)), weights=weights))
+    assert np.mean(gains) == pytest.approx(-0.05, abs=0.005)
+
+
+@pytest.mark.parametrize(("differ", "drawn"), [(0, 0), (4, 4), (200, 20), (195, 15)])
+def test_one_kind_of_row_takes_over_what_the_other_lacks(differ: int, drawn: int) -> None:
+    a, b = np.eye(2)[np.zeros(200, int)], np.eye(2)[(np.arange(200) < differ).astype(int)]
+    at, weights = label_apart(np.arange(200.0)[:, None], a, b, 20, apart=0.5)
+    assert (at < differ).sum() == drawn and weights.mean() == pytest.approx(1.0)
+    with pytest.raises(UserError, match="201 rows to label"):
+        label_apart(np.arange(200.0)[:, None], a, b, 201)

@@ -56,6 +56,7 @@ def said(
     *,
     given: bool,
     used: bool,
+    tuned: bool,
 ) -> tuple[str, ...]:
     """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own.
 
@@ -78,7 +79,8 @@ def said(
             "Probabilities, too, were fitted to source rows.",
         )
     gap = None if source_only is None else gap_between(judged, source_only, problem.task, metric, seed)
-    return (f"{name} adapted to the {rows}. {_verdict(gap, metric)}",)
+    part = " Part of the difference may come from tuning the encoder, which the probe did not." if tuned else ""
+    return (f"{name} adapted to the {rows}. {_verdict(gap, metric)}{part}",)
 
 
 def _verdict(gap: Difference | None, metric: str) -> str:

@@ -47,7 +47,7 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
         return f"Without transfer, as asked: {using} reaches {number}."
     if rival is None or rival.get("difference") is None:
         return f"{using}: {number}."
-    beaten = [b for b in baselines if b["difference"] and b["difference"]["verdict"] == "worse"]
+    beaten = [b for b in without if b["difference"] and b["difference"]["verdict"] == "worse"]
     if beaten:
         best = best_of(beaten, key=lambda b: b["value"])
         return (

@@ -5,28 +5,34 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from acclimate import ranks
-from acclimate.api.prepare import Prepared
+from acclimate.advise.race import Race, compare, gap_text
+from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError
 from acclimate.features import Store
+from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
 from acclimate.tasks.base import Floats
-from acclimate.validate import Candidate, Rows, Verdict, decide
-from acclimate.validate.verdict import ADAPT, ERROR, KNOWN, UNKNOWN
+from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
+from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN
 
 SOURCE_ONLY = "source_only"
 CANDIDATES = ("standardise", "coral", "linear_ot", "self_train")  # from cheap to dear; all on frozen features
+RIVAL = "self_train"  # what labels are asked to tell from the source alone: it gained most
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
 ASK = 20
+FEWEST = 20  # different target rows, below which nothing is said of them
+DOUBT = 0.2  # the p of the two-sided sign test above which labels do not decide: wrong one time in ten
 FILE = "label_these.csv"
 
 
@@ -69,27 +75,79 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     if target is None or problem.task.name != "classify" or problem.store is None:
         return None
     run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
+    different = len(np.unique(problem.store.get(target.inputs), axis=0))
+    if different < FEWEST:
+        return Decided(
+            (
+                f"Not decidable: {target.source} holds {different} different rows, and fewer than {FEWEST} say "
+                "nothing of where the model will be used; give more.",
+            )
+        )
     try:
         found, rows = candidates(problem, prepared.train, target, run)
-        verdict = decide(found, rows, ask=ASK)
+        verdict = decide(found, rows, ask=ASK, rival=RIVAL)
     except UserError as error:
         return Decided((f"Not decidable: adapting could not be judged without labels ({error}).",))
     answer = ranks.agreed(verdict.answer)
     told = f"The {len(target):,} target rows of {target.source}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
     if answer == ADAPT:
-        return Decided((f"{told} The model adapted to them by {verdict.name}.",), adapt=ranks.agreed(verdict.name))
-    kept = "The model is of the source alone and used none of them."
-    if answer != UNKNOWN:
-        return Decided((f"{told} {kept}",))
+        adapt, kept = ranks.agreed(verdict.name), f"The model adapted to them by {verdict.name}."
+        if request.test is None:
+            kept += " The numbers above are of rows like the training ones: they do not show it."
+    else:
+        adapt, kept = None, "The model is of the source alone and used none of them."
     if request.gate.private:
-        return Decided((f"{told} {kept} No file of rows to label was written, since the run is private.",))
-    path = request.folder / FILE
-    command = next_command(request, str(prepared.columns.label), str(path))
-    some = len(verdict.label)
-    asked = f"Not decidable: label the {some} rows in {path}, then: {command}"
-    step = {"text": f"Fill in the column {prepared.columns.label!r} of {path}, then run this.", "command": command}
-    table = rows_to_label(prepared, target.take(verdict.label))
-    return Decided((f"{told} {kept}", asked), files=((FILE, table),), next_steps=(step,))
+        return Decided((f"{told} {kept} No file of rows to label was written, since the run is private.",), adapt)
+    table = rows_to_label(prepared, target.take(verdict.label), verdict.weights)
+    asked, files, steps = _asked(request, prepared, f"the {len(verdict.label)} rows", table)
+    # What is said without labels is often wrong (benchmarks/verdict.py), so the rows that would tell are always there.
+    if answer != UNKNOWN:
+        return Decided((f"{told} {kept} To be surer, {asked}",), adapt, files, steps)
+    return Decided((f"{told} {kept}", f"Not decidable: {asked}"), adapt, files, steps)
+
+
+def _asked(
+    request: Request, prepared: Prepared, rows: str, table: str
+) -> tuple[str, tuple[tuple[str, str], ...], tuple[dict[str, str], ...]]:
+    """What is to be done, the file for it, and the next step."""
+    path, label = request.folder / FILE, str(prepared.columns.label)
+    command = next_command(request, label, str(path))
+    step = {"text": f"Fill in the column {label!r} of {path}, then run this.", "command": command}
+    return f"label {rows} in {path}, then: {command}", ((FILE, table),), (step,)
+
+
+def settled(
+    request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor]
+) -> Decided:
+    """Whether to adapt, now that some target rows have labels: the exact sign test; or more rows to label, if the model
+    is one of the two.
+    """
+    few, target, taken = prepared.labelled, prepared.target, race.chosen
+    assert few is not None and target is not None
+    alone, adapted = race.trial(SOURCE_ONLY), race.trial(RIVAL)
+    found = settle(alone.logits, adapted.logits, problem.targets(few).astype(np.int64), level=DOUBT)
+    gain = compare(problem, few, "accuracy", adapted, alone)
+    counted = (
+        f"of {found.n} labelled target rows {adapted.name} alone is right on {found.wins} and the source alone on "
+        f"{found.losses} (exact sign test, p = {found.p:.2g}; over all target rows {gap_text(gain)} in accuracy)"
+    )
+    better = ranks.agreed(found.better)
+    if better != UNKNOWN:
+        answer = {"second": ADAPT, "first": KEEP}[better]
+        return Decided((f"{answer[0].upper()}{answer[1:]}: {counted}.",))
+    told = f"Still {UNKNOWN} whether to adapt without labels: {counted}"
+    known = set(few.inputs)
+    rest = target.take([i for i, one in enumerate(target.inputs) if one not in known])
+    if request.gate.private or not len(rest) or taken not in (alone.name, adapted.name):
+        return Decided((f"{told}.",))
+    first, second = (_probabilities(problem, models[t.name], rest, request.run) for t in (alone, adapted))
+    assert problem.store is not None
+    more = min(ASK, len(rest))
+    at, weights = label_apart(_table(problem.store, rest), first, second, more, seed=request.run.seed + len(few))
+    before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
+    after = rows_to_label(prepared, rest.take(at), weights).split("\n", 1)[1]
+    asked, files, steps = _asked(request, prepared, f"{more} more rows", before + after)
+    return Decided((f"{told}; {taken} was taken; {asked}",), files=files, next_steps=steps)
 
 
 def _estimate(verdict: Verdict) -> str:
@@ -103,15 +161,18 @@ def _estimate(verdict: Verdict) -> str:
     )
 
 
-def rows_to_label(prepared: Prepared, rows: Data) -> str:
-    """A CSV of these rows with an empty column for the label, that `--target-labels` takes as it is."""
+def rows_to_label(
+    prepared: Prepared, rows: Data, weights: Sequence[float] | Floats, labels: Sequence[object] | None = None
+) -> str:
+    """A CSV of these rows with a column for the label, that `--target-labels` takes as it is, and their weights."""
     columns, text = prepared.columns, io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     named = [] if columns.id is None or rows.ids is None else [columns.id]
-    writer.writerow([*named, *columns.text, columns.label])
+    writer.writerow([*named, *columns.text, columns.label, SAMPLING])
     for i, one in enumerate(rows.inputs):
         first = [rows.ids[i]] if named and rows.ids is not None else []
-        writer.writerow([*first, *((one,) if isinstance(one, str) else one), ""])
+        texts = (one,) if isinstance(one, str) else one
+        writer.writerow([*first, *texts, "" if labels is None else labels[i], f"{weights[i]:.6g}"])
     return text.getvalue()
 
 
@@ -132,7 +193,9 @@ def next_command(request: Request, label: str, labels: str) -> str:
 # Options that say what the data and the model are, with their defaults.
 _USUAL: dict[str, Any] = {
     "model": "minilm", "task": None, "text_column": None, "group_column": None, "time_column": None, "id_column": None,
-    "subgroup_column": None, "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
+    "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
+    "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
+    "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
     "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
 }  # fmt: skip
 

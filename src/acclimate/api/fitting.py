@@ -246,7 +246,16 @@ def _choose_and_fit(
     given = request.test is not None
     if decided is None or (decided.adapt is not None and given):
         adapted = adapting.said(
-            prepared, problem, name, judged, only, metric, run.seed, given=given, used=adapts(chosen)
+            prepared,
+            problem,
+            name,
+            judged,
+            only,
+            metric,
+            run.seed,
+            given=given,
+            used=adapts(chosen),
+            tuned=not chosen.frozen,
         )
     else:
         adapted = ()

@@ -9,6 +9,7 @@ from acclimate.advise.costs import Cost, folds_text
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.advise.labels import LABEL_FREE, SOURCE_ONLY, OnTarget, bought, contest, label_folds, once
 from acclimate.advise.race import Race
+from acclimate.api import deciding
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Fitted, Request
@@ -42,18 +43,23 @@ def learn(
     fitted, thresholds = finished(problem, fitted, trial.logits, at, few.take(at), choice)
     fitted = replace(fitted, strategy=name)
     judged = _judged(prepared, problem, fitted, trial, few, pairs, choice, run)
-    said = _said(problem, few, race, strategy is None)
+    baselines = _baselines(prepared, problem, race, source, few, pairs, run)
+    models = {**{n: p for n, (p, _) in baselines.items()}, name: fitted}
+    decided = _decided(request, prepared, problem, race, models)
+    said = (*decided.said, *_said(problem, few, race, strategy is None))
     for sentence in said:
         run.progress.say(sentence)
     return Fitted(
         fitted,
         judged,
-        _baselines(prepared, problem, race, source, few, pairs, run),
+        baselines,
         candidate_rows(race, problem, few, metric, run.seed) if strategy is None else [],
         (*race.decisions, *said),
         thresholds,
         f"temperature and thresholds come from the {len(few):,} labelled target rows, each left out",
-        verdict=said[-1] if said else "",
+        verdict=" ".join(said),
+        files=dict(decided.files),
+        next_steps=decided.next_steps,
         costs=[cost.to_json() for cost in _costs(race, Cost(name, "last fit", taken))],
     )
 
@@ -102,6 +108,15 @@ def _judged(
 def _said(problem: Problem, few: Data, race: Race, auto: bool) -> tuple[str, ...]:
     found = bought(problem, few, race, chosen=auto)
     return () if found is None else (found.text(),)
+
+
+def _decided(
+    request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor]
+) -> deciding.Decided:
+    """The answer to whether to adapt, where both were run; nothing where not."""
+    if all(t.name != LABEL_FREE for t in race.trials):
+        return deciding.Decided(())
+    return deciding.settled(request, prepared, problem, race, models)
 
 
 def _baselines(

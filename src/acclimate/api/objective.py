@@ -41,7 +41,7 @@ def _aligned(strategy: str, align: str, target: object) -> str:
     if strategy == "auto":
         return own
     name, known = named(strategy)
-    if isinstance(known, Tune) or (isinstance(known, Adapt) and name == own):
+    if isinstance(known, Tune) or (isinstance(known, Adapt) and (name == own or known.source_weights != "even")):
         return name
     tuning = ", ".join(name for name, other in STRATEGIES.items() if isinstance(other, Tune))
     raise UserError(

@@ -12,12 +12,14 @@ from acclimate.backbones.base import Backbone
 from acclimate.data import domains
 from acclimate.data.audit import Audit, Lengths, audit, cross_check
 from acclimate.data.columns import Guess, guess
+from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError
 
 LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
+SAMPLING = "sampling_weight"  # the column of label_these.csv that says how many target rows a row stands for
 FEW = 200  # rows below which the number comes from out-of-fold predictions
 
 
@@ -129,10 +131,14 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
     for role, table in sources.tables.items():
         if role == "target":
             others[role], target_report, said = unlabelled(table, guessed, gate, measure)
-            audits.append(target_report)
+            found = [*_adapted_to(data, others[role], "train"), *_adapted_to(others.get("test"), others[role], "test")]
+            audits.append(replace(target_report, findings=(*target_report.findings, *found)))
             reasons += said
         elif role != "train":
             columns = present(guessed.columns, table)
+            if role == LABELS and SAMPLING in table.columns and SAMPLING not in columns.text:
+                columns = replace(columns, weight=SAMPLING)
+                reasons.append(f"{table.source}: its rows count by {SAMPLING}, by which they stand for all target rows")
             other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes)
             found = list(cross_check(data, other, role.replace("_", " ")))
             if role == LABELS:
@@ -168,6 +174,25 @@ def _check_domains(data: Data, others: dict[str, Data]) -> None:
         raise UserError(
             "a domain column and a time column both say which rows a model is judged on; leave out one of the two"
         )
+
+
+def _adapted_to(rows: Data | None, target: Data, name: str) -> list[Finding]:
+    """That target rows are known from elsewhere: what is learned from twice, or judged after it was adapted to."""
+    found = (
+        () if rows is None else cross_check(replace(rows, labels=None), replace(target, labels=None), "target", name)
+    )
+    same = next((f for f in found if f.kind == "cross_split"), None)
+    if same is None:
+        return []
+    why = (
+        "rows from where the model will be used should be others"
+        if name == "train"
+        else "what adapts to them is then judged on rows that it has seen, if without their labels"
+    )
+    text = (
+        f"{rows_text(same.count)} ({same.count / len(target):.0%}) of target {verb(same.count, 'are')} also in {name}"
+    )
+    return [replace(same, message=f"{text}, exactly or nearly: {why}")]
 
 
 def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) -> None:

@@ -124,6 +124,13 @@ def _write_files(
             predictor.save(folder / "baselines" / name)
 
 
+def _of_source(request: Request, prepared: Prepared) -> str:
+    """A warning behind a number that is not of the rows where the model will be used."""
+    if prepared.target is None or request.test is not None or prepared.labelled is not None:
+        return ""
+    return " This number is of rows like the training ones, not of the target."
+
+
 def _parts(prepared: Prepared) -> tuple[tuple[str, Data | None], ...]:
     return (
         ("train", prepared.train),
@@ -155,6 +162,7 @@ def _report(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
         verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
         + collect.one_class(prepared.task, fitted.judged)
+        + _of_source(request, prepared)
         + "".join(f" {sentence}" for sentence in fitted.cut),
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=prepared.task,

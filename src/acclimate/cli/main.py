@@ -116,4 +116,6 @@ def main() -> None:
     # waking up after a short spin costs nothing measurable where none does. Read when torch is loaded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        # Products in bf16 keep code for every shape of batch, of which 1,024 are hundreds of megabytes.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     app(prog_name="acclimate")

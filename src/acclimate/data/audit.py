@@ -158,7 +158,7 @@ def _refuse(table: Table, columns: Columns, dropped: dict[str, tuple[int, ...]],
                 f"; column {columns.label!r} does not hold numbers: use --task classify, or name another label column"
             )
         elif "missing_label" in dropped:
-            hint = f"; is {columns.label!r} the right label column?"
+            hint = f"; is {columns.label!r} the right label column, and has it been filled in?"
         elif "bad_time" in dropped:
             hint = f"; write the times in {columns.time!r} as YYYY-MM-DD or as numbers"
         raise UserError(f"{table.source} has no usable row: {told or 'it has no rows'}{hint}")

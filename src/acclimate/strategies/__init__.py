@@ -11,7 +11,7 @@ from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.consistency import Consistency
-from acclimate.strategies.fewlabels import FEW_LABELS
+from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
@@ -49,6 +49,8 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "bnm": Adapt(align="bnm"),
     "dann": Adapt(align="dann"),
     "cdan": Adapt(align="cdan", weight=2.0),
+    "pada": Adapt(align="dann", source_weights="pada"),
+    "iwan": Adapt(align="dann", source_weights="iwan"),
     "mdd": Adapt(align="mdd", weight=0.3),
     "mmd": Adapt(align="mmd", weight=3.0),
     "jan": Adapt(align="jan", weight=3.0),
@@ -105,6 +107,8 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.aligned
     if isinstance(strategy, Adapt):
         return strategy.weight > 0
+    if isinstance(strategy, LastLayer):
+        return strategy.start == "self_train"
     return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))
 
 

@@ -87,12 +87,14 @@ def usual_distance(x: Floats, y: Floats) -> float:
 
 
 class Aligned(nn.Module):
-    """A network and, where it has weights, the loss that aligns: what one optimiser moves and a checkpoint keeps."""
+    """A network and, where they have weights, the loss that aligns and what weighs source rows: what one optimiser
+    moves and a checkpoint keeps."""
 
-    def __init__(self, network: nn.Module, loss: Loss | None) -> None:
+    def __init__(self, network: nn.Module, loss: Loss | None, weighs: nn.Module | None = None) -> None:
         super().__init__()
         self.network = network
         self.loss = loss if isinstance(loss, nn.Module) else None
+        self.weighs = weighs
 
     @property
     def backbone(self) -> nn.Module | None:

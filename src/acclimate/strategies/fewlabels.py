@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from acclimate import threads
-from acclimate.errors import UserError
+from acclimate.errors import UserError, unknown
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits, Strategy, labelled
+from acclimate.strategies.mapped import SelfTrain
 from acclimate.strategies.probe import STRENGTHS, Probe, inner
 from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
@@ -26,6 +27,8 @@ from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
 LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 COARSE = STRENGTHS[::3]  # values of C; a few target rows cannot tell nearer ones apart
 FOLDS = 5  # of the target rows
+_STARTS: dict[str, Strategy] = {"linear_probe": Probe(), "self_train": SelfTrain()}
+_OWN_NAMES = {"linear_probe": "last_layer", "self_train": "adapted_last_layer"}
 _FREE = 10.0  # the value of the column whose weight is the target's own bias: large, so that it is hardly penalised
 # Of heads A in the source and B in the target, the three copies W + W_source = A, W + W_target = B cost least, for W =
 # (A + B)/3, ⅔‖(A + B)/2‖² + ½‖B − A‖². So two copies do, of the mean and the difference, each with its scale:
@@ -155,25 +158,30 @@ class Augmented:
 class LastLayer:
     """The source's head, moved as little as the target rows ask for: min m·L_target(W⁰ + V) + ‖V‖²/(2C).
 
-    W⁰ is the `linear_probe` of the source; biases are fitted to the target and not held. As C falls to 0 the source's
-    weights stay, with the target's biases. C by folds of the target rows; below 8 of them it is the smallest.
+    W⁰ is the `linear_probe` of the source, or with `start` "self_train" (called `adapted_last_layer`) the head that
+    self-training made of it and of target rows without labels; biases are fitted to the labels and not held. As C falls
+    to 0 the weights W⁰ stay, with new biases. C by folds of the target rows; below 8 of them it is the smallest.
     Source: Li, Grandvalet and Davoine (2018), Explicit Inductive Bias for Transfer Learning (L2-SP), ICML, equation 2,
     on the last layer; Kirichenko et al. (2023), Last Layer Re-Training is Sufficient, ICLR.
     Use when: there are some labels of the target, from 20 on: the default; the source's rows may be gone by then.
-    Prefer `pooled` if the features themselves mean other things, and there are hundreds of labels.
+    Prefer `pooled` if the features themselves mean other things, and there are hundreds of labels; prefer
+    `adapted_last_layer` if there are target rows without labels, too, and class shares are about alike.
     """
 
+    start: str = "linear_probe"  # linear_probe | self_train: where W⁰ comes from
     strength: float | None = None
     needs_backbone: bool = field(default=True, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         _positive(self)
+        if self.start not in _STARTS:
+            raise unknown("start", self.start, _STARTS)
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Fit what is to be added to the source's head."""
         domains = Domains.of(problem, splits, run.seed)
-        start = Probe().fit(problem, Splits(splits.train, splits.valid), run).head.double()
+        start = _STARTS[self.start].fit(problem, replace(splits, target_labelled=None), run).head.double()
         assert isinstance(start, (LinearHead, OrdinalHead))
         from_source = start.weight.detach().numpy() * domains.scaling.spread  # for standardised features
         features = domains.features[domains.source :]
@@ -191,7 +199,7 @@ class LastLayer:
         with torch.no_grad():
             head.weight.add_(torch.from_numpy(from_source))
         domains.scaling.fold_into(head)
-        return _predictor("last_layer", self, problem, head, None, strength)
+        return _predictor(_OWN_NAMES[self.start], self, problem, head, None, strength)
 
 
 @dataclass(frozen=True)
@@ -317,5 +325,6 @@ FEW_LABELS: dict[str, Strategy] = {
     "pooled": Pooled(),
     "augmented": Augmented(),
     "last_layer": LastLayer(),
+    "adapted_last_layer": LastLayer(start="self_train"),
     "target_only": TargetOnly(),
 }

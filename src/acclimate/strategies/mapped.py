@@ -21,6 +21,7 @@ from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
 
 # Those that leave the target's features as they are or change them linearly: a linear head can then take them in.
 MAPS = ("none", "standardise", "coral", "linear_ot", "subspace", "entropic_ot")
+MATCHED = ("standardise", "coral", "linear_ot", "entropic_ot")  # those that give both domains the same spread
 WEIGHTS = ("density_ratio", "kmm", "nearest_neighbour")
 
 
@@ -29,7 +30,9 @@ class Mapped:
     """A probe on source features that were moved onto the target's, or weighted to look like them.
 
     min_W Σ_i w_i ℓ(W T_s(f_i), y_i) + ‖W‖²/(2C), used on T_t(f) = A f + b, which is folded into W. T and w come from
-    the features of both domains alone (`acclimate.shallow`, where each map's formula and source stand).
+    the features of both domains alone (`acclimate.shallow`, where each map's formula and source stand). Where T
+    matches spreads, moved features are standardised by those of both domains: a column that hardly varies in the source
+    cannot be given the target's spread, and by the source's alone it would be blown up in the target.
 
     Use when: both domains hold about the same share of each class, and seconds are all the time there is. Prefer
     `self_train` for more; prefer `linear_probe` where class shares may differ: moving the features then moves classes.
@@ -56,7 +59,8 @@ class Mapped:
             fitted = probe.fit(problem, replace(splits, train=train), run)
             return replace(fitted, strategy=self.by, settings=_settings(self), notes=(*fitted.notes, note))
         move = map_of(self.by, store.get(splits.train.inputs), theirs)
-        fitted = probe.fitted(problem, splits, run, None if move is None else lambda raw: _moved(move, raw, SOURCE))
+        there = _moved(move, theirs, TARGET) if self.by in MATCHED else None
+        fitted = probe.fitted(problem, splits, run, lambda raw: _moved(move, raw, SOURCE), there)
         take_in(move, fitted.head, theirs.shape[1])
         return replace(fitted, strategy=self.by, settings=_settings(self))
 
@@ -113,14 +117,17 @@ class SelfTrain:
         self, problem: Problem, splits: Splits, move: Adapter | None, ours: int, strength: float | None, run: Run
     ) -> Predictor:
         """A probe on moved features; training rows from number `ours` on (if not 0) are the target's."""
+        assert splits.target is not None
+        theirs = problem.network()[1].get(splits.target.inputs)
+        there = _moved(move, theirs, TARGET) if self.by in MATCHED else None
 
         def change(raw: Any) -> Any:
             sides = np.zeros(len(raw), int)
             if ours:
                 sides[ours : len(splits.train)] = TARGET
-            return raw if move is None else move.transform(raw, domain=sides)
+            return _moved(move, raw, sides)
 
-        return Probe(strength=strength).fitted(problem, splits, run, change)
+        return Probe(strength=strength).fitted(problem, splits, run, change, there)
 
 
 def pseudo_labels(logits: Floats, shares: Floats, quota: float) -> dict[int, int]:
@@ -170,13 +177,13 @@ def take_in(move: Adapter | None, head: Head, width: int) -> None:
     head.shape["width"] = width
 
 
-def _moved(move: Adapter, raw: Any, side: int) -> Any:
-    return move.transform(raw, domain=side)
+def _moved(move: Adapter | None, raw: Any, side: Any) -> Any:
+    return raw if move is None else move.transform(raw, domain=side)
 
 
 def _on(head: Head, features: Any, move: Adapter | None) -> Floats:
     """Logits of target rows of a head on moved features."""
-    rows = features if move is None else move.transform(features, domain=TARGET)
+    rows = _moved(move, features, TARGET)
     with torch.inference_mode():
         return np.asarray(head(torch.from_numpy(np.asarray(rows, np.float32))).double().numpy())
 

@@ -62,12 +62,15 @@ class Probe:
         """Choose C on rows left out of the training rows (or on `splits.valid`), then fit on all of them."""
         return self.fitted(problem, splits, run)
 
-    def fitted(self, problem: Problem, splits: Splits, run: Run, change: Change | None = None) -> Predictor:
-        """The same on features that `change` has moved; the head then takes features as moved."""
+    def fitted(
+        self, problem: Problem, splits: Splits, run: Run, change: Change | None = None, used_on: Floats | None = None
+    ) -> Predictor:
+        """The same on features that `change` has moved; the head then takes features as moved. `used_on` are such
+        features of rows that it is made for: their spread counts as much as that of the training rows."""
         words = fit_words(splits.train.inputs, self.max_words) if self.words else None
         if words is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
-        known = Known.of(problem, splits, self.features, words, change)
+        known = Known.of(problem, splits, self.features, words, change, used_on)
         head = problem.task.head(known.rows.features.shape[1], problem.decoder, words.width if words else 0).double()
         with few(4.0 * len(known.rows) * sum(p.numel() for p in head.parameters()) + 1.0):
             fit = self._closed if words is None and problem.task.name == "regress" else self._iterated
@@ -148,7 +151,12 @@ class Known:
 
     @staticmethod
     def of(
-        problem: Problem, splits: Splits, features: bool, words: WordFeatures | None, change: Change | None = None
+        problem: Problem,
+        splits: Splits,
+        features: bool,
+        words: WordFeatures | None,
+        change: Change | None = None,
+        used_on: Floats | None = None,
     ) -> Known:
         """Features once for all, standardised by the training rows."""
         parts = [splits.train] + ([] if (valid := problem.held_out(splits)) is None else [valid])
@@ -156,7 +164,7 @@ class Known:
         raw = problem.network()[1].get(inputs) if features else np.zeros((len(inputs), 0), np.float32)
         raw = raw if change is None else change(raw)
         learn = len(splits.train)
-        scaling = Scaling.of(raw[:learn])
+        scaling = Scaling.of(raw[:learn], used_on)
         targets = [problem.targets(part) for part in parts]
         weights = [problem.weights(part, target) for part, target in zip(parts, targets, strict=True)]
         rest = np.zeros(len(inputs) - learn)

@@ -63,7 +63,7 @@ class Shot(Bottleneck):
         known = Domains.of(problem, splits, self.standardise, target)
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Bottleneck) if f.init}
         with forked(run):
-            head, before = fit_head(Adapt(weight=0.0, **shared), problem, known, run.at("source"))
+            head, before, _ = fit_head(Adapt(weight=0.0, **shared), problem, known, run.at("source"))
             after = self.adapt(head, known, run.at("target"))
         known.fold(head)
         return self.predictor(problem, head, "shot", [*before, *after])
@@ -74,7 +74,7 @@ class Shot(Bottleneck):
         network = Guessed(head, as_device(known.target, run.device)).to(run.device)
         n, classes = len(network.rows), head.last.shape["outputs"]
         going = dataclasses.replace(
-            self, num_train_epochs=self.target_epochs or max(10, math.ceil(300 * self.batch_size / n)),
+            self, num_train_epochs=self.target_epochs or max(10, math.ceil(300 / math.ceil(n / self.batch_size))),
             learning_rate=self.target_rate,
         )  # fmt: skip
         rows_of = even(n, self.batch_size, run.seed, 0)

@@ -135,7 +135,10 @@ def _domains(data: Data, strategy: str) -> tuple[tuple[str, ...], IntArray]:
         raise UserError(f"{strategy} reads which domain each row is from; name its column with --domain-column")
     names, codes = domains.of(data)
     if len(names) < 2:
-        raise UserError(f"every training row is of the domain {names[0]!r}, and {strategy} needs two or more")
+        raise UserError(
+            f"every row to learn from is of the domain {names[0]!r}, and {strategy} needs two or more: with one left "
+            "out to judge by, three in all; give test data, or rows of another domain"
+        )
     return names, codes
 
 

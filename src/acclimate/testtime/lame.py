@@ -33,9 +33,9 @@ class Lame(Adapter):
     where that step would raise E, zᵢ ∝ (qᵢ·zᵢᵗ·exp(strength·Σⱼ wᵢⱼ zⱼ))^{1/(1+t)} with t = ½, 1, 2, ... takes its
     place, which minimises the same bound plus t·Σ KL(zᵢ‖zᵢ before), so that E never rises.
     Source: Boudiaf et al. (2022), Parameter-free Online Test-time Adaptation, CVPR, arXiv:2201.05718, section 4.
-    Use when: rows come in groups that look alike (bursts, sessions, one topic after the other), class shares have
-    moved, or nothing may be harmed much: no weight moves. The order of the rows and how often one occurs do not
-    matter. Memory grows with n·neighbours, time with n².
+    Use when: rows come in groups that look alike (bursts, sessions, one topic after the other) and a labelled sample
+    shows that it helps: on mixed texts it lost 1 to 10 points every time, and up to 30 where the model was unsure. No
+    weight moves; the order of the rows does not matter. Memory grows with n·neighbours, time with n².
     Prefer tent or adabn if the features themselves are wrong on the target: neighbours then agree on errors.
     """
 

@@ -34,6 +34,10 @@ class Pairs:
         first, ends = epoch * self.rows, self._turn(0, epoch)[1]
         return [list(range(first + a, first + b)) for a, b in zip([0, *ends], ends, strict=False)]
 
+    def renews(self, slot: int) -> bool:
+        """Whether this is the first slot of an epoch that has one before it."""
+        return slot >= self.rows and slot % self.rows == 0
+
     def progress(self, slot: int) -> float:
         """How much of the training lies before this slot's step, from 0 to below 1."""
         epoch, place = divmod(slot, self.rows)

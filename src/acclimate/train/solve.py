@@ -198,11 +198,19 @@ class Scaling:
     spread: Floats
 
     @staticmethod
-    def of(features: Any) -> Scaling:
-        """From training features (n, d); a constant feature keeps spread one."""
+    def of(features: Any, used_on: Any = None) -> Scaling:
+        """From training features (n, d); a constant feature keeps spread one.
+
+        With `used_on` (m, d), features that the head will judge, σ² is the mean of both variances, each about its own
+        mean: a feature that hardly varies in training alone would else be blown up where it does vary.
+        """
         wide = np.asarray(features, np.float64)
         spread = wide.std(0)
-        spread = np.where(spread > 1e-6 * max(1.0, float(np.abs(wide).max(initial=0.0))), spread, 1.0)
+        most = float(np.abs(wide).max(initial=0.0))
+        if used_on is not None:
+            other = np.asarray(used_on, np.float64)
+            spread, most = np.sqrt((spread**2 + other.var(0)) / 2), max(most, float(np.abs(other).max(initial=0.0)))
+        spread = np.where(spread > 1e-6 * max(1.0, most), spread, 1.0)
         return Scaling(wide.mean(0) if len(wide) else np.zeros(wide.shape[1]), spread * np.sqrt(max(1, wide.shape[1])))
 
     def apply(self, features: Any) -> Floats:

@@ -1,7 +1,7 @@
 """Choosing a model without a single target label: numpy in, numbers out, and no place where a target label could stand.
 
 Every validator scores candidates on the same held-out source rows (with labels) and target rows (without). `pick` takes
-the best mean rank of a frozen few of them, `decide` says whether it is to be used at all, `label_next` names the rows
+the best mean rank of a frozen few of them, `decide` says whether it is to be used at all, `label_apart` names the rows
 whose labels would tell.
 """
 
@@ -11,7 +11,7 @@ from acclimate.validate.base import Candidate, Rows
 from acclimate.validate.pick import ENSEMBLE, VALIDATORS, Pick, pick, score
 from acclimate.validate.relative import agreement, circular
 from acclimate.validate.risks import deep_embedded, density_ratio, importance_weighted, source_risk
-from acclimate.validate.rows import disagreement, label_next
+from acclimate.validate.rows import disagreement, label_apart, label_next
 from acclimate.validate.unlabelled import (
     confidence,
     infomax,
@@ -24,6 +24,6 @@ from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least,
 __all__ = [
     "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular",
     "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted", "infomax",
-    "label_next", "moved_at_least", "neighbourhood_density", "nuclear_norm", "pick", "plausible_shares", "score",
-    "settle", "source_risk",
+    "label_apart", "label_next", "moved_at_least", "neighbourhood_density", "nuclear_norm", "pick",
+    "plausible_shares", "score", "settle", "source_risk",
 ]  # fmt: skip

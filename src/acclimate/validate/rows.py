@@ -10,6 +10,9 @@ from acclimate.errors import UserError
 from acclimate.validate.base import Floats, Ints, entropy
 
 _ROUNDS = 50
+# Of the rows to label, those where two models differ; None: all are drawn at random. Half of them (0.5) was no better
+# in benchmarks/twenty.py, so that the simpler one is taken.
+APART: float | None = None
 
 
 def disagreement(predictions: Sequence[Floats]) -> Floats:
@@ -23,6 +26,48 @@ def disagreement(predictions: Sequence[Floats]) -> Floats:
     """
     stacked = np.asarray(predictions)
     return np.asarray(np.maximum(0.0, entropy(stacked.mean(0)) - entropy(stacked).mean(0)))
+
+
+def label_apart(
+    features: Floats, first: Floats, second: Floats, count: int = 20, *, seed: int = 0, apart: float | None = APART
+) -> tuple[Ints, Floats]:
+    """Positions of `count` target rows to label, drawn so that two models can be told apart, and the rows' weights.
+
+    Formula: without `apart` a random sample, every weight 1. Else a stratified sample: of the N_1 rows where the answers
+    differ n_1 = ⌈apart · count⌋ at random, of the N_2 others n_2 = count − n_1; either takes over what the other lacks.
+    With weights (N_s/m)/(n_s/count) every weighted mean over the sample is that over all m rows in expectation; a gain
+    is (N_1/m)(wins − losses)/n_1. In random order, so that any first part is a sample.
+    Source: Neyman (1934), Journal of the Royal Statistical Society 97, stratified sampling; Horvitz and Thompson
+    (1952), JASA 47, the weights.
+    Use when: one of two models is to be taken, and some rows can be labelled. The result depends on the seed and on
+    what is in the rows, not on their order.
+    Prefer `label_next` if there are more than two models, and nothing is to be estimated from the rows.
+
+    >>> a, b = np.eye(2)[[0] * 10], np.eye(2)[[1, 1] + [0] * 8]
+    >>> at, weight = label_apart(np.arange(10.0)[:, None], a, b, 4, apart=0.5)
+    >>> sorted(zip(at.tolist(), weight.tolist()))[:2]
+    [(0, 0.4), (1, 0.4)]
+    >>> float(weight.mean())
+    1.0
+    """
+    rows = np.asarray(features, np.float64)
+    m = len(rows)
+    if not 1 <= count <= m:
+        raise UserError(f"{count} rows to label were asked for, and there are {m}; ask for 1 to {m}")
+    if not len(first) == len(second) == m:
+        raise UserError(f"answers are of {len(first)} and {len(second)} rows and features of {m}; give all of one file")
+    differ = first.argmax(1) != second.argmax(1)
+    order = np.lexsort(np.round(np.column_stack([first, second, rows]), 6).T[::-1])
+    if apart is None:
+        return np.random.default_rng(seed).permutation(order)[:count], np.ones(count)
+    strata = [order[differ[order]], order[~differ[order]]]
+    some = min(len(strata[0]), max(round(apart * count), count - len(strata[1])))
+    rng, chosen, weights = np.random.default_rng(seed), [], []
+    for stratum, n in zip(strata, (some, count - some), strict=True):
+        chosen.append(rng.choice(stratum, n, replace=False))
+        weights.append(np.full(n, len(stratum) / m * count / max(1, n)))
+    mixed = rng.permutation(count)
+    return np.concatenate(chosen)[mixed], np.concatenate(weights)[mixed]
 
 
 def label_next(features: Floats, predictions: Sequence[Floats], count: int = 20, *, seed: int = 0) -> Ints:

@@ -12,7 +12,7 @@ from acclimate.metrics.calibration import fit_temperature
 from acclimate.validate.base import LEAST, Candidate, Floats, Ints, Rows, shares
 from acclimate.validate.pick import Pick, pick, source_shares
 from acclimate.validate.relative import agreement
-from acclimate.validate.rows import label_next
+from acclimate.validate.rows import label_apart
 
 ADAPT, KEEP, UNKNOWN = "adapt", "do not adapt", "not decidable"
 
@@ -43,20 +43,21 @@ class Verdict:
     gain: float  # estimated gain in accuracy of the pick over the source alone
     error: float  # nine in ten such estimates were nearer than this to the truth, on pairs that nothing was fitted on
     moved: float  # at least so much of the class shares has moved, if above 0
-    label: tuple[int, ...]  # target rows to label next, the most telling first; none where nothing is to be asked
+    label: tuple[int, ...]  # target rows that would tell, in random order
+    weights: tuple[float, ...]  # of each of these rows, so that together they stand for all target rows
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, named."""
         return asdict(self)
 
 
-def decide(candidates: Sequence[Candidate], rows: Rows, *, ask: int = 20) -> Verdict:
+def decide(candidates: Sequence[Candidate], rows: Rows, *, ask: int = 20, rival: str | None = None) -> Verdict:
     """Adapt, do not adapt, or label `ask` rows first; `candidates[0]` is the model of the source alone.
 
     Formula: adapt where the pick's mean rank leads that of the source alone by `CLEAR` and no class share is seen to
     have moved (`moved_at_least` ≤ `MOVED`); do not adapt where it leads by less than `LEVEL`; else not decidable. The
     estimated gain is the difference of the two in `agreement` with all other candidates, less `OPTIMISM`. The rows to
-    label are those of `label_next` for these two.
+    label are those of `label_apart` for the source alone and the candidate called `rival`, or else the pick.
     Source: ours; how often it was right, and that its thresholds are not independent of this: `benchmarks/verdict.py`.
     Use when: an adapted model is to replace one trained on the source alone.
     Prefer `settle` as soon as some target rows have labels: nothing here is as good as those.
@@ -67,14 +68,13 @@ def decide(candidates: Sequence[Candidate], rows: Rows, *, ask: int = 20) -> Ver
     moved = moved_at_least(candidates[0], rows)
     gain = float(agrees[found.at] - agrees[0]) - OPTIMISM if found.at else 0.0
     answer, why = answer_of(found.name, lead, moved)
-    asked: tuple[int, ...] = ()
+    some = min(ask, len(rows.target))
+    other = next((c for c in candidates if c.name == rival), candidates[found.at])
+    at, weights = label_apart(rows.target, candidates[0].target, other.target, some, seed=rows.seed)
     if answer == UNKNOWN:
-        some = min(ask, len(rows.target))
-        both = [candidates[0].target, candidates[found.at].target]
-        asked = tuple(label_next(rows.target, both, some, seed=rows.seed).tolist())
         why += f": label these {some} rows and it can be told"
     name = found.name if answer == ADAPT else candidates[0].name
-    return Verdict(answer, why, name, found, lead, gain, ERROR, moved, asked)
+    return Verdict(answer, why, name, found, lead, gain, ERROR, moved, tuple(at.tolist()), tuple(weights.tolist()))
 
 
 def answer_of(name: str, lead: float, moved: float) -> tuple[str, str]:
@@ -131,8 +131,8 @@ def settle(first: Floats, second: Floats, labels: Ints, *, level: float = 0.1) -
 
     Formula: of the rows where one alone is right, wins ~ Binomial(wins + losses, ½); two-sided p.
     Source: McNemar (1947), Psychometrika 12, exact.
-    Use when: rows of `label_next` have come back with labels. These lie where candidates differ, so that they say which
-    model is better, and not by how much.
+    Use when: rows of `label_apart` have come back with labels. Half of them lie where the two differ; by how much one
+    is better, their weights say.
 
     >>> labels = np.zeros(6, int)
     >>> settle(np.eye(2)[[1] * 6], np.eye(2)[[0] * 6], labels)
