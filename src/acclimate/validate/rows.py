@@ -33,7 +33,7 @@ def label_apart(
 ) -> tuple[Ints, Floats]:
     """Positions of `count` target rows to label, drawn so that two models can be told apart, and the rows' weights.
 
-    Formula: without `apart` a random sample, every weight 1. Else a stratified sample: of the N_1 rows where the answers
+    Formula: without `apart` a random sample, all weights 1. Else a stratified sample: of the N_1 rows where the answers
     differ n_1 = ⌈apart · count⌋ at random, of the N_2 others n_2 = count − n_1; either takes over what the other lacks.
     With weights (N_s/m)/(n_s/count) every weighted mean over the sample is that over all m rows in expectation; a gain
     is (N_1/m)(wins − losses)/n_1. In random order, so that any first part is a sample.
