@@ -258,6 +258,7 @@ print(json.dumps({folder: model.load(folder).logits(json.loads(sys.argv[1])).tol
 """
 
 
+@pytest.mark.real
 def test_a_new_process_without_a_network_says_the_same(fitted: Any, tmp_path: Path) -> None:
     names = ["linear_probe", "knn", "hybrid", "lora", "full", "tfidf", "majority"]
     for name in names:

@@ -101,6 +101,7 @@ def test_two_processes_go_on_where_they_were_killed(fit: Command, tmp_path: Path
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.real
 def test_an_error_is_said_once(fit: Command) -> None:
     done = fit("run", "--processes", "2", source="missing.csv")
     assert done.returncode == 2
@@ -238,7 +239,8 @@ answer = [first, sum(read), found.view("int32").tolist(), (found == again).all()
 """
 
 
-@pytest.mark.parametrize("kept", [False, pytest.param(True, marks=pytest.mark.real)])
+@pytest.mark.real
+@pytest.mark.parametrize("kept", [False, True])
 def test_features_are_shared_out_and_every_process_has_the_bits_of_one(
     kept: bool, both: Callable[..., list[Any]], folder_of: Callable[[str], Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -291,7 +293,7 @@ answer = [sizes, [h.get("rows_at_once") for h in history], said, network.weight.
 """
 
 
-@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("where", [0, pytest.param(1, marks=pytest.mark.real)])
 def test_memory_that_runs_out_in_one_process_halves_the_rows_in_all(where: int, both: Callable[..., list[Any]]) -> None:
     """12 rows of 24 each: the one with too little memory goes to 6 and 3 in its first step, the other follows."""
     found = both(MEMORY, where)

@@ -68,6 +68,7 @@ def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Calla
     assert (Path(str(model.run_dir)) / deciding.FILE).exists()
 
 
+@pytest.mark.real
 def test_rows_to_label_come_back_by_the_command_that_is_said(
     folder: Path, tmp_path: Path, answer: Callable[[str], None]
 ) -> None:

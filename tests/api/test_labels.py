@@ -35,6 +35,7 @@ print(json.dumps([[m.classes_, m.predict(texts), m.predict_proba(texts).tolist()
 """
 
 
+@pytest.mark.real
 def test_a_fresh_process_without_a_network_gives_the_same_answers(fit: Fit, tmp_path: Path) -> None:
     """F1, with a frozen backbone and with one that moved; from the RUN folder and from a saved copy."""
     data, texts = rows(36, ODD_ORDER), rows(30, ODD_ORDER, seed=2)["text"]

@@ -337,7 +337,10 @@ main()
 """
 
 
-@pytest.mark.parametrize(("name", "by", "code"), [("SIGINT", "Ctrl-C", 130), ("SIGTERM", "SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "by", "code"),
+    [("SIGINT", "Ctrl-C", 130), pytest.param("SIGTERM", "SIGTERM", 143, marks=pytest.mark.real)],
+)
 def test_signals_end_in_one_line_and_an_exit_code(
     name: str, by: str, code: int, train: Path, test: Path, folder: Path, tmp_path: Path
 ) -> None:

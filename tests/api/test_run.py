@@ -89,6 +89,7 @@ acclimate.fit(sys.argv[1], label="label", model=sys.argv[2], strategy="full", qu
 """
 
 
+@pytest.mark.real
 def test_the_same_fit_gives_the_same_numbers(fit: Fit, folder: Path, tmp_path: Path) -> None:
     """Twice in one process, with workers, and in another process with a cold cache."""
     train, test = write_csv(tmp_path / "train.csv", rows(48)), write_csv(tmp_path / "test.csv", rows(40, seed=1))

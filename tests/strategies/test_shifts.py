@@ -53,6 +53,7 @@ def quick(name: str, *, epochs: int = 6, **settings: Any) -> Any:
     return named(name, {**shorter, **settings})[1]
 
 
+@pytest.mark.real
 def test_a_shift_of_all_features_is_undone() -> None:
     """Source-only calls nearly all rows the same class; standardised each by its own, the domains are one again."""
     source, target = points(300, 0.5, 0), points(280, 0.5, 1, move=2.5)
@@ -67,6 +68,7 @@ FALL = {  # points of accuracy lost to class shares that move from 50/50 to 90/1
 }  # fmt: skip
 
 
+@pytest.mark.real
 def test_class_shares_that_move_harm_by_as_much_as_is_said() -> None:
     """A9: no class moves, their shares do. What each method loses beside training on the source alone, by value.
 
@@ -82,6 +84,7 @@ def test_class_shares_that_move_harm_by_as_much_as_is_said() -> None:
     assert 100 * (alone - own) == pytest.approx(20.3, abs=4)
 
 
+@pytest.mark.real
 def test_known_class_shares_spare_what_assumes_even_ones_the_fall() -> None:
     source, target = points(300, 0.1, 0), points(300, 0.1, 2)
     even, known = (accuracy(named("shot", {"class_shares": q})[1], source, target) for q in ("even", "source"))

@@ -238,6 +238,7 @@ def test_the_scale_is_a_part_of_a_checkpoint(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.real
 def test_a_layout_is_applied_to_the_backbone_and_undone(folder_of: Any) -> None:
     backbone = tm.backbone_of(folder_of("bert"))
     network = Network(backbone, LinearHead(backbone.width, 2))
