@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from raw import reviews, snippets
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache
@@ -30,10 +31,6 @@ from acclimate.tasks import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "adapt.json"
 MOST = 1600
-FILES = {
-    "movie": "movieReviewSnippets", "tweets": "tweets", "products": "amazonReviewSnippets",
-    "NYT": "nytEditorialSnippets",
-}  # fmt: skip
 PAIRS = (
     ("movie", "tweets"), ("movie", "products"), ("tweets", "NYT"), ("movie", "NYT"), ("yelp", "imdb"),
     ("amazon", "yelp"),
@@ -62,16 +59,10 @@ def main() -> None:
 
 
 def read(folder: Path) -> dict[str, Data]:
-    found = {}
-    for name, file in FILES.items():
-        lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
-        parts = [line.split("\t", 2) for line in lines]
-        kept = [p for p in parts if len(p) == 3 and abs(float(p[1])) > 0.3]
-        found[name] = Data(tuple(p[2] for p in kept), tuple(int(float(p[1]) > 0) for p in kept))
-    for name, file in {"amazon": "amazon_cells", "imdb": "imdb", "yelp": "yelp"}.items():
-        lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
-        rows = [line.rsplit("\t", 1) for line in lines if line.strip()]
-        found[name] = Data(tuple(r[0].strip() for r in rows), tuple(int(r[1]) for r in rows))
+    """All seven kinds of text, in an order of chance; of the long ones twice `MOST` rows."""
+    found = {n: Data(tuple(r.text for r in rows), tuple(r.label for r in rows)) for n, rows in snippets(folder).items()}
+    for name, pairs in reviews(folder).items():
+        found[name] = Data(tuple(text for text, _ in pairs), tuple(label for _, label in pairs))
     return {
         name: data.take(np.random.default_rng(7).permutation(len(data))[: 2 * MOST]) for name, data in found.items()
     }

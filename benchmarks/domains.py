@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import raw
 import torch
-import torch.nn.functional as F
+from raw import patients, reviews, snippets
 
 from acclimate.backbones import Backbone, Batch, Encoded, Origin, load
-from acclimate.catalogue import cache, datasets
+from acclimate.catalogue import cache
 from acclimate.data.rows import Data
 from acclimate.features import Store
 from acclimate.run import Run
 
 MOST = 1600  # rows of a domain
-SNIPPETS = {"movie": "movieReviewSnippets", "tweets": "tweets", "products": "amazonReviewSnippets",
-            "NYT": "nytEditorialSnippets"}  # fmt: skip
-REVIEWS = {"amazon": "amazon_cells", "imdb": "imdb", "yelp": "yelp"}
 BANDS, CEPSTRA, PARTS = 40, 20, 5  # of a spoken digit
 
 
@@ -87,31 +84,19 @@ def sentences(folder: Path) -> dict[str, Domain]:
     """Sentiment of sentences of seven kinds, through MiniLM; of the long ones twice `MOST` rows."""
     store = Store(load("minilm"), Run(cache=cache.features()))
     found = {}
-    for name, file in SNIPPETS.items():
-        lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
-        rows = [p for p in (line.split("\t", 2) for line in lines) if len(p) == 3 and abs(float(p[1])) > 0.3]
-        some = np.random.default_rng(7).permutation(len(rows))[: 2 * MOST]
-        found[name] = ([rows[i][2] for i in some], [int(float(rows[i][1]) > 0) for i in some])
-    for name, file in REVIEWS.items():
-        lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
-        rows = [line.rsplit("\t", 1) for line in lines if line.strip()]
-        found[name] = ([row[0].strip() for row in rows], [int(row[1]) for row in rows])
+    for name, rows in snippets(folder).items():
+        some = [rows[i] for i in np.random.default_rng(7).permutation(len(rows))[: 2 * MOST]]
+        found[name] = ([row.text for row in some], [row.label for row in some])
+    for name, pairs in reviews(folder).items():
+        found[name] = ([text for text, _ in pairs], [label for _, label in pairs])
     return {name: Domain(store.get(text), np.array(y)) for name, (text, y) in found.items()}
 
 
 def heart(folder: Path) -> dict[str, Domain]:
-    """Raw columns: numbers with Cleveland's median where they are missing, one column a value of the others."""
-    table = list(csv.DictReader((folder / "heart" / "heart_disease_uci.csv").open(encoding="utf-8")))
-    sites = np.array([row["dataset"] for row in table])
-    columns = []
-    for name in ("age", "trestbps", "chol", "thalch", "oldpeak", "ca"):
-        numbers = np.array([float(row[name]) if row[name] else np.nan for row in table])
-        columns.append(np.where(np.isnan(numbers), np.nanmedian(numbers[sites == "Cleveland"]), numbers))
-        columns.append(np.isnan(numbers).astype(float))
-    for name in ("sex", "cp", "fbs", "restecg", "exang", "slope", "thal"):
-        columns += [np.array([row[name] == v for row in table], float) for v in sorted({row[name] for row in table})]
-    x, y = np.stack(columns, axis=1).astype(np.float32), np.array([int(int(row["num"]) > 0) for row in table])
-    return {str(site): Domain(x, y).take(np.flatnonzero(sites == site)) for site in np.unique(sites)}
+    """Raw columns of the patients of each site."""
+    rows = patients(folder)
+    every = Domain(rows.x.astype(np.float32), rows.y)
+    return {str(site): every.take(np.flatnonzero(rows.site == site)) for site in np.unique(rows.site)}
 
 
 def speakers(folder: Path) -> dict[str, Domain]:
@@ -146,17 +131,8 @@ def spectral(path: Path) -> Any:
 
 
 def digits() -> dict[str, Domain]:
-    """Pictures (8, 8) from 0 to 1: scikit-learn's digits, and MNIST's cropped to 20 x 20 and averaged to 8 x 8."""
-    from sklearn.datasets import load_digits
-
-    small = load_digits()
-    with (datasets.pull("mnist5k") / "mnist5k.csv").open(encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    table, label = np.array(rows[1:]), rows[0].index("label")
-    pixels = np.delete(table, label, axis=1).astype(np.float32).reshape(-1, 28, 28)[:, 4:24, 4:24]
-    shrunk = F.interpolate(torch.from_numpy(pixels)[:, None], (8, 8), mode="area")[:, 0].numpy() / 255
-    digits8 = Domain((small.images / 16).astype(np.float32), small.target)
-    return {"digits": digits8, "MNIST": Domain(shrunk.astype(np.float32), table[:, label].astype(int))}
+    """Two kinds of written digits as pictures (8, 8)."""
+    return {name: Domain(x, y) for name, (x, y) in raw.digits(np.float32).items()}
 
 
 def drawn(source: Domain, target: Domain, seed: int) -> tuple[Domain, Domain, Domain]:

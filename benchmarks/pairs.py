@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import raw
 import torch
 import torch.nn.functional as F
+from raw import patients, reviews, snippets
 
 from acclimate.align import ALIGNMENTS, View
 from acclimate.backbones import load
-from acclimate.catalogue import cache, datasets
+from acclimate.catalogue import cache
 from acclimate.features import Store
 from acclimate.run import Run
 
 MOST = 1600  # rows of a domain
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-FILES = {
-    "movie": "movieReviewSnippets", "tweets": "tweets", "products": "amazonReviewSnippets",
-    "NYT": "nytEditorialSnippets",
-}  # fmt: skip
-REVIEWS = {"amazon": "amazon_cells", "imdb": "imdb", "yelp": "yelp"}
 
 
 class Domain(NamedTuple):
@@ -41,48 +37,27 @@ def sentences(folder: Path, most: int | None = 2 * MOST) -> dict[str, Domain]:
     """Sentiment of sentences of seven kinds, through MiniLM; at most so many of each."""
     store = Store(load("minilm"), Run(cache=cache.features()))
     found = {}
-    for name, file in FILES.items():
-        lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
-        parts = [p for p in (line.split("\t", 2) for line in lines) if len(p) == 3 and abs(float(p[1])) > 0.3]
-        parts = [parts[i] for i in np.sort(np.random.default_rng(0).permutation(len(parts))[:most])]
-        text = np.array([p[2] for p in parts], object)
-        found[name] = Domain(store.get(list(text)).astype(float), np.array([int(float(p[1]) > 0) for p in parts]), text)
-    for name, file in REVIEWS.items():
-        lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
-        parts = [line.rsplit("\t", 1) for line in lines if line.strip()]
-        text = np.array([p[0].strip() for p in parts], object)
-        found[name] = Domain(store.get(list(text)).astype(float), np.array([int(p[1]) for p in parts]), text)
+    for name, rows in snippets(folder).items():
+        some = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[:most])]
+        found[name] = _read(store, [row.text for row in some], [row.label for row in some])
+    for name, pairs in reviews(folder).items():
+        found[name] = _read(store, [text for text, _ in pairs], [label for _, label in pairs])
     return found
 
 
+def _read(store: Store, texts: list[str], labels: list[int]) -> Domain:
+    return Domain(store.get(texts).astype(float), np.array(labels), np.array(texts, object))
+
+
 def heart(folder: Path) -> dict[str, Domain]:
-    """Raw columns: numbers with the source's median where they are missing, one column a value of the others."""
-    table = list(csv.DictReader((folder / "heart" / "heart_disease_uci.csv").open(encoding="utf-8")))
-    sites = np.array([row["dataset"] for row in table])
-    columns = []
-    for name in ("age", "trestbps", "chol", "thalch", "oldpeak", "ca"):
-        numbers = np.array([float(row[name]) if row[name] else np.nan for row in table])
-        columns += [np.where(np.isnan(numbers), np.nanmedian(numbers[sites == "Cleveland"]), numbers)]
-        columns += [np.isnan(numbers).astype(float)]
-    for name in ("sex", "cp", "fbs", "restecg", "exang", "slope", "thal"):
-        columns += [np.array([row[name] == v for row in table], float) for v in sorted({row[name] for row in table})]
-    x, y = np.stack(columns, axis=1), np.array([int(row["num"]) > 0 for row in table]).astype(int)
-    return {site: Domain(x, y).take(np.flatnonzero(sites == site)) for site in np.unique(sites)}
+    """Raw columns of the patients of each site."""
+    rows = patients(folder)
+    return {site: Domain(rows.x, rows.y).take(np.flatnonzero(rows.site == site)) for site in np.unique(rows.site)}
 
 
 def digits() -> dict[str, Domain]:
-    """Scikit-learn's digits, and MNIST's cropped to 20 x 20 and shrunk to 8 x 8 likewise, from 0 to 1."""
-    from sklearn.datasets import load_digits
-
-    small = load_digits()
-    with (datasets.pull("mnist5k") / "mnist5k.csv").open(encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    table = np.array(rows[1:])
-    label = rows[0].index("label")
-    y = table[:, label].astype(int)
-    pixels = np.delete(table, label, axis=1).astype(float).reshape(-1, 28, 28)[:, 4:24, 4:24]
-    wide = F.interpolate(torch.from_numpy(pixels)[:, None], (8, 8), mode="area")[:, 0].numpy().reshape(-1, 64) / 255
-    return {"digits": Domain(small.data / 16, small.target), "MNIST": Domain(wide, y)}
+    """Two kinds of written digits, 64 columns."""
+    return {name: Domain(x.reshape(len(x), -1), y) for name, (x, y) in raw.digits(float).items()}
 
 
 def speech(folder: Path) -> dict[str, Domain]:

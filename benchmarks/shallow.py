@@ -11,7 +11,6 @@ skada.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -22,14 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from raw import patients, reviews, snippets
 
 RESULTS = Path(__file__).parent / "results" / "shallow.json"
 MOST = 1600
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-FILES = {
-    "movie": "movieReviewSnippets", "tweets": "tweets", "products": "amazonReviewSnippets",
-    "NYT": "nytEditorialSnippets",
-}  # fmt: skip
 PAIRS = [
     ("movie", "tweets"), ("movie", "products"), ("movie", "NYT"), ("tweets", "NYT"), ("yelp", "imdb"),
     ("amazon", "yelp"), ("Cleveland", "Hungary"), ("Cleveland", "VA Long Beach"), ("Cleveland", "Switzerland"),
@@ -103,38 +99,24 @@ def sentences(folder: Path) -> dict[str, Domain]:
 
     store = Store(load("minilm"), Run(cache=cache.features()))
     found = {}
-    for name, file in FILES.items():
-        lines = (folder / "vader4" / f"{file}_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
-        parts = [line.split("\t", 2) for line in lines]
-        kept = [p for p in parts if len(p) == 3 and abs(float(p[1])) > 0.3]
+    for name, rows in snippets(folder).items():
         # A shared number of rows from each, so that the 10,605 of movies are not all read.
-        kept = [kept[i] for i in np.sort(np.random.default_rng(0).permutation(len(kept))[: 2 * MOST])]
-        value = np.array([float(p[1]) for p in kept])
-        group = np.array([f"{name} {p[0].split('_')[0] if '_' in p[0] else p[0]}" for p in kept])
-        found[name] = Domain(store.get([p[2] for p in kept]).astype(float), (value > 0).astype(int), value, group)
-    for name, file in {"amazon": "amazon_cells", "imdb": "imdb", "yelp": "yelp"}.items():
-        lines = (folder / "uci_sentences" / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
-        parts = [line.rsplit("\t", 1) for line in lines if line.strip()]
-        y = np.array([int(p[1]) for p in parts])
-        group = np.array([f"{name} {i}" for i in range(len(parts))])
-        found[name] = Domain(store.get([p[0].strip() for p in parts]).astype(float), y, y.astype(float), group)
+        some = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[: 2 * MOST])]
+        group = np.array([f"{name} {row.id.split('_')[0] if '_' in row.id else row.id}" for row in some])
+        y, rating = np.array([row.label for row in some]), np.array([row.rating for row in some])
+        found[name] = Domain(store.get([row.text for row in some]).astype(float), y, rating, group)
+    for name, pairs in reviews(folder).items():
+        y = np.array([label for _, label in pairs])
+        group = np.array([f"{name} {i}" for i in range(len(pairs))])
+        found[name] = Domain(store.get([text for text, _ in pairs]).astype(float), y, y.astype(float), group)
     return found
 
 
 def heart(folder: Path) -> dict[str, Domain]:
-    """Raw columns: numbers with the source's median where they are missing, one column a value of the others."""
-    table = list(csv.DictReader((folder / "heart" / "heart_disease_uci.csv").open(encoding="utf-8")))
-    sites = np.array([row["dataset"] for row in table])
-    columns = []
-    for name in ("age", "trestbps", "chol", "thalch", "oldpeak", "ca"):
-        numbers = np.array([float(row[name]) if row[name] else np.nan for row in table])
-        columns += [np.where(np.isnan(numbers), np.nanmedian(numbers[sites == "Cleveland"]), numbers)]
-        columns += [np.isnan(numbers).astype(float)]
-    for name in ("sex", "cp", "fbs", "restecg", "exang", "slope", "thal"):
-        columns += [np.array([row[name] == v for row in table], float) for v in sorted({row[name] for row in table})]
-    x, y = np.stack(columns, axis=1), np.array([int(row["num"]) > 0 for row in table]).astype(int)
-    group = np.array([row["id"] for row in table])
-    return {site: Domain(x, y, y.astype(float), group).take(np.flatnonzero(sites == site)) for site in np.unique(sites)}
+    """Raw columns of the patients of each site."""
+    rows = patients(folder)
+    every = Domain(rows.x, rows.y, rows.y.astype(float), rows.id)
+    return {site: every.take(np.flatnonzero(rows.site == site)) for site in np.unique(rows.site)}
 
 
 def drawn(domains: dict[str, Domain], source: str, target: str, seed: int) -> tuple[Domain, Domain]:
