@@ -4,8 +4,8 @@ Run: OMP_NUM_THREADS=1 python benchmarks/twenty.py --data FOLDER (folders vader4
 --table prints the results of the last run; --kind development|judged runs one part alone, --ways few leaves out what
 only the rule as it was before needs (the dear ways at 20 labels). The pairs of verdict.py, at most 500 source rows; one
 half of the target (of each class) is given without labels, and its rows may be asked for; the other half judges and is
-untouched. Rows to label: "apart" are those of label_these.csv (drawn where source_only and self_train differ, and from
-the rest, with weights), "spread" those that it held before (label_next), "random" any. Every way learns from all of
+untouched. Rows to label: "random" as label_these.csv holds them now, "apart" half where source_only and self_train
+differ and half from the rest, with weights, "spread" as it held them before (label_next). Every way learns from all of
 them for its accuracy, and is judged on them out of fold as the product does, to be chosen. Only the development pairs
 of verdict.py took part in any choice; "judged" are all others. Results are added to benchmarks/results/twenty.json one
 by one; a run that is cut off goes on.

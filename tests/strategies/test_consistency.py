@@ -19,7 +19,8 @@ from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, consistency, named
 from acclimate.strategies.consistency import Consistency
-from acclimate.strategies.learner import Learner, Rows, Turns, infomax, nearest, settle
+from acclimate.strategies.learner import Learner, Rows, Turns, infomax, settle
+from acclimate.strategies.sourcefree import pseudo_labels
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import LinearHead
 
@@ -169,7 +170,7 @@ def test_nearest_centroids_are_those_of_slow_loops() -> None:
         p = np.eye(4)[labels]
     rng = np.random.default_rng(0)
     f, p = rng.normal(size=(12, 3)), rng.dirichlet([1, 1, 1, 0.01], 12)
-    assert nearest(torch.from_numpy(f), torch.from_numpy(p).float()).tolist() == labels
+    assert pseudo_labels(torch.from_numpy(f), torch.from_numpy(p).float()).tolist() == labels
 
 
 def test_turns_give_every_target_row_its_turn_and_random_numbers_of_its_own() -> None:

@@ -12,8 +12,6 @@ from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.strategies.tune import Tune
 
-SOURCE_ONLY = "source_only"  # the probe that saw no target row, always beside a model that did
-
 
 def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
     """Refuse a strategy that adapts where there is nothing to adapt to, and labels that it would not read;

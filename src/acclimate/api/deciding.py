@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from acclimate import ranks
+from acclimate.advise.labels import LABEL_FREE, SOURCE_ONLY
 from acclimate.advise.race import Race, compare, gap_text
 from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
@@ -26,9 +27,8 @@ from acclimate.tasks.base import Floats
 from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
 from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN
 
-SOURCE_ONLY = "source_only"
 CANDIDATES = ("standardise", "coral", "linear_ot", "self_train")  # from cheap to dear; all on frozen features
-RIVAL = "self_train"  # what labels are asked to tell from the source alone: it gained most
+RIVAL = LABEL_FREE  # what labels are asked to tell from the source alone: it gained most
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
 ASK = 20
 FEWEST = 20  # different target rows, below which nothing is said of them

@@ -11,6 +11,7 @@ import numpy as np
 
 from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
+from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
 from acclimate.api import adapting, deciding, labelled, over_domains, state
@@ -241,7 +242,7 @@ def _choose_and_fit(
         assert trial is not None
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
     baselines = _baselines(prepared, problem, contest, data, pairs, run, adapts(chosen))
-    beside = baselines.get(adapting.SOURCE_ONLY)
+    beside = baselines.get(SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
     if decided is None or (decided.adapt is not None and given):
@@ -355,7 +356,7 @@ def _baselines(
     ran = {t.name: t for t in contest.trials}
     compared = dict(BASELINES)
     if adapted:
-        compared[adapting.SOURCE_ONLY] = STRATEGIES["linear_probe"]
+        compared[SOURCE_ONLY] = STRATEGIES["linear_probe"]
     elif contest.chosen in OVER_DOMAINS:
         compared["linear_probe"] = STRATEGIES["linear_probe"]
     for name, strategy in compared.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -18,6 +17,7 @@ from acclimate.backbones.base import Backbone, Batch, Encoded, in_eval
 from acclimate.data.rows import Data
 from acclimate.features import to_device
 from acclimate.strategies.base import Problem
+from acclimate.strategies.sourcefree import pseudo_labels
 from acclimate.tasks.base import Network
 
 _READ = 256  # rows of one batch when nothing is learned from them
@@ -198,23 +198,4 @@ def infomax(network: Network, rows: Rows, device: str) -> float:
 def centroid_labels(network: Network, rows: Rows, device: str) -> Tensor:
     """The class of the nearest centroid of every target row, (n,)."""
     features, log_p = answers(network, rows, device)
-    return nearest(features, log_p.exp())
-
-
-def nearest(features: Tensor, p: Tensor) -> Tensor:
-    """Centroids are means of [f; 1]/‖[f; 1]‖ weighted by p (n, K), then once more by the labels so found.
-
-    A class that no row takes keeps no centroid. Liang et al. 2020 (arXiv:2002.08546), equations 4 to 6.
-
-    >>> f = torch.tensor([[0.0, 9.0], [0.0, 8.0], [9.0, 0.0]])
-    >>> nearest(f, torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.1, 0.9]]))  # the second row is as the first
-    tensor([0, 0, 1])
-    """
-    unit = F.normalize(torch.cat([features, features.new_ones(len(features), 1)], 1).float(), dim=1)
-    labels = p.argmax(1)
-    for _ in range(2):
-        taken = torch.bincount(labels, minlength=p.shape[1]) > 0
-        centroids = F.normalize((p.T @ unit) / p.sum(0).clamp(min=1e-8).unsqueeze(1), dim=1)
-        labels = (unit @ centroids.T).masked_fill(~taken, -torch.inf).argmax(1)
-        p = F.one_hot(labels, p.shape[1]).to(p)
-    return labels
+    return pseudo_labels(features, log_p.exp())

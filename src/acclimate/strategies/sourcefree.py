@@ -131,13 +131,13 @@ class Guessed(nn.Module):
 def pseudo_labels(hidden: Tensor, p: Tensor) -> Tensor:
     """The class of the nearest centroid, (n,); centroids from p (n, K), then once more from the labels so found.
 
-    A class that no row takes keeps no centroid.
+    A class that no row takes keeps no centroid. Liang et al. 2020 (arXiv:2002.08546), equations 4 to 6.
 
     >>> h = torch.tensor([[0.0, 9.0], [0.0, 8.0], [9.0, 0.0]])
     >>> pseudo_labels(h, torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.1, 0.9]]))  # the second row is as the first
     tensor([0, 0, 1])
     """
-    rows = F.normalize(torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1), dim=1)
+    rows = F.normalize(torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1).to(p), dim=1)
     labels = p.argmax(1)
     for _ in range(2):
         taken = torch.bincount(labels, minlength=p.shape[1]) > 0

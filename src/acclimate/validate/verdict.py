@@ -131,8 +131,7 @@ def settle(first: Floats, second: Floats, labels: Ints, *, level: float = 0.1) -
 
     Formula: of the rows where one alone is right, wins ~ Binomial(wins + losses, ½); two-sided p.
     Source: McNemar (1947), Psychometrika 12, exact.
-    Use when: rows of `label_apart` have come back with labels. Half of them lie where the two differ; by how much one
-    is better, their weights say.
+    Use when: rows of `label_apart` have come back with labels. By how much one is better, a weighted mean says.
 
     >>> labels = np.zeros(6, int)
     >>> settle(np.eye(2)[[1] * 6], np.eye(2)[[0] * 6], labels)
