@@ -46,7 +46,7 @@ def learn(
     baselines = _baselines(prepared, problem, race, source, few, pairs, run)
     models = {**{n: p for n, (p, _) in baselines.items()}, name: fitted}
     decided = _decided(request, prepared, problem, race, models)
-    said = (*decided.said, *_said(problem, few, race, strategy is None))
+    said = (*_said(problem, few, race, strategy is None), *decided.said)  # the last one ends with a command
     for sentence in said:
         run.progress.say(sentence)
     return Fitted(
