@@ -55,8 +55,9 @@ def test_where_words_mean_the_opposite_a_few_labels_are_learned_from(fit: Fit) -
     assert [b["key"] for b in report["baselines"]] == ["majority", "tfidf", "source_only", "self_train"]
     assert report["splits"] == {"train": 40, "target, without labels": 40, "target, labelled": 40}
     bought = said(report, "40 labels bought +", "over self_train", "the labels beat the label-free method")
-    assert len(bought) == 1 and report["target_verdict"].endswith(bought[0])
-    assert report["target_verdict"].startswith("Still not decidable whether to adapt without labels: of 40 labelled")
+    assert len(bought) == 1 and report["target_verdict"].startswith(bought[0])
+    rest = report["target_verdict"].removeprefix(bought[0])  # in this order, since a command may stand at the end
+    assert rest.startswith(" Still not decidable whether to adapt without labels: of 40 labelled")
     assert "label 20 more" not in report["target_verdict"]  # the model has learned from labels
 
 
