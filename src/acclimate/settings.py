@@ -56,20 +56,21 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
 
 
 def check_type(owner: str, name: str, value: object, default: object, annotation: str) -> None:
-    """Refuse a value that a setting of this annotation cannot take: it would fail far from here."""
-    allowed: tuple[type, ...]
-    if value is None and "None" in annotation:
-        return
-    if "bool" in annotation:
-        allowed = (bool,)
-    elif "float" in annotation:
-        allowed = (int, float)
-    elif "int" in annotation:
-        allowed = (int,)
-    else:
-        allowed = (str,)
+    """Refuse a value that a setting of this annotation cannot take: it would fail far from here.
+
+    >>> check_type("mmd", "bandwidth", "median", "mean", "str | float")
+    >>> check_type("mmd", "kernels", True, 5, "int")
+    Traceback (most recent call last):
+    acclimate.errors.UserError: setting 'kernels' of mmd takes int, not True (default 5)
+    """
+    allowed = tuple(kind for part in annotation.split("|") for kind in _TAKES.get(part.strip(), (str,)))
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise UserError(f"setting {name!r} of {owner} takes {annotation}, not {value!r} (default {default!r})")
+
+
+_TAKES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "None": (type(None),),
+}  # fmt: skip
 
 
 def _json_or_text(text: str) -> object:

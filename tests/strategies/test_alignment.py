@@ -7,7 +7,7 @@ import pytest
 from acclimate.align import ALIGNMENTS
 from acclimate.errors import UserError
 from acclimate.strategies.adapt import Adapt
-from acclimate.strategies.alignment import parsed
+from acclimate.strategies.alignment import check_align, parsed
 from acclimate.strategies.sourcefree import Shot
 
 
@@ -41,3 +41,21 @@ def test_an_alignment_is_given_with_its_settings() -> None:
 def test_settings_without_a_meaning_are_refused(kind: type, settings: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         kind(**settings)
+
+
+@pytest.mark.parametrize(
+    ("align", "says"),
+    [
+        ("dann:hidden=abc", "setting 'hidden' of dann takes int, not 'abc'"),
+        ("mcc:temperature=inf", "setting 'temperature' of mcc takes float, not 'inf'"),
+        ("mmd:kernels=true", "setting 'kernels' of mmd takes int, not True"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_named(align: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_align(align)
+
+
+def test_a_setting_may_take_several_kinds() -> None:
+    for align in ("mmd:bandwidth=median", "mmd:bandwidth=2", "mmd:bandwidth=0.5"):
+        check_align(align)

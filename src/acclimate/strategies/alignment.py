@@ -14,7 +14,7 @@ from acclimate import ranks
 from acclimate.align import ALIGNMENTS, Alignment, Loss
 from acclimate.align.base import reversal_strength
 from acclimate.errors import UserError, unknown
-from acclimate.settings import parse_settings
+from acclimate.settings import check_type, parse_settings
 from acclimate.strategies.base import Problem
 from acclimate.tasks.base import Floats
 
@@ -24,10 +24,7 @@ WEIGHT_SCHEDULES = ("constant", "rise")
 def check_align(align: str) -> None:
     """Refuse what is not a name of ALIGNMENTS, with settings after a colon."""
     kind, settings = parsed(align)
-    try:
-        kind(**settings)
-    except TypeError as error:
-        raise UserError(f"align={align!r}: a setting is no number where one is needed ({error})") from error
+    kind(**settings)
 
 
 def check_weight(weight: float, weight_schedule: str) -> None:
@@ -53,10 +50,11 @@ def parsed(align: str) -> tuple[type[Alignment], dict[str, Any]]:
     if name not in ALIGNMENTS:
         raise unknown("alignment", name, ALIGNMENTS)
     settings = parse_settings(part for part in text.split(",") if part.strip())
-    known = [f.name for f in dataclasses.fields(ALIGNMENTS[name])]
-    for key in settings:
+    known = {f.name: f for f in dataclasses.fields(ALIGNMENTS[name])}
+    for key, value in settings.items():
         if key not in known:
             raise unknown(f"setting of {name}", key, known)
+        check_type(name, key, value, known[key].default, str(known[key].type))
     return ALIGNMENTS[name], settings
 
 
