@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -118,11 +118,6 @@ def as_tensor(targets: Floats, dtype: torch.dtype) -> Tensor:
     """Targets as a tensor: whole-number codes become int64."""
     whole = targets.ndim == 1 and targets.dtype.kind in "iu"
     return torch.as_tensor(targets, dtype=torch.long if whole else dtype)
-
-
-def with_temperature(decoder: Decoder, temperature: float) -> Decoder:
-    """The same decoder at another temperature."""
-    return replace(decoder, temperature=float(temperature))
 
 
 def ordered(order: tuple[Any, ...], found: set[Any]) -> tuple[Any, ...]:
