@@ -138,7 +138,13 @@ def test_self_training_needs_classes(shared_bert: Any) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"rounds": 0}, "rounds=0"), ({"share": 0.0}, "share=0.0"), ({"weight": -1.0}, "λ"), ({"by": "tca"}, "by")],
+    [
+        ({"rounds": 0}, "rounds=0"),
+        ({"share": 0.0}, "share=0.0"),
+        ({"weight": -1.0}, "λ"),
+        ({"weight": float("inf")}, "λ"),
+        ({"by": "tca"}, "by"),
+    ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acclimate import ranks
 from acclimate.align import ALIGNMENTS, View
 from acclimate.align.base import entropies, log_probabilities
 from acclimate.backbones.base import Batch
@@ -23,6 +22,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.run import Run
+from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.learner import Learner, Rows, Turns, centroid_labels, infomax, settle
 from acclimate.strategies.tune import Tune, _top
@@ -92,8 +92,7 @@ class Consistency:
         target = unlabelled(splits, "consistency")
         if problem.task.name != "classify":
             raise UserError(f"consistency compares classes of target rows, and the task is {problem.task.name}")
-        if ranks.world() > 1:
-            raise UserError("consistency learns from whole batches, which several processes would cut up; use one")
+        check_alone("consistency")
         best: _Restart | None = None
         values: list[float] = []
         for number in range(self.restarts):

@@ -14,6 +14,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.shallow import SHALLOW, Adapter, Reweighter
 from acclimate.shallow.base import SOURCE, TARGET
+from acclimate.strategies.alignment import check_weight
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.probe import Probe
 from acclimate.tasks.base import Floats
@@ -92,8 +93,7 @@ class SelfTrain:
             raise UserError(f"rounds={self.rounds!r} must be 1 or more")
         if not 0 < self.share <= 1:
             raise UserError(f"share={self.share!r} must be above 0 and at most 1")
-        if not self.weight >= 0:
-            raise UserError(f"weight={self.weight!r} must be 0 or more; it is λ in L_source + λ L_target")
+        check_weight(self.weight, "constant")
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Fit on the source, then on source and pseudo-labels, round by round."""
