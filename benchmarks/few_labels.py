@@ -36,6 +36,8 @@ T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 class Width:
     """What a frozen strategy asks of a backbone that it never calls."""
 
+    modality = "text"  # inputs are numbers as text
+
     def __init__(self, width: int) -> None:
         self.width = width
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,17 +61,31 @@ def digits() -> dict[str, Domain]:
     return {name: Domain(x.reshape(len(x), -1), y) for name, (x, y) in raw.digits(float).items()}
 
 
-def speech(folder: Path) -> dict[str, Domain]:
-    """Spoken digits as mean and deviation, over time, of the log energies in 20 mel bands; "not NAME": all others."""
+def mel(samples: Any, rate: int) -> Any:
+    """Mean and deviation, over time, of the log energies in 20 mel bands.  # (40,)"""
+    bands = log_mel(samples, rate)
+    return np.concatenate([bands.mean(0), bands.std(0)])
+
+
+def mfcc(samples: Any, rate: int) -> Any:
+    """Mean and deviation, over time, of 13 cepstral coefficients of 26 mel bands and of their differences.  # (52,)"""
+    from scipy.fft import dct
+
+    found = dct(log_mel(samples, rate, 26), type=2, norm="ortho", axis=1)[:, :13]
+    steps = np.diff(found, axis=0) if len(found) > 1 else np.zeros_like(found)
+    return np.concatenate([found.mean(0), found.std(0), steps.mean(0), steps.std(0)])
+
+
+def speech(folder: Path, features: Callable[[Any, int], Any] = mel) -> dict[str, Domain]:
+    """Spoken digits as statistics over time; "not NAME": all other speakers."""
     from scipy.io import wavfile
 
     found: dict[str, tuple[list[Any], list[int]]] = {}
     for path in sorted((folder / "fsdd").rglob("*.wav")):
         digit, speaker, _ = path.stem.split("_")
         rate, samples = wavfile.read(path)
-        bands = log_mel(samples.astype(float), rate)
         x, y = found.setdefault(speaker, ([], []))
-        x.append(np.concatenate([bands.mean(0), bands.std(0)]))
+        x.append(features(samples.astype(float), rate))
         y.append(int(digit))
     one = {name: Domain(np.array(x), np.array(y)) for name, (x, y) in found.items()}
     rest = {}

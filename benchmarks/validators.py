@@ -1,9 +1,10 @@
-"""Choosing among label-free candidates on real pairs without a target label: validators, the ensemble, the verdict.
+"""Choosing among label-free candidates on real pairs without a target label: validators, alone and together.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/validators.py --data FOLDER (folders vader4, uci_sentences and heart); --table
-prints the results of the last run. The make-up of the ensemble and the thresholds of the verdict were set on the
-development pairs; the others judge them. Labels of the target are used for scoring alone. Accuracy; balanced accuracy
-for heart. Results are added to benchmarks/results/validators.json pair by pair; a run that is cut off goes on.
+prints the results of the last run. The make-up of the ensemble was set on the development pairs; the others judge it.
+(`neighbour_agreement` came later, when all of them were known.) Labels of the target are used for scoring alone.
+Accuracy; balanced accuracy for heart. Results are added to benchmarks/results/validators.json pair by pair; a run that
+is cut off goes on. Whether to adapt at all is another question: verdict.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from pairs import Domain, candidates, digits, drawn, heart, sentences
 
-from acclimate.validate import ENSEMBLE, VALIDATORS, Candidate, Rows, decide, label_next, score, settle
+from acclimate.validate import ENSEMBLE, VALIDATORS, Candidate, Rows, score
 from acclimate.validate.pick import ranks
 
 RESULTS = Path(__file__).parent / "results" / "validators.json"
@@ -56,7 +57,7 @@ def run(folder: Path, seeds: int, found: dict[str, Any]) -> None:
             found["rows"].append(one(domains, source, target, seed))
             found |= {"load": os.getloadavg()[0], "threads": 1}
             RESULTS.write_text(json.dumps(found, indent=0))
-            print(seed, source, target, found["rows"][-1]["verdict"]["answer"], flush=True)
+            print(seed, source, target, "done", flush=True)
 
 
 def one(domains: dict[str, Domain], source: str, target: str, seed: int) -> dict[str, Any]:
@@ -66,18 +67,11 @@ def one(domains: dict[str, Domain], source: str, target: str, seed: int) -> dict
     held = ours.take(slice(learn, None))
     made = [Candidate(*m) for m in candidates(ours.take(slice(0, learn)), held, theirs.x, seed)]
     rows = Rows(held.y, held.x, theirs.x, seed)
-    verdict = decide(made, rows)
-    two = made[0].target, made[verdict.pick.at].target
-    asked = label_next(rows.target, two, 20, seed=seed)
-    settled = settle(two[0][asked], two[1][asked], theirs.y[asked])
-    found = verdict.to_json()
     return {
         "pair": f"{source} → {target}",
         "seed": seed,
         "accuracy": {c.name: accuracy(c.target, theirs.y, source == "Cleveland") for c in made},
         "scores": {name: values.tolist() for name, values in score(made, rows, list(VALIDATORS)).items()},
-        "verdict": {k: found[k] for k in ("answer", "why", "lead", "gain", "moved")} | {"pick": verdict.pick.name},
-        "20 labels": {"better": settled.better, "wins": settled.wins, "losses": settled.losses},
     }
 
 
@@ -124,9 +118,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
     for name in ["source-only", best_fixed(fixed, development), best_fixed(fixed, judged)]:
         cells = [regret([max(r["accuracy"].values()) - r["accuracy"][name] for r in part]) for _, part in parts]
         lines.append(f"| always {name} | " + " | ".join(cells) + " |")
-    cells = [regret([max(r["accuracy"].values()) - by_verdict(r) for r in part]) for _, part in parts]
-    lines.append("| the verdict (source-only unless it says adapt) | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", makeup(development, judged), "", verdicts(rows, names)])
+    return "\n".join([*lines, "", makeup(development, judged)])
 
 
 def regret(values: list[float]) -> str:
@@ -135,11 +127,6 @@ def regret(values: list[float]) -> str:
 
 def best_fixed(names: list[str], part: list[dict[str, Any]]) -> str:
     return max(names, key=lambda n: float(np.mean([r["accuracy"][n] for r in part])))
-
-
-def by_verdict(row: dict[str, Any]) -> float:
-    v = row["verdict"]
-    return float(row["accuracy"][v["pick"] if v["answer"] == "adapt" else "source-only"])
 
 
 def makeup(development: list[dict[str, Any]], judged: list[dict[str, Any]]) -> str:
@@ -155,48 +142,6 @@ def makeup(development: list[dict[str, Any]], judged: list[dict[str, Any]]) -> s
     found.sort(reverse=True)
     lines = [f"{a:+.3f} (judged {b:+.3f}) {names}" for a, b, names in found[:5]]
     return "\n".join(["Best sets by rank correlation on the development pairs, skewed ones included:", *lines])
-
-
-def verdicts(rows: list[dict[str, Any]], names: list[str]) -> str:
-    lines = [
-        "| pair | seed | verdict | pick | true gain | estimated | lead | moved | 20 labels: right-wrong |",
-        "|---" * 9 + "|",
-    ]
-    errors: dict[bool, list[float]] = {True: [], False: []}
-    for r in sorted(rows, key=lambda r: (r["pair"] not in names, r["pair"], r["seed"])):
-        v, few = r["verdict"], r["20 labels"]
-        gain = r["accuracy"][v["pick"]] - r["accuracy"]["source-only"]
-        errors[r["pair"] in names].append(abs(gain - v["gain"]))
-        cells = [f"{100 * gain:+.1f}", f"{100 * v['gain']:+.1f}", f"{v['lead']:.2f}", f"{v['moved']:+.2f}"]
-        lines.append(
-            f"| {r['pair']} | {r['seed']} | {v['answer']} | {v['pick']} | " + " | ".join(cells)
-            + f" | {few['wins']}-{few['losses']} {few['better']} |"
-        )  # fmt: skip
-    for name, mine in (("development", True), ("judged", False)):
-        part = [r for r in rows if (r["pair"] in names) == mine]
-        for answer in ("adapt", "do not adapt", "not decidable"):
-            gains = np.array(
-                [r["accuracy"][r["verdict"]["pick"]] - r["accuracy"]["source-only"] for r in part
-                 if r["verdict"]["answer"] == answer]
-            )  # fmt: skip
-            if len(gains):
-                lines.append(
-                    f"{name}, {answer}: {len(gains)} of {len(part)}; true gain of the pick {100 * gains.mean():+.1f} "
-                    f"(worst {100 * gains.min():+.1f}); {int((gains < -0.01).sum())} lose more than a point, "
-                    f"{int((gains > 0.01).sum())} gain more"
-                )
-        settled = [r for r in part if r["20 labels"]["better"] != "not decidable"]
-        right = sum(
-            (r["20 labels"]["better"] == "second")
-            == (r["accuracy"][r["verdict"]["pick"]] > r["accuracy"]["source-only"])
-            for r in settled
-        )
-        lines.append(
-            f"{name}: error of the estimated gain, points: median {100 * np.median(errors[mine]):.1f}, nine in ten "
-            f"below {100 * np.quantile(errors[mine], 0.9):.1f}; 20 labels settle {len(settled)} of {len(part)} by the "
-            f"sign test at p ≤ 0.1, {right} of them rightly"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

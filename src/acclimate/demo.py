@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from acclimate import api
+from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api import finish, runs
-from acclimate.api.deciding import candidates
+from acclimate.api.deciding import GENTLE, USUAL, candidates
 from acclimate.api.finish import Judged
 from acclimate.api.model import Model
 from acclimate.backbones import load as load_backbone
@@ -108,7 +109,7 @@ def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run) -> Tweets:
     seen, judged_on = tweets.take(np.arange(half)), _clustered(tweets.take(np.arange(half, len(tweets))))
     movies, unlabelled = replace(movies, groups=None), replace(seen, labels=None, groups=None)
     found, rows = candidates(problem, movies, unlabelled, run_)
-    verdict = decide(found, rows)
+    verdict = decide(found, rows, gentle=GENTLE)
 
     def scores(strategy: str, few: Data | None, target: Data | None) -> Scores:
         splits = Splits(movies, target=target, target_labelled=few)
@@ -116,8 +117,8 @@ def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run) -> Tweets:
         judged = finish.judged_on(fitted, judged_on, run_, problem)
         return finish.scores_of(judged, problem.task, problem.decoder, "accuracy", 0)
 
-    lines = [("0", "linear_probe", scores("linear_probe", None, None)),
-             ("0", "self_train", scores("self_train", None, unlabelled))]  # fmt: skip
+    best = USUAL if verdict.best == SOURCE_ONLY else verdict.best
+    lines = [("0", "linear_probe", scores("linear_probe", None, None)), ("0", best, scores(best, None, unlabelled))]
     for n in LABELLED:
         few = replace(seen.take(_balanced(seen, n)), groups=None)
         lines.append((str(n), "last_layer", scores("last_layer", few, unlabelled)))

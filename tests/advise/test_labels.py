@@ -92,7 +92,7 @@ def test_a_gain_from_weighted_rows_is_that_over_the_rows_they_stand_for() -> Non
 
 def test_one_sentence_says_when_labels_beat_the_label_free_method() -> None:
     gain, over = Estimate(0.1, -0.02, 0.22, 20), Estimate(0.08, 0.01, 0.15, 20)
-    assert Bought(20, "pooled", gain, True, over).text() == (
+    assert Bought(20, "pooled", gain, True, "self_train", over).text() == (
         "20 labels bought +10.0 points [−2.0, +22.0] of right answers over the source alone (pooled), and +8.0 points "
         "[+1.0, +15.0] over self_train, which reads no label: the labels beat the label-free method."
     )

@@ -33,10 +33,10 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Force the answer; all else of the verdict stays as it is formed."""
 
     def force(wanted: str) -> None:
-        def given(candidates: Any, rows: Any, *, ask: int, rival: str) -> Verdict:
-            assert rival in [c.name for c in candidates]
-            found = decide(candidates, rows, ask=ask, rival=rival)
-            name = "coral" if wanted == "adapt" else "source_only"
+        def given(candidates: Any, rows: Any, *, gentle: str, ask: int = 20) -> Verdict:
+            assert gentle in [c.name for c in candidates]
+            found = decide(candidates, rows, ask=ask, gentle=gentle)
+            name = "shot" if wanted == "adapt" else "source_only"
             return replace(found, answer=wanted, name=name, label=tuple(range(ask)), weights=(0.5, 1.5) * (ask // 2))
 
         monkeypatch.setattr(deciding, "decide", given)
@@ -49,9 +49,9 @@ def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], No
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}
     model = fit(source, label="label", strategy="auto", target_data=target)
     report = report_of(model.run_dir)
-    assert report["strategy"] == "coral"
-    assert "The model adapted to them by coral." in report["target_verdict"]
-    named = fit(source, label="label", strategy="coral", target_data=target)
+    assert report["strategy"] == "shot"
+    assert "The model adapted to them by shot." in report["target_verdict"]
+    named = fit(source, label="label", strategy="shot", target_data=target)
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
 
 

@@ -13,6 +13,7 @@ from made import rows, write_csv
 
 import acclimate
 from acclimate import strategies
+from acclimate.api import deciding
 from acclimate.cli.main import app
 from acclimate.errors import UserError
 
@@ -51,10 +52,11 @@ def test_where_words_mean_the_opposite_a_few_labels_are_learned_from(fit: Fit) -
     right = np.mean(np.array(model.predict(new["text"])) == new["label"])
     assert right >= 0.65  # of a network with random weights; the source alone is wrong more often than not
     names = [c["name"] for c in report["candidates"]]
-    assert names == ["source_only", "self_train", *FROM_LABELS]
-    assert [b["key"] for b in report["baselines"]] == ["majority", "tfidf", "source_only", "self_train"]
+    free = names[1]  # the adaptation that the verdict without labels leads with
+    assert free in deciding.CANDIDATES and names == ["source_only", free, *FROM_LABELS]
+    assert [b["key"] for b in report["baselines"]] == ["majority", "tfidf", "source_only", free]
     assert report["splits"] == {"train": 40, "target, without labels": 40, "target, labelled": 40}
-    bought = said(report, "40 labels bought +", "over self_train", "the labels beat the label-free method")
+    bought = said(report, "40 labels bought +", f"over {free}", "the labels beat the label-free method")
     assert len(bought) == 1 and report["target_verdict"].startswith(bought[0])
     rest = report["target_verdict"].removeprefix(bought[0])  # in this order, since a command may stand at the end
     assert rest.startswith(" Still not decidable whether to adapt without labels: of 40 labelled")

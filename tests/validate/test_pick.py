@@ -49,7 +49,7 @@ def pair(n: int = 200, m: int = 300, positive: float = 0.5, seed: int = 0) -> tu
 
 def test_no_label_of_the_target_has_a_place() -> None:
     """A6: what is chosen cannot depend on what nobody can hand over."""
-    assert [f.name for f in dataclasses.fields(Rows)] == ["labels", "source", "target", "seed"]
+    assert [f.name for f in dataclasses.fields(Rows)] == ["labels", "source", "target", "seed", "own"]
     assert [f.name for f in dataclasses.fields(Candidate)] == [
         "name", "source", "target", "source_features", "target_features",
     ]  # fmt: skip
@@ -101,8 +101,7 @@ def test_label_shift_without_any_other_shift_is_never_answered_with_adapt() -> N
     """A9: 90 % of the target is of one class; rules that halve it are wrong in two of five rows."""
     rows, made = pair(positive=0.9)
     assert made[0].target.argmax(1).mean() == pytest.approx(0.9, abs=0.05)
-    found = decide(made, rows)
-    assert found.pick.name != "source-only"  # shares like the source's seem to be confirmed by all of them
+    found = decide(made, rows, gentle=made[-1].name)
     assert 0.2 < found.moved <= 0.4  # a lower bound of what has moved
     assert (found.answer, found.name) == (UNKNOWN, "source-only")
     assert len(set(found.label)) == 20 and "label these 20 rows" in found.why
@@ -127,7 +126,7 @@ def test_the_verdict_is_plain_json() -> None:
 
     rows, made = pair(positive=0.9)
     found = json.loads(json.dumps(decide(made, rows).to_json()))
-    assert found["pick"]["scores"].keys() == set(ENSEMBLE)
+    assert found["values"].keys() == {c.name for c in made}
 
 
 def test_rows_to_label_lie_where_candidates_differ_and_all_over() -> None:
@@ -179,7 +178,7 @@ def test_faults_are_named() -> None:
 def test_every_validator_says_when_to_use_it() -> None:
     for name in ("source_risk", "importance_weighted", "deep_embedded", "confidence", "infomax", "nuclear_norm",
                  "neighbourhood_density", "plausible_shares", "circular", "agreement", "label_apart", "label_next",
-                 "pick", "decide", "settle", "moved_at_least"):  # fmt: skip
+                 "neighbour_agreement", "pick", "decide", "settle", "moved_at_least"):  # fmt: skip
         text = inspect.getdoc(getattr(validate, name)) or ""
         assert "Source:" in text and "Use when:" in text, name
 

@@ -25,9 +25,9 @@ from acclimate.tasks.base import Floats
 from acclimate.usage import watched
 
 SOURCE_ONLY = "source_only"  # the linear probe that saw no target row
-LABEL_FREE = "self_train"  # what stands beside: it reads target rows without their labels
-# From what departs least from the source to what departs most: of equal ones the first is taken.
-ORDER = (SOURCE_ONLY, LABEL_FREE, "last_layer", "adapted_last_layer", "pooled", "augmented", "target_only")
+# From what departs least from the source to what departs most: of equal ones the first is taken. Before them come the
+# source alone and, where there are rows for it, an adaptation that reads no label.
+ORDER = ("last_layer", "adapted_last_layer", "pooled", "augmented", "target_only")
 NEEDS_EVERY_CLASS = ("last_layer", "adapted_last_layer", "target_only")  # they never answer a class that no row has
 FEWEST = 10  # labelled rows below which nothing is judged
 # Below so many rows a lead of one standard error is hardly ever there, and to ask for it cost more than it saved; and
@@ -67,20 +67,20 @@ def label_folds(few: Data, task: str, seed: int) -> Pairs:
     return list(folds(few, task, k=FOLDS, seed=seed, repeats=3 if len(few) < 100 else 1))
 
 
-def contest(problem: Problem, source: Splits, few: Data, pairs: Pairs, metric: str, run: Run) -> Race:
-    """The source alone, self-training where there are rows for it, and ways of `FEW_LABELS`, judged on the same rows.
+def contest(problem: Problem, source: Splits, few: Data, pairs: Pairs, metric: str, run: Run, free: str | None) -> Race:
+    """The source alone, the adaptation `free` that reads no label, and ways of `FEW_LABELS`, judged on the same rows.
 
     Below `MANY` rows these are `AT_FIRST`, from there on all. Which one is taken: `chosen_of`.
     """
     said: list[str] = []
     trials = [once(SOURCE_ONLY, STRATEGIES["linear_probe"], problem, source, few, run)]
     lacking = missing_classes(problem, few)
-    for name in ORDER[1:]:
+    for name in ORDER if free is None else (free, *ORDER):
         strategy = {**ADAPTATIONS, **FEW_LABELS}[name]
         if (adapts(strategy) and source.target is None) or (name in FEW_LABELS and not asked_of(name, len(few))):
             continue
         try:
-            if name == LABEL_FREE:
+            if name == free:
                 trials.append(once(name, strategy, problem, source, few, run))
             elif lacking and name in NEEDS_EVERY_CLASS:
                 said.append(f"{name} was not run: no labelled target row is {', '.join(map(repr, lacking[:5]))}.")
@@ -152,7 +152,8 @@ class Bought:
     way: str
     gain: Estimate
     taken: bool  # whether this way was chosen: where it was not, the labels changed nothing
-    over_label_free: Estimate | None  # the same against self-training, where it was run
+    free: str | None  # the adaptation that reads no label, where it was run
+    over_label_free: Estimate | None  # the gain over that one
 
     def text(self) -> str:
         """In one sentence."""
@@ -170,10 +171,10 @@ class Bought:
         verdict = "this cannot tell the two apart"
         if low is not None and high is not None and (low > 0 or high < 0):
             verdict = "the labels beat the label-free method" if low > 0 else "the label-free method beats the labels"
-        return f"{said}, and {_points(self.over_label_free)} over {LABEL_FREE}, which reads no label: {verdict}."
+        return f"{said}, and {_points(self.over_label_free)} over {self.free}, which reads no label: {verdict}."
 
 
-def bought(problem: Problem, few: Data, race: Race, *, chosen: bool) -> Bought | None:
+def bought(problem: Problem, few: Data, race: Race, free: str | None, *, chosen: bool) -> Bought | None:
     """The gain of the way that the labels chose, less what choosing flatters it by; nothing for numbers.
 
     Formula: ĝ = mean over bootstrap draws b of the rows of [right by the way that b chooses − right by the source],
@@ -188,17 +189,17 @@ def bought(problem: Problem, few: Data, race: Race, *, chosen: bool) -> Bought |
     right = np.stack([_right(problem, few, t) for t in race.trials])
     weights = np.ones(len(few)) if few.weights is None else few.weights
     way = names.index(race.chosen)
-    labelled = [i for i, name in enumerate(names) if name != LABEL_FREE] if chosen else [way]
+    labelled = [i for i, name in enumerate(names) if name != free] if chosen else [way]
     theirs = [i for i, name in enumerate(names) if name in FEW_LABELS]
     if way not in theirs:  # the labels chose none: what the best of theirs would have brought
         if not theirs:
             return None
         way = max(theirs, key=lambda i: float(right[i] @ weights))
     unit = units(few)
-    free = names.index(LABEL_FREE) if LABEL_FREE in names else None
-    over = None if free is None else honest_gain(right, labelled, way, free, unit, few.weights)
+    beside = free if free in names else None
+    over = None if beside is None else honest_gain(right, labelled, way, names.index(beside), unit, few.weights)
     gain = honest_gain(right, labelled, way, 0, unit, few.weights)
-    return Bought(len(few), names[way], gain, names[way] == race.chosen, over)
+    return Bought(len(few), names[way], gain, names[way] == race.chosen, beside, over)
 
 
 def honest_gain(

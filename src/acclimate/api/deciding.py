@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from acclimate import ranks
-from acclimate.advise.labels import LABEL_FREE, SOURCE_ONLY
+from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.race import Race, compare, gap_text
 from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
@@ -25,10 +25,11 @@ from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
 from acclimate.tasks.base import Floats
 from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
-from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN
+from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN, own_agreement
 
-CANDIDATES = ("standardise", "coral", "linear_ot", "self_train")  # from cheap to dear; all on frozen features
-RIVAL = LABEL_FREE  # what labels are asked to tell from the source alone: it gained most
+CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features
+GENTLE = "mcc"  # takes no class shares for granted
+USUAL = "self_train"  # stands beside labels where no candidate is better than the source by what can be seen
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
 ASK = 20
 FEWEST = 20  # different target rows, below which nothing is said of them
@@ -57,8 +58,9 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
         # Only the first one's answers to source rows are read: a head that took a map in is made for target rows.
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
         found.append(Candidate(name, source, _probabilities(problem, fitted, target, run)))
-    codes = problem.targets(held).astype(np.int64)
-    return found, Rows(codes, _table(store, held), _table(store, target), run.seed)
+    codes, all_codes = (problem.targets(data).astype(np.int64) for data in (held, train))
+    own = own_agreement(all_codes, _table(store, train), run.seed)
+    return found, Rows(codes, _table(store, held), _table(store, target), run.seed, own)
 
 
 def _table(store: Store, data: Data) -> Floats:
@@ -85,7 +87,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
         )
     try:
         found, rows = candidates(problem, prepared.train, target, run)
-        verdict = decide(found, rows, ask=ASK, rival=RIVAL)
+        verdict = decide(found, rows, ask=ASK, gentle=GENTLE)
     except UserError as error:
         return Decided((f"Not decidable: adapting could not be judged without labels ({error}).",))
     answer = ranks.agreed(verdict.answer)
@@ -106,6 +108,19 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     return Decided((f"{told} {kept}", f"Not decidable: {asked}"), adapt, files, steps)
 
 
+def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
+    """The adaptation that labels are held against: the one that would be taken or asked about without them."""
+    target = prepared.target
+    if target is None or problem.task.name != "classify" or problem.store is None:
+        return None
+    try:
+        found, rows = candidates(problem, prepared.train, target, run)
+        best = ranks.agreed(decide(found, rows, gentle=GENTLE).best)
+    except UserError:
+        return USUAL
+    return USUAL if best == SOURCE_ONLY else best
+
+
 def _asked(
     request: Request, prepared: Prepared, rows: str, table: str
 ) -> tuple[str, tuple[tuple[str, str], ...], tuple[dict[str, str], ...]]:
@@ -117,14 +132,14 @@ def _asked(
 
 
 def settled(
-    request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor]
+    request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor], free: str
 ) -> Decided:
-    """Whether to adapt, now that some target rows have labels: the exact sign test; or more rows to label, if the model
-    is one of the two.
+    """Whether to adapt by `free`, now that some target rows have labels: the exact sign test; or more rows to label, if
+    the model is one of the two.
     """
     few, target, taken = prepared.labelled, prepared.target, race.chosen
     assert few is not None and target is not None
-    alone, adapted = race.trial(SOURCE_ONLY), race.trial(RIVAL)
+    alone, adapted = race.trial(SOURCE_ONLY), race.trial(free)
     found = settle(alone.logits, adapted.logits, problem.targets(few).astype(np.int64), level=DOUBT)
     gain = compare(problem, few, "accuracy", adapted, alone)
     counted = (
@@ -152,11 +167,11 @@ def settled(
 
 def _estimate(verdict: Verdict) -> str:
     """The estimated gain, and how wrong such estimates were."""
-    if verdict.pick.name == SOURCE_ONLY:
+    if verdict.best == SOURCE_ONLY:
         return ""
     gain = f"{100 * verdict.gain:+.1f}".replace("-", "−")
     return (
-        f"Estimated gain of {verdict.pick.name}: {gain} points of right answers; nine in ten such estimates were "
+        f"Estimated gain of {verdict.best}: {gain} points of right answers; nine in ten such estimates were "
         f"within {100 * ERROR:.0f} points of the truth on {KNOWN}."
     )
 

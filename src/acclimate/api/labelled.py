@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from acclimate.advise.costs import Cost, folds_text
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
-from acclimate.advise.labels import LABEL_FREE, SOURCE_ONLY, OnTarget, bought, contest, label_folds, once
+from acclimate.advise.labels import SOURCE_ONLY, OnTarget, bought, contest, label_folds, once
 from acclimate.advise.race import Race
 from acclimate.api import deciding
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
@@ -34,7 +34,8 @@ def learn(
     assert few is not None
     source = Splits(prepared.train, prepared.valid, prepared.target)
     pairs = label_folds(few, problem.task.name, run.seed)
-    race = _race(strategy, problem, source, few, pairs, metric, run)
+    free = deciding.label_free(prepared, problem, run)
+    race = _race(strategy, problem, source, few, pairs, metric, run, free)
     name, trial = race.chosen, race.trial(race.chosen)
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows and {len(few):,} labelled target rows")
     with watched(run.device) as taken:
@@ -45,8 +46,8 @@ def learn(
     judged = _judged(prepared, problem, fitted, trial, few, pairs, choice, run)
     baselines = _baselines(prepared, problem, race, source, few, pairs, run)
     models = {**{n: p for n, (p, _) in baselines.items()}, name: fitted}
-    decided = _decided(request, prepared, problem, race, models)
-    said = (*_said(problem, few, race, strategy is None), *decided.said)  # the last one ends with a command
+    decided = _decided(request, prepared, problem, race, models, free)
+    said = (*_said(problem, few, race, free, strategy is None), *decided.said)  # the last one ends with a command
     for sentence in said:
         run.progress.say(sentence)
     return Fitted(
@@ -72,21 +73,22 @@ def _race(
     pairs: Pairs,
     metric: str,
     run: Run,
+    free: str | None,
 ) -> Race:
     if strategy is None:
-        return contest(problem, source, few, pairs, metric, run)
+        return contest(problem, source, few, pairs, metric, run, free)
     name, chosen = strategy
     trials = [once(SOURCE_ONLY, STRATEGIES["linear_probe"], problem, source, few, run)]
     trials.append(crossfit(name, OnTarget(chosen, source), problem, few, pairs, run, True))
-    if source.target is not None and problem.task.name == "classify":
-        trials.append(once(LABEL_FREE, ADAPTATIONS[LABEL_FREE], problem, source, few, run))
+    if free is not None and free != name:
+        trials.append(once(free, ADAPTATIONS[free], problem, source, few, run))
     return Race(tuple(trials), name, ())
 
 
 def _kept(name: str, strategy: tuple[str, Strategy] | None) -> Strategy:
     if strategy is not None:
         return strategy[1]
-    every = {**FEW_LABELS, SOURCE_ONLY: STRATEGIES["linear_probe"], LABEL_FREE: ADAPTATIONS[LABEL_FREE]}
+    every = {**ADAPTATIONS, **FEW_LABELS, SOURCE_ONLY: STRATEGIES["linear_probe"]}
     return every[name]
 
 
@@ -105,18 +107,18 @@ def _judged(
     return judged_out_of_fold(problem, trial, few, pairs, choice)
 
 
-def _said(problem: Problem, few: Data, race: Race, auto: bool) -> tuple[str, ...]:
-    found = bought(problem, few, race, chosen=auto)
+def _said(problem: Problem, few: Data, race: Race, free: str | None, auto: bool) -> tuple[str, ...]:
+    found = bought(problem, few, race, free, chosen=auto)
     return () if found is None else (found.text(),)
 
 
 def _decided(
-    request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor]
+    request: Request, prepared: Prepared, problem: Problem, race: Race, models: dict[str, Predictor], free: str | None
 ) -> deciding.Decided:
     """The answer to whether to adapt, where both were run; nothing where not."""
-    if all(t.name != LABEL_FREE for t in race.trials):
+    if free is None or all(t.name != free for t in race.trials):
         return deciding.Decided(())
-    return deciding.settled(request, prepared, problem, race, models)
+    return deciding.settled(request, prepared, problem, race, models, free)
 
 
 def _baselines(
@@ -124,8 +126,7 @@ def _baselines(
 ) -> dict[str, tuple[Predictor, Judged]]:
     """What does without the labels of the target, on the rows that give the number."""
     every = {**BASELINES, SOURCE_ONLY: STRATEGIES["linear_probe"]}
-    if any(t.name == LABEL_FREE for t in race.trials):
-        every[LABEL_FREE] = ADAPTATIONS[LABEL_FREE]
+    every |= {t.name: ADAPTATIONS[t.name] for t in race.trials if t.name in ADAPTATIONS}
     ran = {t.name: t for t in race.trials}
     usual, found = Choice(positive=problem.decoder.positive), {}
     for name, strategy in every.items():

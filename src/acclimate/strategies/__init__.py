@@ -58,7 +58,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "deep_coral": Adapt(align="coral", weight=30.0),
     "deepjdot": Adapt(align="deepjdot", weight=0.3),
     "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
-    "shot": Shot(),
+    "shot": Shot(standardise="per_domain", class_shares="source"),
     "consistency": Consistency(),
 }
 OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from

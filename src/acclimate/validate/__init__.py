@@ -8,6 +8,7 @@ whose labels would tell.
 from __future__ import annotations
 
 from acclimate.validate.base import Candidate, Rows
+from acclimate.validate.neighbours import neighbour_agreement
 from acclimate.validate.pick import ENSEMBLE, VALIDATORS, Pick, pick, score
 from acclimate.validate.relative import agreement, circular
 from acclimate.validate.risks import deep_embedded, density_ratio, importance_weighted, source_risk
@@ -24,6 +25,6 @@ from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least,
 __all__ = [
     "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular",
     "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted", "infomax",
-    "label_apart", "label_next", "moved_at_least", "neighbourhood_density", "nuclear_norm", "pick",
-    "plausible_shares", "score", "settle", "source_risk",
+    "label_apart", "label_next", "moved_at_least", "neighbour_agreement", "neighbourhood_density", "nuclear_norm",
+    "pick", "plausible_shares", "score", "settle", "source_risk",
 ]  # fmt: skip

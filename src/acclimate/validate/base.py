@@ -46,6 +46,7 @@ class Rows:
     source: Floats  # (n, d) features of these rows, before anything was adapted
     target: Floats  # (m, d)
     seed: int = 0
+    own: float | None = None  # neighbour agreement of all source labels; None: that of the held-out ones stands for it
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)

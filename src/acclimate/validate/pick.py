@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from acclimate.errors import unknown
-from acclimate.validate import relative, risks, unlabelled
+from acclimate.validate import neighbours, relative, risks, unlabelled
 from acclimate.validate.base import Candidate, Floats, Rows
 
 Validator: TypeAlias = Callable[[Sequence[Candidate], Rows], Floats]  # a score for each; more is better, NaN: no answer
@@ -48,6 +48,12 @@ def _circular(candidates: Sequence[Candidate], rows: Rows) -> Floats:
     return np.array(found)
 
 
+def _neighbours(candidates: Sequence[Candidate], rows: Rows) -> Floats:
+    at = neighbours.some(len(rows.target), rows.seed)
+    around = neighbours.nearest(rows.target[at])
+    return np.array([neighbours.from_neighbours(c.target.argmax(1)[at], around) for c in candidates])
+
+
 def _each(score: Callable[[Floats], float]) -> Validator:
     return lambda candidates, rows: np.array([score(c.target) for c in candidates])
 
@@ -67,6 +73,7 @@ VALIDATORS: dict[str, Validator] = {
     "neighbourhood_density": _beside_source(unlabelled.neighbourhood_density),
     "plausible_shares": _beside_source(unlabelled.plausible_shares),
     "circular": _circular,
+    "neighbour_agreement": _neighbours,
     "agreement": lambda candidates, rows: relative.agreement(list(candidates)),
 }
 
