@@ -55,6 +55,26 @@ def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], No
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
 
 
+def test_of_many_rows_some_are_looked_at_and_the_model_reads_them_all(
+    fit: Fit, answer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer("adapt")
+    monkeypatch.setattr(deciding, "MOST", 30)
+    seen: list[tuple[int, int]] = []
+    judged = deciding.candidates
+
+    def counted(problem: Any, train: Any, target: Any, run: Any) -> Any:
+        seen.append((len(train), len(target)))
+        return judged(problem, train, target, run)
+
+    monkeypatch.setattr(deciding, "candidates", counted)
+    source, target = rows(60), {"text": rows(40, seed=7)["text"]}
+    model = fit(source, label="label", strategy="auto", target_data=target)
+    assert seen == [(30, 30)] and "The 40 target rows" in report_of(model.run_dir)["target_verdict"]
+    named = fit(source, label="label", strategy="shot", target_data=target)
+    assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
+
+
 def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Callable[[str], None]) -> None:
     answer("do not adapt")
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}

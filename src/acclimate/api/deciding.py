@@ -24,7 +24,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
 from acclimate.tasks.base import Floats
-from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
+from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, neighbours, settle
 from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN, own_agreement
 
 CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features
@@ -34,6 +34,7 @@ SHARE = 0.25  # of the training rows, held out for what the verdict reads of the
 ASK = 20
 FEWEST = 20  # different target rows, below which nothing is said of them
 DOUBT = 0.2  # the p of the two-sided sign test above which labels do not decide: wrong one time in ten
+MOST = 20_000  # rows of each side that are looked at; of more, some at random
 FILE = "label_these.csv"
 
 
@@ -73,9 +74,10 @@ def _probabilities(problem: Problem, fitted: Any, data: Data, run: Run) -> Float
 
 def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | None:
     """The verdict for the target rows; nothing where it cannot be formed: the task has no classes, or rows are few."""
-    target, run = prepared.target, request.run
-    if target is None or problem.task.name != "classify" or problem.store is None:
+    run = request.run
+    if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
+    train, target = _some(prepared.train, run), _some(prepared.target, run)
     run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
     if different < FEWEST:
@@ -86,14 +88,16 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
             )
         )
     try:
-        found, rows = candidates(problem, prepared.train, target, run)
+        found, rows = candidates(problem, train, target, run)
         verdict = decide(found, rows, ask=ASK, gentle=GENTLE)
     except UserError as error:
         return Decided((f"Not decidable: adapting could not be judged without labels ({error}).",))
     answer = ranks.agreed(verdict.answer)
-    told = f"The {len(target):,} target rows of {target.source}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
+    there = f"The {len(prepared.target):,} target rows of {target.source}"
+    told = f"{there}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
     if answer == ADAPT:
         adapt, kept = ranks.agreed(verdict.name), f"The model adapted to them by {verdict.name}."
+        kept += " If a class may be much rarer there than here, label rows first: that cannot be seen without labels."
         if request.test is None:
             kept += " The numbers above are of rows like the training ones: they do not show it."
     else:
@@ -110,15 +114,18 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
 
 def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
     """The adaptation that labels are held against: the one that would be taken or asked about without them."""
-    target = prepared.target
-    if target is None or problem.task.name != "classify" or problem.store is None:
+    if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
     try:
-        found, rows = candidates(problem, prepared.train, target, run)
+        found, rows = candidates(problem, _some(prepared.train, run), _some(prepared.target, run), run)
         best = ranks.agreed(decide(found, rows, gentle=GENTLE).best)
     except UserError:
         return USUAL
     return USUAL if best == SOURCE_ONLY else best
+
+
+def _some(data: Data, run: Run) -> Data:
+    return data if len(data) <= MOST else data.take(neighbours.some(len(data), run.seed, MOST))
 
 
 def _asked(
