@@ -2,7 +2,7 @@
 
 Run: OMP_NUM_THREADS=1 python benchmarks/twenty.py --data FOLDER (folders vader4, uci_sentences, heart and fsdd);
 --table prints the results of the last run. The pairs of verdict.py, at most 500 source rows; one half of the target (of
-each class) is given without labels, and 20 or 50 of its rows are labelled, drawn at random as label_these.csv holds
+each class) is given without labels, and 20 of its rows are labelled, drawn at random as label_these.csv holds
 them; the other half judges and is untouched. Every way learns from all of them for its accuracy, and is judged on them
 out of fold as the product does, to be chosen; beside them stands the adaptation that the verdict leads with. How many
 rows make many, and which ways are run below that, were set on the first six pairs of "made on". Results are added to
@@ -38,7 +38,7 @@ from acclimate.validate import decide, settle
 
 RESULTS = Path(__file__).parent / "results" / "twenty.json"
 SOURCE = 500
-COUNTS = (ASK, 50)
+COUNTS = (ASK,)
 KINDS = ("made on", "new", "new, skewed")
 
 

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
-from acclimate.align import ALIGNMENTS
+import pytest
+import torch
+
+from acclimate.align import ALIGNMENTS, View
 from acclimate.errors import UserError
-from acclimate.strategies.adapt import Adapt
-from acclimate.strategies.alignment import check_align, parsed
+from acclimate.strategies import named
+from acclimate.strategies.adapt import Adapt, own_name
+from acclimate.strategies.alignment import Sum, attached, check_align, terms
 from acclimate.strategies.sourcefree import Shot
 
 
 def test_an_alignment_is_given_with_its_settings() -> None:
-    assert parsed("dann") == (ALIGNMENTS["dann"], {})
-    assert parsed("dann:hidden=64,reversal=0.5")[1] == {"hidden": 64, "reversal": 0.5}
-    assert parsed("cdan:entropy=false")[1] == {"entropy": False}
+    assert terms("dann") == [(1.0, ALIGNMENTS["dann"], {})]
+    assert terms("dann:hidden=64,reversal=0.5")[0][2] == {"hidden": 64, "reversal": 0.5}
+    assert terms("cdan:entropy=false")[0][2] == {"entropy": False}
+
+
+def test_a_sum_has_factors_and_settings_of_its_own() -> None:
+    found = terms("mcc:temperature=1e+1 + 0.5*mmd:kernels=3+2*coral")
+    assert [(factor, kind) for factor, kind, _ in found] == [
+        (1.0, ALIGNMENTS["mcc"]), (0.5, ALIGNMENTS["mmd"]), (2.0, ALIGNMENTS["coral"]),
+    ]  # fmt: skip
+    assert [settings for _, _, settings in found] == [{"temperature": 10.0}, {"kernels": 3}, {}]
+    assert own_name("coral") == "deep_coral" and own_name("coral+0.1*dann:hidden=8") == "coral+dann"
+    assert named("mcc+coral")[1] == Adapt(align="mcc+coral")
+
+
+def test_a_sum_is_the_sum_of_its_losses_and_keeps_their_weights() -> None:
+    torch.manual_seed(0)
+    view = [View(torch.randn(12, 5), torch.randn(12, 3), labels) for labels in (torch.arange(12) % 3, None)]
+    problem = SimpleNamespace(task=SimpleNamespace(name="classify", width=lambda _: 3), decoder=None)
+
+    def loss(align: str) -> Any:
+        torch.manual_seed(1)
+        return attached(align, 5, problem, lambda: 1.0)  # type: ignore[arg-type]
+
+    parts = [loss(align)(*view, 0.3) for align in ("dann:hidden=4", "mcc", "coral")]
+    both = loss("dann:hidden=4+0.5*mcc+3*coral")
+    assert isinstance(both, Sum)
+    assert both(*view, 0.3).item() == pytest.approx((parts[0] + 0.5 * parts[1] + 3 * parts[2]).item(), rel=1e-6)
+    assert both.state_dict().keys() == {f"weighed.0.{name}" for name in loss("dann:hidden=4").state_dict()}
+    assert not isinstance(loss("mcc"), Sum) and isinstance(loss("2*mcc"), Sum)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +81,10 @@ def test_settings_without_a_meaning_are_refused(kind: type, settings: dict[str, 
         ("dann:hidden=abc", "setting 'hidden' of dann takes int, not 'abc'"),
         ("mcc:temperature=inf", "setting 'temperature' of mcc takes float, not 'inf'"),
         ("mmd:kernels=true", "setting 'kernels' of mmd takes int, not True"),
+        ("mcc+corral", "unknown alignment 'corral'; did you mean 'coral'"),
+        ("mcc+", "unknown alignment ''"),
+        ("mcc+half*coral", "'half' in the alignment 'mcc\\+half\\*coral' is no factor above 0"),
+        ("0*mcc", "is no factor above 0"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_named(align: str, says: str) -> None:

@@ -52,8 +52,8 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
-            help="The loss between training and target rows: mcc, dann, coral:... On frozen features, or as "
-            "--strategy full, partial, lora or lp_ft moves them.",
+            help="The loss between training and target rows: mcc, dann, coral:..., or a sum, mcc+0.5*coral. On frozen "
+            "features, or as --strategy full, partial, lora or lp_ft moves them.",
         ),
     ] = None,
     lambda_: Annotated[

@@ -85,9 +85,9 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     """The strategy of this name with some settings replaced; errors list what there is."""
     key = name.strip().lower().replace("-", "_")
     key = ALIASES.get(key, key)
-    if key not in EVERY and key not in ALIGNMENTS:
+    if key not in EVERY and not all(part in ALIGNMENTS for part in key.split("+")):
         raise unknown("strategy", name, ["auto", *EVERY])
-    strategy: Any = EVERY[key] if key in EVERY else Adapt(align=key)  # an alignment that has no tried λ
+    strategy: Any = EVERY[key] if key in EVERY else Adapt(align=key)  # an alignment, or a sum, that has no tried λ
     fields = {f.name: f for f in dataclasses.fields(strategy) if f.init}
     given: dict[str, Any] = {}
     for asked, value in (settings or {}).items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from acclimate.align import Loss, View
+from acclimate.align import ALIGNMENTS, Loss, View
 from acclimate.align.adversarial import DomainAdversary
 from acclimate.model import Predictor
 from acclimate.run import Run
@@ -17,6 +17,7 @@ from acclimate.strategies.alignment import (
     check_align,
     check_alone,
     check_weight,
+    terms,
     usual_distance,
     weight_at,
 )
@@ -62,7 +63,7 @@ class Adapt(Bottleneck):
     every alignment can harm; prefer a few target labels to any of them.
     """
 
-    align: str = "mcc"  # a name of ALIGNMENTS, with settings after a colon: "mcc:temperature=2,..."
+    align: str = "mcc"  # of ALIGNMENTS, with settings after a colon: "mcc:temperature=2,..."; sums: "mcc+0.5*mmd"
     weight: float = 1.0  # λ
     weight_schedule: str = "constant"  # constant | rise
     source_weights: str = "even"  # even | pada | iwan: where the target may lack some of the source's classes
@@ -89,11 +90,11 @@ class Adapt(Bottleneck):
 
 
 def own_name(align: str, source_weights: str = "even") -> str:
-    """What the strategy is called; `coral` is the map without gradients."""
+    """What the strategy is called; `coral` is the map without gradients. A sum is called as its parts: mcc+coral."""
     if source_weights != "even":
         return source_weights
-    name = align.partition(":")[0]
-    return "deep_coral" if name == "coral" else name
+    names = [next(name for name, known in ALIGNMENTS.items() if known is kind) for _, kind, _ in terms(align)]
+    return "deep_coral" if names == ["coral"] else "+".join(names)
 
 
 def fit_head(adapt: Adapt, problem: Problem, known: Domains, run: Run) -> tuple[BottleneckHead, History, list[str]]:

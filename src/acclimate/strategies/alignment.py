@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from acclimate import ranks
-from acclimate.align import ALIGNMENTS, Alignment, Loss
+from acclimate.align import ALIGNMENTS, Alignment, Loss, View
 from acclimate.align.base import reversal_strength
 from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type, parse_settings
@@ -22,9 +24,9 @@ WEIGHT_SCHEDULES = ("constant", "rise")
 
 
 def check_align(align: str) -> None:
-    """Refuse what is not a name of ALIGNMENTS, with settings after a colon."""
-    kind, settings = parsed(align)
-    kind(**settings)
+    """Refuse what is not a name of ALIGNMENTS, with settings after a colon, or a sum of such."""
+    for _, kind, settings in terms(align):
+        kind(**settings)
 
 
 def check_weight(weight: float, weight_schedule: str) -> None:
@@ -40,13 +42,33 @@ def weight_at(weight: float, weight_schedule: str, progress: float) -> float:
     return weight * (reversal_strength(progress) if weight_schedule == "rise" else 1.0)
 
 
-def parsed(align: str) -> tuple[type[Alignment], dict[str, Any]]:
-    """The alignment and its settings.
+def terms(align: str) -> list[tuple[float, type[Alignment], dict[str, Any]]]:
+    """Factor, alignment and settings of every term of a sum; a factor stands before its name, with a star.
 
-    >>> parsed("mcc:temperature=2")[1]
-    {'temperature': 2}
+    >>> [(factor, kind.__name__, settings) for factor, kind, settings in terms("mcc:temperature=2+0.5*coral")]
+    [(1.0, 'Mcc', {'temperature': 2}), (0.5, 'Coral', {})]
     """
-    name, _, text = align.partition(":")
+    found = []
+    for term in re.split(r"(?<![0-9][eE])\+", align):  # not the plus of 1e+3
+        factor, star, rest = term.partition("*")
+        kind, settings = _parsed(rest if star else term)
+        found.append((_factor(factor, align) if star else 1.0, kind, settings))
+    return found
+
+
+def _factor(text: str, align: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise UserError(f"{text.strip()!r} in the alignment {align!r} is no factor above 0; write mcc+0.5*coral")
+    return number
+
+
+def _parsed(align: str) -> tuple[type[Alignment], dict[str, Any]]:
+    """The alignment and its settings."""
+    name, _, text = align.strip().partition(":")
     if name not in ALIGNMENTS:
         raise unknown("alignment", name, ALIGNMENTS)
     settings = parse_settings(part for part in text.split(",") if part.strip())
@@ -63,15 +85,30 @@ def attached(align: str, width: int, problem: Problem, distance: Callable[[], fl
 
     `distance()` is a usual squared distance between a source and a target row, asked for where nothing is set.
     """
-    kind, settings = parsed(align)
-    if kind.needs_classes and problem.task.name == "multilabel":
-        raise UserError(
-            f"the alignment {align!r} reads the probabilities of classes of which a row has one, and here a row "
-            "may have several; use one that reads features alone: coral, mmd, dann, afn, sliced_wasserstein"
-        )
-    if kind is ALIGNMENTS["deepjdot"] and "feature_weight" not in settings:
-        settings["feature_weight"] = 1 / distance()
-    return kind(**settings).attach(width, problem.task.width(problem.decoder))
+    found = []
+    for factor, kind, settings in terms(align):
+        if kind.needs_classes and problem.task.name == "multilabel":
+            raise UserError(
+                f"the alignment {align!r} reads the probabilities of classes of which a row has one, and here a row "
+                "may have several; use one that reads features alone: coral, mmd, dann, afn, sliced_wasserstein"
+            )
+        if kind is ALIGNMENTS["deepjdot"] and "feature_weight" not in settings:
+            settings["feature_weight"] = 1 / distance()
+        found.append((factor, kind(**settings).attach(width, problem.task.width(problem.decoder))))
+    return found[0][1] if len(found) == 1 and found[0][0] == 1.0 else Sum(found)
+
+
+class Sum(nn.Module):
+    """Several losses of the same two views, each times its factor: what has weights is moved and kept with the sum."""
+
+    def __init__(self, losses: list[tuple[float, Loss]]) -> None:
+        super().__init__()
+        self.losses = losses
+        self.weighed = nn.ModuleList([loss for _, loss in losses if isinstance(loss, nn.Module)])
+
+    def forward(self, source: View, target: View, progress: float) -> Tensor:
+        """Σ_k a_k L_k."""
+        return torch.stack([factor * loss(source, target, progress) for factor, loss in self.losses]).sum()
 
 
 def usual_distance(x: Floats, y: Floats) -> float:

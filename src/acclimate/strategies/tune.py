@@ -67,7 +67,7 @@ class Tune:
 
     moves: str = "all"
     start: str = "zero"
-    align: str = "none"  # or a name of ALIGNMENTS, with settings after a colon: "mcc:temperature=2,..."
+    align: str = "none"  # or a name of ALIGNMENTS, with settings: "mcc:temperature=2,..."; sums: "mcc+0.5*mmd"
     weight: float = 1.0  # λ
     weight_schedule: str = "constant"  # constant | rise
     learning_rate: float = 5e-5
