@@ -51,6 +51,17 @@ def test_what_is_asked_becomes_a_strategy_and_settings(
 
 
 @pytest.mark.parametrize(
+    ("strategy", "lambda_", "settings"),
+    [("lora", "2", {"weight": 2.0}), ("full", 0.5, {"weight": 0.5}), ("pooled", "0.5", {"lam": 0.5})],
+)
+def test_lambda_weighs_labelled_target_rows_too(strategy: str, lambda_: Any, settings: dict[str, Any]) -> None:
+    assert asked(strategy, {}, None, lambda_, None, "few.csv") == (strategy, settings)
+    named(strategy, settings)
+    with pytest.raises(UserError, match="no training progress to rise with"):
+        asked(strategy, {}, None, "rise:2", None, "few.csv")
+
+
+@pytest.mark.parametrize(
     ("strategy", "settings", "align", "lambda_", "said"),
     [
         ("auto", {}, "mc", None, "unknown alignment 'mc'; did you mean 'mcc'"),

@@ -84,6 +84,23 @@ def test_each_way_by_name(name: str, fit: Fit) -> None:
     assert np.array_equal(again.predict_proba(text), model.predict_proba(text))
 
 
+@pytest.mark.parametrize("align", [None, "mcc"])
+def test_an_encoder_that_moves_learns_from_labelled_target_rows(align: str | None, fit: Fit) -> None:
+    few, new = turned(30), turned(40, seed=9)
+    there = {} if align is None else {"target_data": {"text": turned(30, seed=5)["text"]}}
+    settings = {"num_train_epochs": 3, "learning_rate": 1e-3}
+    ways = {
+        weight: fit(rows(40), label="label", strategy="full", settings=settings, target_labels=few, test_data=new,
+                    align=align, lambda_=weight, **there)
+        for weight in (0.0, 3.0)
+    }  # fmt: skip
+    report = report_of(ways[3.0])
+    assert report["strategy"] == "full" and report["splits"]["target, labelled"] == 30
+    assert len(said(report, "30 labels bought", "full")) == 1
+    right = {w: np.mean(np.array(m.predict(new["text"])) == new["label"]) for w, m in ways.items()}
+    assert right[3.0] > right[0.0]  # where words mean the opposite
+
+
 def test_rows_that_stand_elsewhere_too_are_found(fit: Fit) -> None:
     source, few, test = rows(40), turned(20), turned(20, seed=9)
     few = {name: [*few[name], source[name][0], test[name][0], test[name][1]] for name in few}

@@ -52,8 +52,8 @@ class OnTarget:
         return self.inner.fit(problem, replace(self.source, target_labelled=splits.train), run)
 
 
-def label_folds(few: Data, task: str, seed: int) -> Pairs:
-    """Stratified folds of the labelled target rows, three times over below 100 of them."""
+def label_folds(few: Data, task: str, seed: int, *, dear: bool = False) -> Pairs:
+    """Stratified folds of the labelled target rows; below 100 of them three times over, unless a fit is dear."""
     if len(few) < FEWEST:
         raise UserError(
             f"{few.source} holds {len(few)} labelled rows that can be used; with fewer than {FEWEST} nothing can be "
@@ -64,7 +64,7 @@ def label_folds(few: Data, task: str, seed: int) -> Pairs:
             f"every labelled row of {few.source} is {(few.labels or ('?',))[0]!r}; label rows until a second class is "
             "among them, since nothing can be learned from one"
         )
-    return list(folds(few, task, k=FOLDS, seed=seed, repeats=3 if len(few) < 100 else 1))
+    return list(folds(few, task, k=FOLDS, seed=seed, repeats=3 if len(few) < 100 and not dear else 1))
 
 
 def contest(problem: Problem, source: Splits, few: Data, pairs: Pairs, metric: str, run: Run, free: str | None) -> Race:
@@ -190,7 +190,7 @@ def bought(problem: Problem, few: Data, race: Race, free: str | None, *, chosen:
     weights = np.ones(len(few)) if few.weights is None else few.weights
     way = names.index(race.chosen)
     labelled = [i for i, name in enumerate(names) if name != free] if chosen else [way]
-    theirs = [i for i, name in enumerate(names) if name in FEW_LABELS]
+    theirs = [i for i, name in enumerate(names) if name not in (SOURCE_ONLY, free)]
     if way not in theirs:  # the labels chose none: what the best of theirs would have brought
         if not theirs:
             return None

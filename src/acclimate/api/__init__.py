@@ -129,7 +129,7 @@ def fit(
         raise unknown("feature_dtype", feature_dtype, DTYPES)
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
-    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data)
+    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data, target_labels)
     if candidates is not None and strategy != "auto":
         raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     compared = check_candidates(many(candidates) or CANDIDATES, every) if strategy == "auto" else ()

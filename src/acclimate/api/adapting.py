@@ -7,7 +7,7 @@ from acclimate.api.prepare import Prepared
 from acclimate.api.request import Request
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
-from acclimate.strategies import FEW_LABELS, Problem, Strategy, adapts
+from acclimate.strategies import FEW_LABELS, STRATEGIES, Problem, Strategy, adapts
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.strategies.tune import Tune
@@ -31,10 +31,11 @@ def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
         check_alone(strategy[0])
     if request.target_labels is None:
         return
-    if name is not None and name not in FEW_LABELS:
+    if strategy is not None and name not in FEW_LABELS and not isinstance(strategy[1], Tune):
+        tuning = ", ".join(n for n, known in STRATEGIES.items() if isinstance(known, Tune))
         raise UserError(
             f"strategy {name!r} learns from no labelled target row; give these rows with --test-data to judge it by, "
-            f"or leave --strategy out, or choose one of {', '.join(FEW_LABELS)}"
+            f"or leave --strategy out, or choose one of {', '.join(FEW_LABELS)}, or one that tunes: {tuning}"
         )
     if name is None and (request.settings or request.asked.get("candidates")):
         raise UserError(

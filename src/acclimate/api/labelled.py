@@ -33,7 +33,7 @@ def learn(
     few, run = prepared.labelled, request.run
     assert few is not None
     source = Splits(prepared.train, prepared.valid, prepared.target)
-    pairs = label_folds(few, problem.task.name, run.seed)
+    pairs = label_folds(few, problem.task.name, run.seed, dear=strategy is not None and not strategy[1].frozen)
     free = deciding.label_free(prepared, problem, run)
     race = _race(strategy, problem, source, few, pairs, metric, run, free)
     name, trial = race.chosen, race.trial(race.chosen)

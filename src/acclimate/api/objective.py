@@ -14,18 +14,24 @@ from acclimate.strategies.tune import Tune
 
 
 def asked(
-    strategy: str, settings: Mapping[str, Any], align: str | None, lambda_: str | float | None, target: object
+    strategy: str,
+    settings: Mapping[str, Any],
+    align: str | None,
+    lambda_: str | float | None,
+    target: object,
+    labels: object = None,
 ) -> tuple[str, dict[str, Any]]:
     """The strategy and its settings, once it is told what aligns and how much that weighs.
 
-    An alignment with strategy "auto" is a bottleneck on frozen features, called as the alignment is.
+    An alignment with strategy "auto" is a bottleneck on frozen features, called as the alignment is. `target` and
+    `labels` are the target's rows without labels and those with, or None.
     """
     found = dict(settings)
     if align is not None:
         strategy = _aligned(strategy, align, target)
         found = _joined(found, {"align": align}, "--align")
     if lambda_ is not None:
-        found = _joined(found, _weighted(strategy, found, lambda_), "--lambda")
+        found = _joined(found, _weighted(strategy, found, lambda_, labels), "--lambda")
     return strategy, found
 
 
@@ -50,16 +56,19 @@ def _aligned(strategy: str, align: str, target: object) -> str:
     )
 
 
-def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float) -> dict[str, Any]:
+def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float, labels: object) -> dict[str, Any]:
     """The settings that say λ."""
     found = parse_weight(lambda_)
     name, known = (strategy, None) if strategy == "auto" else named(strategy)
-    if not hasattr(known, "weight") or (isinstance(known, Tune) and settings.get("align", "none") == "none"):
+    plain = isinstance(known, Tune) and settings.get("align", "none") == "none"
+    if hasattr(known, "lam") and "weight" in found:
+        found["lam"] = found.pop("weight")
+    elif not hasattr(known, "weight") or (plain and labels is None):
         raise UserError(
             f"--lambda {lambda_} weighs L_target in L_source + λ·L_target, and strategy {name!r} has none; add --align "
             "with --target-data, or choose --strategy self_train"
         )
-    if "weight_schedule" in found and not hasattr(known, "weight_schedule"):
+    if "weight_schedule" in found and (plain or not hasattr(known, "weight_schedule")):
         raise UserError(f"--lambda {lambda_}: strategy {name!r} has no training progress to rise with; give a number")
     return found
 

@@ -87,6 +87,27 @@ def labelled(splits: Splits, name: str) -> Data:
     return splits.target_labelled
 
 
+def with_labelled(splits: Splits, weight: float) -> Splits:
+    """Labelled target rows among those to learn from, so often and so heavy that the sum is L_source + λ·L_labelled.
+
+    Each L is the weighted mean loss of its rows. A row is copied round(λ·n_source/n_labelled) times, so that a step
+    does not hang on one heavy row; what the copies do not make up, their weight does. With λ = 0, or without such rows,
+    nothing changes.
+    """
+    few, source = splits.target_labelled, splits.train
+    if few is None or not len(few) or not weight:
+        return replace(splits, target_labelled=None)
+    copies = max(1, round(weight * len(source) / len(few)))
+    ours = np.ones(len(source)) if source.weights is None else source.weights
+    theirs = np.ones(len(few)) if few.weights is None else few.weights
+    heavy = np.tile(theirs * (weight * ours.sum() / (theirs.sum() * copies)), copies)
+    both = Data(
+        (*source.inputs, *few.inputs * copies), (*(source.labels or ()), *(few.labels or ()) * copies),
+        np.concatenate([ours, heavy]), source=source.source,
+    )  # fmt: skip
+    return replace(splits, train=both, target_labelled=None)
+
+
 def _counted(data: Data) -> Data:
     """Without the rows of weight zero: they would still move means, folds and neighbourhoods."""
     if data.weights is None or (data.weights > 0).all():

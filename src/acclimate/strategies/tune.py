@@ -30,7 +30,7 @@ from acclimate.strategies.alignment import (
     usual_distance,
     weight_at,
 )
-from acclimate.strategies.base import Problem, Splits, unlabelled
+from acclimate.strategies.base import Problem, Splits, unlabelled, with_labelled
 from acclimate.strategies.inputs import Both, Inputs
 from acclimate.strategies.probe import Probe
 from acclimate.tasks.base import Network
@@ -59,7 +59,7 @@ class Tune:
     align: "none" (λ = 0: the target is not read), or an alignment (acclimate.align) of each source batch with as many
     target rows, as the head reads them: L_target. λ is `weight`, times 2/(1 + e^(−10p)) − 1 at progress p where
     `weight_schedule` is "rise". The last epoch is then kept: the loss on source rows does not say when the target is
-    served best.
+    served best. Labelled target rows add λ times their mean loss; in an alignment they stand on the source's side.
 
     Use when: hundreds of rows a class, and new rows look like the training ones. Prefer `linear_probe` with few rows
     or under shift; prefer `lora` where the checkpoint must be small, `partial` where time or memory is short.
@@ -138,6 +138,7 @@ class Tune:
         if self.aligned:
             unlabelled(splits, f"{_name(self)} with {self.align}")
             check_alone(self.align)
+        splits = with_labelled(splits, self.weight)
         head = self._first_head(problem, splits, run)
         # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
         with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
