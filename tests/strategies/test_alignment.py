@@ -8,6 +8,7 @@ from acclimate.align import ALIGNMENTS
 from acclimate.errors import UserError
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.alignment import check_align, parsed
+from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.sourcefree import Shot
 
 
@@ -36,6 +37,10 @@ def test_an_alignment_is_given_with_its_settings() -> None:
         (Shot, {"class_shares": "known"}, "class_shares"),
         (Shot, {"target_rate": 0.0}, "above 0"),
         (Shot, {"target_epochs": 0}, "1 or more"),
+        (Mcd, {"weight": -1.0}, "λ in L_source"),
+        (Mcd, {"weight_schedule": "fall"}, "weight_schedule"),
+        (Mcd, {"feature_steps": 0}, "1 or more"),
+        (Mcd, {"balance": -0.1}, "0 or more"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(kind: type, settings: dict[str, object], said: str) -> None:

@@ -32,26 +32,31 @@ from acclimate.train.pairs import Pairs, even
 class Mcd(Bottleneck):
     """L_source + λ·L_target in turns: two last layers differ on the target as far as they can, then features undo it.
 
-    d = E_t[Σ_k |p_k − p'_k|]/K, with p and p' of the last layers F and F' on one bottleneck G, which begin at random.
-    Every batch is gone through in turns, each one step of the optimiser: (A) least over G, F, F' of CE + CE' on source
-    rows; (B) least over F, F' of CE + CE' − λ·d, G held; (C) `feature_steps` times least over G of λ·d, F and F' held.
-    Saito et al. 2018 (arXiv:1712.02560), section 3.3, where λ = 1; the turns are the paper's own, not one pass with a
-    reversed gradient. The model's last layer is the mean of F and F', whose logits are the mean of theirs (of an
-    ordinal task: the mean of their parameters). With λ = 0 it is training on the source alone, bit for bit.
+    d = E_t[Σ_k |p_k − p'_k|]/K, with p and p' of the last layers F and F' on one bottleneck G, which begin at random;
+    b = −Σ_k (log E_t[p_k] + log E_t[p'_k])/K keeps all classes in use. Every batch is gone through in turns, each one
+    step of the optimiser: (A) least over G, F, F' of CE + CE' + λ·β·b; (B) least over F, F' of CE + CE' + λ·(β·b − d),
+    G held; (C) `feature_steps` times least over G of λ·d, F and F' held. CE is that of source rows.
+    Saito et al. 2018 (arXiv:1712.02560), section 3.3, where λ = 1; b is of the authors' code for VisDA, β = 0.01. The
+    turns are the paper's own, not one pass with a reversed gradient. The model's last layer is the mean of F and F',
+    so that its logits are the mean of theirs (for ordinal classes: the mean of score and thresholds' parameters). With
+    λ = 0 it is training on the source alone, bit for bit.
 
-    Use when: mistakes on the target lie near the border of classes, and dann mixes classes up.
+    Use when: class shares are about even on the target, and dann mixes classes up.
     Prefer `mcc` for less work; prefer `linear_probe` if class shares differ between the domains.
     """
 
     weight: float = 1.0  # λ
     weight_schedule: str = "constant"  # constant | rise
     feature_steps: int = 4  # n: turns C of a batch
+    balance: float = 0.1  # β; without it the features make the last layers agree by calling all rows one class
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_weight(self.weight, self.weight_schedule)
         if self.feature_steps < 1:
             raise UserError(f"feature_steps={self.feature_steps!r} must be 1 or more")
+        if not (self.balance >= 0 and math.isfinite(self.balance)):
+            raise UserError(f"balance={self.balance!r} must be 0 or more")
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train the head; with λ above 0 on `splits.target` too."""
@@ -78,7 +83,7 @@ class Mcd(Bottleneck):
         source, truth, weights, target = (
             as_device(v, run.device) for v in (known.source, known.targets, known.weights, known.target)
         )
-        network = Rivals(self.new_head(problem, known)).to(run.device)
+        network = Rivals(self.new_head(problem, known), self.balance).to(run.device)
         ours, theirs = (even(len(v), self.batch_size, run.seed, side) for side, v in enumerate((source, target)))
         pairs, turns = Pairs(ours, theirs, self.epochs(len(source))), 2 + self.feature_steps
 
@@ -98,6 +103,7 @@ class Mcd(Bottleneck):
             history = train(
                 network, self.optimizer(network), self.schedule(len(source)), batches, loss_of, None, run,
                 "mcd", "" if run.state is None else f"{self} {problem.task.name} {known.rows}",
+                compared="mcd",
             )  # fmt: skip
         return network.mean(), history
 
@@ -118,9 +124,9 @@ class Rivals(nn.Module):
     one optimiser does what the paper does with one for the features and one for the last layers.
     """
 
-    def __init__(self, head: BottleneckHead) -> None:
+    def __init__(self, head: BottleneckHead, balance: float) -> None:
         super().__init__()
-        self.head, self.rival = head, copy.deepcopy(head.last)
+        self.head, self.rival, self.balance = head, copy.deepcopy(head.last), balance
         for weight in (head.last.weight, self.rival.weight):  # from zeros the two would stay the same for good
             nn.init.kaiming_uniform_(weight, math.sqrt(5))  # as torch does for linear layers
 
@@ -129,17 +135,21 @@ class Rivals(nn.Module):
     ) -> Tensor:
         """What the given turn makes least: A is 0, B is 1, C all others. `wrong` is the source's loss of logits."""
         if turn > 1:
-            return weight * self.apart(self.head.hidden(target), held=True)
+            return weight * apart(*self.answers(self.head.hidden(target), held=True))
         with torch.set_grad_enabled(turn == 0):
-            hidden = self.head.hidden(source)
-            other = None if turn == 0 else self.head.hidden(target)
-        both = wrong(self.head.last(hidden)) + wrong(self.rival(hidden))
-        return both if other is None else both - weight * self.apart(other, held=False)
+            here, there = self.head.hidden(source), self.head.hidden(target)
+        answers = self.answers(there, held=False)
+        known = wrong(self.head.last(here)) + wrong(self.rival(here))
+        even = self.balance * (unbalanced(answers[0]) + unbalanced(answers[1]))
+        return known + weight * (even if turn == 0 else even - apart(*answers))
 
-    def apart(self, hidden: Tensor, held: bool) -> Tensor:
-        """d: how far the answers of the two differ, the mean over rows and classes; `held`: they get no gradient."""
-        p, q = (log_probabilities(_says(layer, hidden, held)).exp() for layer in (self.head.last, self.rival))
-        return (p - q).abs().mean()
+    def answers(self, hidden: Tensor, held: bool) -> tuple[Tensor, Tensor]:
+        """log p and log p'; `held`: of last layers that are constants."""
+        says = []
+        for layer in (self.head.last, self.rival):
+            weights = {name: p.detach() if held else p for name, p in layer.named_parameters()}
+            says.append(log_probabilities(functional_call(layer, weights, (hidden,))))
+        return says[0], says[1]
 
     @torch.no_grad()
     def mean(self) -> BottleneckHead:
@@ -149,8 +159,19 @@ class Rivals(nn.Module):
         return self.head.cpu().eval()
 
 
-def _says(layer: nn.Module, hidden: Tensor, held: bool) -> Tensor:
-    """Logits; `held`: of weights that are constants."""
-    weights = {name: p.detach() if held else p for name, p in layer.named_parameters()}
-    logits: Tensor = functional_call(layer, weights, (hidden,))
-    return logits
+def apart(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """d: how far two answers differ, the mean over rows and classes.
+
+    >>> round(apart(torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.6, 0.4]]).log()).item(), 4)
+    0.3
+    """
+    return (log_p.exp() - log_q.exp()).abs().mean()
+
+
+def unbalanced(log_p: Tensor) -> Tensor:
+    """b = −(1/K)·Σ_k log E[p_k], least (log K) where all classes have the same share; finite for one that has none.
+
+    >>> round(unbalanced(torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log()).item(), 4)
+    0.6931
+    """
+    return math.log(len(log_p)) - log_p.logsumexp(0).mean()
