@@ -53,7 +53,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "pada": Adapt(align="dann", source_weights="pada"),
     "iwan": Adapt(align="dann", source_weights="iwan"),
     "mdd": Adapt(align="mdd", weight=0.3),
-    "mcd": Mcd(),
+    "mcd": Mcd(feature_steps=1),
     "mmd": Adapt(align="mmd", weight=3.0),
     "jan": Adapt(align="jan", weight=3.0),
     "afn": Adapt(align="afn", weight=0.001),
