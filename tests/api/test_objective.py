@@ -34,6 +34,8 @@ def table(n: int, more: str = "", seed: int = 0) -> dict[str, list[Any]]:
         ("lp-ft", "jan", 3, "lp_ft", {"align": "jan", "weight": 3.0}),
         ("self_train", None, "0.5", "self_train", {"weight": 0.5}),
         ("dann", None, "0", "dann", {"weight": 0.0}),
+        ("mcd", None, "rise:2", "mcd", {"weight": 2.0, "weight_schedule": "rise"}),
+        ("mcd", None, "0", "mcd", {"weight": 0.0}),
         ("full", None, None, "full", {}),
     ],
 )
@@ -73,6 +75,7 @@ def test_lambda_weighs_labelled_target_rows_too(strategy: str, lambda_: Any, set
         ("self_train", {}, None, "rise", "'self_train' has no training progress to rise with; give a number"),
         ("self_train", {}, "mcc", None, "strategy 'self_train' does not train with --align mcc"),
         ("linear_probe", {}, "dann", None, "choose one of partial, lora, full, lp_ft"),
+        ("mcd", {}, "mcc", None, "strategy 'mcd' does not train with --align mcc"),
         ("dann", {}, "mcc", None, "strategy 'dann' does not train with --align mcc"),
         ("lora", {"align": "mcc"}, "dann", None, "'align' is given twice, by --align and as 'mcc'"),
         ("lora", {"weight": 2}, "dann", 1, "'weight' is given twice, by --lambda and as 2"),

@@ -27,7 +27,7 @@ TARGET = tm.rows(25, labels=("neutral", "bad", "good"), seed=5)
 NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "x"]
 SHORT = {"num_train_epochs": 2, "bottleneck": 8, "batch_size": 8}
 TRAINED = [n for n, s in ADAPTATIONS.items() if isinstance(s, Bottleneck)]
-QUICK = ("mcc", "dann", "deep_coral", "shot")  # one of a kind; the rest with the slow tests
+QUICK = ("mcc", "dann", "deep_coral", "shot", "mcd")  # one of a kind; the rest with the slow tests
 
 
 def some(names: list[str]) -> list[Any]:
@@ -172,12 +172,13 @@ def test_other_tasks_are_served_or_refused_by_name(name: str, task: str, shared_
     assert np.array_equal(model.load(tmp_path / "m").outputs(NEW), found.outputs(NEW))
 
 
+@pytest.mark.parametrize("name", ["shot", "mcd"])
 @pytest.mark.parametrize("task", ["regress", "multilabel"])
-def test_pseudo_labels_need_classes(task: str, shared_bert: Any) -> None:
+def test_one_class_a_row_is_needed(name: str, task: str, shared_bert: Any) -> None:
     data, kind = tm.task_rows(task, 24)
     problem = tm.problem_of(task, data, kind, shared_bert, RUN)
-    with pytest.raises(UserError, match=f"shot gives each target row one class, and the task is {task}"):
-        strategy("shot").fit(problem, Splits(data, target=TARGET), RUN)
+    with pytest.raises(UserError, match=f"{name} gives each target row one class, and the task is {task}"):
+        strategy(name).fit(problem, Splits(data, target=TARGET), RUN)
 
 
 @every
@@ -187,7 +188,7 @@ def test_several_processes_are_refused(name: str, shared_bert: Any, monkeypatch:
         fit(name, shared_bert)
 
 
-@pytest.mark.parametrize("name", ["dann", "mcc", "shot", "pada", "iwan"])
+@pytest.mark.parametrize("name", ["dann", "mcc", "shot", "mcd", "pada", "iwan"])
 def test_a_killed_run_goes_on_to_the_same_bits(name: str, shared_bert: Any, fitted: Any, tmp_path: Path) -> None:
     """A checkpoint after every step; the newest two of each part are kept, and one of them is gone on from."""
     run = replace(RUN, state=tmp_path, checkpoint_every=0.0)

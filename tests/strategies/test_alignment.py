@@ -13,6 +13,7 @@ from acclimate.errors import UserError
 from acclimate.strategies import named
 from acclimate.strategies.adapt import Adapt, own_name
 from acclimate.strategies.alignment import Sum, attached, check_align, terms
+from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.sourcefree import Shot
 
 
@@ -68,6 +69,10 @@ def test_a_sum_is_the_sum_of_its_losses_and_keeps_their_weights() -> None:
         (Shot, {"class_shares": "known"}, "class_shares"),
         (Shot, {"target_rate": 0.0}, "above 0"),
         (Shot, {"target_epochs": 0}, "1 or more"),
+        (Mcd, {"weight": -1.0}, "λ in L_source"),
+        (Mcd, {"weight_schedule": "fall"}, "weight_schedule"),
+        (Mcd, {"feature_steps": 0}, "1 or more"),
+        (Mcd, {"balance": -0.1}, "0 or more"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(kind: type, settings: dict[str, object], said: str) -> None:

@@ -11,6 +11,7 @@ from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.consistency import Consistency
+from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
@@ -52,6 +53,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "pada": Adapt(align="dann", source_weights="pada"),
     "iwan": Adapt(align="dann", source_weights="iwan"),
     "mdd": Adapt(align="mdd", weight=0.3),
+    "mcd": Mcd(feature_steps=1),
     "mmd": Adapt(align="mmd", weight=3.0),
     "jan": Adapt(align="jan", weight=3.0),
     "afn": Adapt(align="afn", weight=0.001),
@@ -105,7 +107,7 @@ def adapts(strategy: Strategy) -> bool:
     """Whether a fit reads the target rows."""
     if isinstance(strategy, Tune):
         return strategy.aligned
-    if isinstance(strategy, Adapt):
+    if isinstance(strategy, (Adapt, Mcd)):
         return strategy.weight > 0
     if isinstance(strategy, LastLayer):
         return strategy.start == "self_train"

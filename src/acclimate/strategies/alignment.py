@@ -145,3 +145,12 @@ def check_alone(name: str) -> None:
             f"{name} compares the rows of a whole batch, which several processes would cut up; start it as one "
             "process, without --processes or torchrun"
         )
+
+
+def check_one_class(name: str, problem: Problem) -> None:
+    """Refuse tasks whose rows do not have one class each."""
+    if problem.task.name not in ("classify", "ordinal"):
+        raise UserError(
+            f"{name} gives each target row one class, and the task is {problem.task.name}; use one that reads features "
+            "alone: coral, mmd, dann, afn, sliced_wasserstein"
+        )

@@ -16,7 +16,7 @@ from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.adapt import Adapt, fit_head
-from acclimate.strategies.alignment import check_alone
+from acclimate.strategies.alignment import check_alone, check_one_class
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.bottleneck import Bottleneck, forked
 from acclimate.strategies.domains import Domains, as_device, check_shares
@@ -59,7 +59,7 @@ class Shot(Bottleneck):
         """Train on the source, then on the target."""
         target = unlabelled(splits, "shot")
         check_alone("shot")
-        _check_classes(problem)
+        check_one_class("shot", problem)
         known = Domains.of(problem, splits, self.standardise, target)
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Bottleneck) if f.init}
         with forked(run):
@@ -145,12 +145,3 @@ def pseudo_labels(hidden: Tensor, p: Tensor) -> Tensor:
         labels = (rows @ centroids.T).masked_fill(~taken, -torch.inf).argmax(1)
         p = F.one_hot(labels, p.shape[1]).to(p)
     return labels
-
-
-def _check_classes(problem: Problem) -> None:
-    """Refuse tasks without one class a row."""
-    if problem.task.name not in ("classify", "ordinal"):
-        raise UserError(
-            f"shot gives each target row one class, and the task is {problem.task.name}; use one that reads features "
-            "alone: coral, mmd, dann, afn, sliced_wasserstein"
-        )
