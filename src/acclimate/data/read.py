@@ -17,7 +17,7 @@ from acclimate.data import frames, header
 from acclimate.data.dialect import cut
 from acclimate.data.encoding import Decoded, decode
 from acclimate.data.rows import Table
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 
 _DATA = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet")
 _FOREIGN = (  # first bytes -> what it is and what to do
@@ -120,7 +120,7 @@ def _bytes(path: Path, name: str) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror or error}") from None
+        raise MachineFailed(f"{name} cannot be read: {error.strerror or error}") from None
     if not raw:
         raise UserError(f"{name} is empty (0 bytes); give a file with at least one row")
     return raw
