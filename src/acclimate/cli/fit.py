@@ -144,7 +144,10 @@ def fit(
         ),
     ] = False,
     checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Between checkpoints of the training; 0: after every step.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="At least so long between checkpoints of the training; 0: after every step."
+        ),
     ] = 30.0,
     feature_dtype: Annotated[
         str,
