@@ -171,6 +171,25 @@ def fit(
     weights = _class_weight(class_weight)
     order = None if class_order is None else _class_order(class_order)
 
+    from acclimate.cli import early
+    from acclimate.data.rows import Columns
+
+    early.strategy(strategy)
+    if source is not None:
+        early.files(source, valid_data, test_data, target_data, target_labels)
+        wanted = Columns(
+            label,
+            tuple(text_column or ()),
+            group_column,
+            time_column,
+            id_column,
+            tuple(subgroup_column or ()),
+            weight_column,
+            tuple(drop or ()),
+            domain_column,
+        )
+        early.columns(source, wanted, task)
+
     from acclimate import api
 
     fitted = api.fit(

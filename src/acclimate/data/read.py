@@ -100,7 +100,8 @@ def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None
     )
 
 
-def _bytes(path: Path, name: str) -> bytes:
+def there(path: Path, name: str) -> None:
+    """Refuse what is no file: an address, a folder, a path where nothing is."""
     if name.split("://")[0] in ("http", "https", "s3", "gs", "hf", "ftp"):
         raise UserError(f"{name} is an address; download the file first and give its path")
     try:
@@ -117,6 +118,10 @@ def _bytes(path: Path, name: str) -> bytes:
         raise UserError(f"{name} is a folder; {what}")
     if not exists:
         raise UserError(f"there is no file {name}{_neighbours(path)}")
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    there(path, name)
     try:
         raw = path.read_bytes()
     except OSError as error:
