@@ -59,11 +59,11 @@ def test_a_run_that_goes_on_keeps_what_was_foreseen_though_its_features_are_ther
         patch.setattr(budget, "_foretold", foretold(1.0))
         patch.setattr(writing, "scores_of", lambda *args: ctrl_c())
         with pytest.raises(Interrupted):
-            fit(rows(300), **given)
+            fit(rows(300, seed=9), **given)
     path = run / "state" / "reading" / "session.json"
     path.write_text(json.dumps({"used": 70.0, "began": time.time()}))
     monkeypatch.setattr(budget, "_foretold", lambda *args: pytest.fail("measured again"))
-    fit(rows(300), **given, resume=True)
+    fit(rows(300, seed=9), **given, resume=True)
     report = read_json(run / "report.json")
     at = next(i for i, d in enumerate(report["decisions"]) if d.startswith("features of"))
     assert report["decisions"][at].startswith("features of 300 inputs take about 80 s")
