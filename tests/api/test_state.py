@@ -75,7 +75,7 @@ def test_a_run_of_which_nobody_knows_what_it_is_of_is_refused(
     guard = run / "state" / f"{name}.json"
     half = guard.read_bytes()[: guard.stat().st_size // 2]
     before = {p: p.stat().st_mtime_ns for p in (run / "state" / "final").rglob("*.safetensors")}
-    message = f"{name}.json is missing, damaged or of an earlier version, and it alone says of which {what} the unfinished run"
+    message = f"{name}.json is missing, damaged or of an earlier version, and it alone says of which {what} the unf"
     for content in (half, b"", None):
         guard.unlink() if content is None else guard.write_bytes(content)
         with pytest.raises(acclimate.UserError, match=message):

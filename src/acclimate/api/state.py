@@ -91,7 +91,8 @@ def _anything(run_dir: Path) -> bool:
 def _unknown(path: Path, run_dir: Path, what: str) -> UserError:
     return UserError(
         f"{path} is missing, damaged or of an earlier version, and it alone says of which {what} the "
-        f"unfinished run {run_dir} is, so that it cannot be gone on with; start anew: give the training data, and --overwrite in place of --resume"
+        f"unfinished run {run_dir} is, so that it cannot be gone on with; start anew: give the training data, and "
+        "--overwrite in place of --resume"
     )
 
 
