@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class MachineFailed(UserError):
+    """The machine let the user down: a full disk, no permission. The command line ends with 1, not 2."""
+
+
 def unknown(kind: str, value: object, choices: Iterable[str]) -> UserError:
     """The error for a name that is not among `choices`, with the nearest one suggested.
 

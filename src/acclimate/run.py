@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import ranks
-from acclimate.files import plain, write_text
+from acclimate.files import plain, read_object, write_text
 from acclimate.progress import Progress
+
+SESSION = "session.json"  # in the state of a part: the seconds that it took before, and when this session began
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Run:
         if self.state is None:
             return ranks.agreed(decide())
         path = self.state / f"{name}.json"
-        known = ranks.by_first(lambda: _read(path))
+        known = ranks.by_first(lambda: _read(path, self.progress.say))
         if known is not None:
             return known[0]
         value = ranks.agreed(plain(decide()))
@@ -60,6 +62,25 @@ class Run:
             self.cannot_keep(error)
         return value
 
+    def session(self) -> float:
+        """Seconds that earlier processes spent on this part, as far as is known; those of this one count from here."""
+        return 0.0 if self.state is None else float(ranks.by_first(self._used))
+
+    def _used(self) -> float:
+        used = 0.0 if self.state is None else _earlier(self.state, self.progress.say)
+        self.session_over(used)
+        return used
+
+    def session_over(self, used: float) -> None:
+        """Note down what this part took so far."""
+        if self.state is None or not ranks.first():
+            return
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            write_text(self.state / SESSION, json.dumps({"used": used, "began": time.time()}))
+        except OSError as error:
+            self.cannot_keep(error)
+
     def cannot_keep(self, error: Exception) -> None:
         """Say, once, that state could not be written: the run goes on, and could not be resumed from here."""
         reason = getattr(error, "strerror", None) or error
@@ -71,11 +92,28 @@ class Run:
             shutil.rmtree(self.state, ignore_errors=True)
 
 
-def _read(path: Path) -> list[Any] | None:
+def _earlier(folder: Path, say: Callable[[str], None]) -> float:
+    """Seconds of work in this folder: those of each earlier session, until the last thing that it wrote."""
+    path = folder / SESSION
+    if not path.is_file():
+        return 0.0
+    session = read_object(path)
+    try:
+        newest = max(p.stat().st_mtime for p in folder.rglob("*") if p.name != "lock")
+        return float(session["used"]) + max(0.0, newest - float(session["began"]))
+    except (OSError, KeyError, TypeError, ValueError):
+        say(f"{path} is damaged: what was used before is not known, and seconds count from here")
+        return 0.0
+
+
+def _read(path: Path, say: Callable[[str], None]) -> list[Any] | None:
     """The value in a list, or nothing."""
     try:
         return [json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError):
+    except OSError:
+        return None
+    except ValueError:
+        say(f"{path} is damaged: left aside, and decided anew")
         return None
 
 

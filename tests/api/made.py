@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+import acclimate
 import tiny_models as tm
+from acclimate.interrupt import Interrupted
+from acclimate.train import loop
+
+Fit = Callable[..., acclimate.Model]
+TUNED = {"strategy": "full", "settings": {"num_train_epochs": 2, "learning_rate": 1e-3}, "checkpoint_every": 0.0}
 
 
 def sentences(labels: Sequence[Any], seed: int = 0, words: dict[Any, Sequence[str]] | None = None) -> list[str]:
@@ -54,3 +62,40 @@ def write_jsonl(path: Path, table: dict[str, Sequence[Any]]) -> Path:
 def read_json(path: Path) -> Any:
     """The JSON in a file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int, stop: Callable[[], Any]) -> list[int]:
+    """Call `stop` inside the given step of training; the list counts steps."""
+    original, steps = loop._step, [0]
+
+    def step(*args: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == number:
+            stop()
+        return original(*args)
+
+    monkeypatch.setattr(loop, "_step", step)
+    return steps
+
+
+def ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def result(run: Path) -> dict[str, bytes]:
+    """What must be the same: weights, history, numbers."""
+    names = (
+        "metrics.json",
+        "history.jsonl",
+        "audit.json",
+        "model/backbone/model.safetensors",
+        "model/head.safetensors",
+    )
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def stopped(fit: Fit, monkeypatch: pytest.MonkeyPatch, data: Any, **given: Any) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 2, ctrl_c)
+        with pytest.raises(Interrupted):
+            fit(data, **given)

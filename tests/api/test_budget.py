@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -9,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import read_json, rows
+from made import ctrl_c, read_json, rows
 
-from acclimate.api import budget
+from acclimate.api import budget, writing
+from acclimate.interrupt import Interrupted
 from acclimate.run import Run
 
 Fit = Callable[..., Any]
 
 
-def foretold(share: float) -> Callable[..., dict[str, float]]:
-    return lambda fresh, problem, run: {"seconds": 80.0, "share": share, "memory": 300.0}
+def foretold(share: float) -> Callable[..., dict[str, Any]]:
+    return lambda fresh, problem, run: {"seconds": 80.0, "share": share, "memory": 300.0, "inputs": len(fresh)}
 
 
 def test_rows_are_left_out_where_the_limit_does_not_allow_for_all(
@@ -45,6 +47,28 @@ def test_what_was_foreseen_stands_beside_what_it_took(
     said = [d for d in model.report_data.decisions if d.startswith(("features of", "Those of the rows used took"))]
     assert len(said) == 2 and re.match(r"features of \d+ inputs take about", said[0]) and "MB in use" in said[0]
     assert model.report_data.splits == {"train": 240, "test": 60}
+
+
+def test_a_run_that_goes_on_keeps_what_was_foreseen_though_its_features_are_there(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "SAMPLE", 4)
+    run = tmp_path / "run"
+    given = {"strategy": "linear_probe", "time_limit": 3600, "output_dir": run}
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "_foretold", foretold(1.0))
+        patch.setattr(writing, "scores_of", lambda *args: ctrl_c())
+        with pytest.raises(Interrupted):
+            fit(rows(300, seed=9), **given)
+    path = run / "state" / "reading" / "session.json"
+    path.write_text(json.dumps({"used": 70.0, "began": time.time()}))
+    monkeypatch.setattr(budget, "_foretold", lambda *args: pytest.fail("measured again"))
+    fit(rows(300, seed=9), **given, resume=True)
+    report = read_json(run / "report.json")
+    at = next(i for i, d in enumerate(report["decisions"]) if d.startswith("features of"))
+    assert report["decisions"][at].startswith("features of 300 inputs take about 80 s")
+    assert re.fullmatch(r"Those of the rows used took 7\d s\.", report["decisions"][at + 1])
+    assert [c["name"] for c in report["costs"]][0] == "features" and 70 < report["costs"][0]["seconds"] < 80
 
 
 def test_every_class_keeps_a_row() -> None:

@@ -10,25 +10,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made import read_json, rows, write_csv
+from made import TUNED, Fit, ctrl_c, read_json, result, rows, stop_at_step, stopped, write_csv
 
 import acclimate
 from acclimate.advise import crossfit as folds_module
 from acclimate.advise import race as race_module
 from acclimate.api import runs, writing
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 from acclimate.interrupt import Interrupted
 from acclimate.strategies.foresee import Foreseen
 from acclimate.train import loop
-
-Fit = Callable[..., acclimate.Model]
-TUNED = {"strategy": "full", "settings": {"num_train_epochs": 2, "learning_rate": 1e-3}, "checkpoint_every": 0.0}
 
 
 @pytest.fixture
@@ -39,36 +35,6 @@ def train(tmp_path: Path) -> Path:
 @pytest.fixture
 def test(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "test.csv", rows(20, seed=1))
-
-
-def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int, stop: Callable[[], Any]) -> list[int]:
-    """Call `stop` inside the given step of training; the list counts steps."""
-    original, steps = loop._step, [0]
-
-    def step(*args: Any) -> Any:
-        steps[0] += 1
-        if steps[0] == number:
-            stop()
-        return original(*args)
-
-    monkeypatch.setattr(loop, "_step", step)
-    return steps
-
-
-def ctrl_c() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-def result(run: Path) -> dict[str, bytes]:
-    """What must be the same: weights, history, numbers."""
-    names = (
-        "metrics.json",
-        "history.jsonl",
-        "audit.json",
-        "model/backbone/model.safetensors",
-        "model/head.safetensors",
-    )
-    return {name: (run / name).read_bytes() for name in names}
 
 
 def test_a_tuned_run_goes_on_from_its_step(
@@ -146,13 +112,6 @@ def test_auto_goes_on_with_the_choices_it_had_made(
     assert "lp_ft was judged on 2 of the 5 folds." in report["decisions"]
 
 
-def stopped(fit: Fit, monkeypatch: pytest.MonkeyPatch, data: Any, **given: Any) -> None:
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, 2, ctrl_c)
-        with pytest.raises(Interrupted):
-            fit(data, **given)
-
-
 def test_what_differs_from_the_run_as_it_was_begun_is_named(
     fit: Fit, train: Path, test: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +169,9 @@ def test_data_from_memory_is_given_again(fit: Fit, tmp_path: Path, monkeypatch: 
     assert fit(rows(48), **given, resume=True).run_dir == run
 
 
-def test_resume_where_nothing_is_unfinished(fit: Fit, train: Path, tmp_path: Path) -> None:
+def test_resume_where_nothing_is_unfinished(
+    fit: Fit, train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     for place in (run, None):
         with pytest.raises(acclimate.UserError, match="holds no unfinished run to go on with; give the training data"):
@@ -218,8 +179,16 @@ def test_resume_where_nothing_is_unfinished(fit: Fit, train: Path, tmp_path: Pat
     fit(train, label="label", output_dir=run, resume=True)  # starts
     before = result_names(run)
     for data in (train, None):
-        with pytest.raises(acclimate.UserError, match="is a finished run, so there is nothing to resume"):
-            fit(data, label="label", output_dir=run, resume=True)
+        said = fit(data, label="label", output_dir=run, resume=True, quiet=False)
+        assert (said.run_dir, said.report_data is None) == (run, False)
+        assert capsys.readouterr().err == f"{run} is finished; its model is {run}/model\n"
+    for wrong, named in (
+        ({"seed": 3}, "seed"),
+        ({"strategy": "knn"}, "strategy"),
+        ({"data": write_csv(tmp_path / "other.csv", rows(48, seed=4))}, "the train data"),
+    ):
+        with pytest.raises(acclimate.UserError, match=f"is a finished run, and {named} differs from what it was made"):
+            fit(**{"data": train, "label": "label", **wrong} | {"output_dir": run, "resume": True})
     assert result_names(run) == before
     fit(train, label="label", output_dir=run, resume=True, overwrite=True)
 
@@ -380,7 +349,7 @@ def test_a_disk_full_at_the_end_can_be_gone_on_from(
                 full() if Path(a).name.endswith(".part") and Path(b) == run else original(a, b)
 
             patch.setattr(os, "replace", replace)
-        with pytest.raises(acclimate.UserError, match="No space left on device") as error:
+        with pytest.raises(MachineFailed, match="No space left on device") as error:
             fit(train, **given, output_dir=run)
     assert f"What was found so far is kept: go on with acclimate fit --resume --output-dir {run}" in str(error.value)
     assert [p.name for p in run.iterdir()] == ["state"]
@@ -428,7 +397,7 @@ def test_the_answer_to_ctrl_c_outside_training_is_at_once(
     with pytest.raises(Interrupted, match="stopped by Ctrl-C; go on with: acclimate fit --resume"):
         fit(train, label="label", output_dir=tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert re.fullmatch(r"[0-9a-f]{64}", read_json(tmp_path / "run" / "state" / "request.json")["sha256"]["train"])
+    assert re.fullmatch(r"[0-9a-f]{64}", read_json(tmp_path / "run" / "state" / "request.json")["content"]["train"])
 
 
 def test_a_cache_that_cannot_be_used_is_not_blamed_on_the_run(

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import acclimate
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 
 HEAVY = {"torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "peft", "accelerate", "numpy"}
 
@@ -48,6 +48,12 @@ def test_a_failure_of_the_machine_is_exit_code_1(cli, api) -> None:
     api.raises = OSError(28, "No space left on device", "RUN/model")
     result = cli("fit", "train.csv")
     assert (result.exit_code, result.stderr) == (1, "error: No space left on device: RUN/model\n")
+
+
+def test_a_failure_of_the_machine_that_says_what_to_do_is_exit_code_1(cli, api) -> None:
+    api.raises = MachineFailed("cannot write RUN: No space left on device; choose another --output-dir")
+    result = cli("fit", "train.csv")
+    assert (result.exit_code, result.stderr) == (1, f"error: {api.raises}\n")
 
 
 def test_ctrl_c_is_exit_code_130_and_a_line(cli, api) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, Strategy
 from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
-from acclimate.usage import Usage, available, duration, size
+from acclimate.usage import Usage, available, duration, size, watched
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ def foretold(name: str, strategy: Strategy, problem: Problem, splits: Splits, ru
     if not isinstance(strategy, Tune) or (problem.backbone is not None and problem.backbone.fixed):
         return None
     return Foreseen(**run.once(f"{name}/foreseen", lambda: asdict(foresee(strategy, problem, splits, run))))
+
+
+@contextmanager
+def over_sessions(run: Run) -> Iterator[Usage]:
+    """As `watched`; seconds that earlier processes of a resumed run spent on this part count, too."""
+    before = run.session()
+    with watched(run.device) as used:
+        yield used
+    used.seconds += before
+    run.session_over(used.seconds)
 
 
 def on_folds(one: Foreseen, rows: int, folds: Sequence[tuple[Any, Any]]) -> Usage:

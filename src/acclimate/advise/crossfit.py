@@ -100,15 +100,15 @@ def crossfit(
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(held(problem, len(data), run), np.zeros(len(data)))
-    so_far = ranks.by_first(lambda: _read(path, empty.total)) or empty
+    so_far = ranks.by_first(lambda: _read(path, empty.total, run)) or empty
     with run.progress.steps(f"{name} on folds", len(pairs), so_far.folds) as advance, watched(run.device) as used:
         for fold in range(so_far.folds, len(pairs)):
             late = so_far.stopped or (fold > 0 and so_far.seconds / fold > run.left())
             if not every_fold and ranks.agreed(late):
                 so_far = replace(so_far, stopped=True)  # another fold would not end in time
                 break
-            start = time.monotonic()
             part = run.at(f"{name}/fold-{fold + 1}")
+            start = time.monotonic() - (0.0 if strategy.frozen else part.session())
             note = _fold(strategy, problem, data, pairs[fold], so_far, run, part, target)
             took = so_far.seconds + time.monotonic() - start
             so_far = replace(so_far, folds=fold + 1, note=note, seconds=took, memory=max(so_far.memory, used.memory))
@@ -177,7 +177,7 @@ def _keep(path: Path, judged: _Judged, run: Run) -> None:
         run.cannot_keep(error)
 
 
-def _read(path: Path | None, into: Floats) -> _Judged | None:
+def _read(path: Path | None, into: Floats, run: Run) -> _Judged | None:
     """What was kept, its logits in `into`; None where there is nothing, or nothing that can be read as such logits."""
     if path is None:
         return None
@@ -188,8 +188,11 @@ def _read(path: Path | None, into: Floats) -> _Judged | None:
             judged = _Judged(into, found["count"], folds, seconds, note, stopped, memory)
             _read_logits(found.zip, into)
             return judged
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         into[:] = 0
+        run.progress.say(f"{path} is damaged, or of other rows: left aside, and judged anew")
         return None
 
 

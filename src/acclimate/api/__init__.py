@@ -115,6 +115,11 @@ def fit(
     ranks.join(pick_device())
     if resume:
         asked_for = output_dir
+        finished = None if overwrite else ranks.by_first(lambda: state.done(asked_for, arguments, _defaults()))
+        if finished is not None:
+            ranks.leave()
+            Progress(quiet or not ranks.first()).say(f"{finished} is finished; its model is {finished / 'model'}")
+            return load(finished)
         output_dir, before = ranks.by_first(lambda: state.go_on(asked_for, arguments, _defaults()))
         if before is not None:
             how = {"quiet": quiet, "num_workers": num_workers, "checkpoint_every": checkpoint_every}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -39,14 +40,17 @@ def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
     if problem.store is None:
         return Plan(prepared, 0.0)
     fresh = problem.store.missing(prepared.everything)
-    if ranks.agreed(len(fresh)) < 2 * SAMPLE:
+    many = ranks.agreed(len(fresh)) >= 2 * SAMPLE
+    # Read again by a run that goes on, though it finds features in the cache: the rows must be the same ones.
+    found = run.once("features", lambda: _foretold(fresh, problem, run) if many else None)
+    if found is None:
         return Plan(prepared, 0.0)
-    found = run.once("features", lambda: _foretold(fresh, problem, run))
-    seconds, share, memory = found["seconds"], found["share"], found["memory"]
-    said = f"features of {len(fresh):,} inputs take about {seconds:.0f} s here ({memory:,.0f} MB in use)"
+    seconds, share, memory, inputs = found["seconds"], found["share"], found["memory"], found["inputs"]
+    a_row = seconds / inputs if many else 0.0
+    said = f"features of {inputs:,} inputs take about {seconds:.0f} s here ({memory:,.0f} MB in use)"
     if share >= 1:
         run.progress.say(said)
-        return Plan(prepared, seconds / len(fresh), (said,), seconds)
+        return Plan(prepared, a_row, (said,), seconds)
     train, test = _some(prepared.train, share, run.seed), prepared.test and _some(prepared.test, share, run.seed)
     note = f"{said}, more than the time limit allows: {len(train):,} of {len(prepared.train):,} training rows are used"
     if test is not None and prepared.test is not None:
@@ -54,7 +58,7 @@ def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
     run.progress.say(note)
     smaller = replace(prepared, train=train, test=test, how=_how(prepared, test))
     cut = f"For the time limit {len(train):,} of {len(prepared.train):,} training rows were used."
-    return Plan(smaller, seconds / len(fresh), (f"{note}; raise --time-limit to use all.",), share * seconds, (cut,))
+    return Plan(smaller, a_row, (f"{note}; raise --time-limit to use all.",), share * seconds, (cut,))
 
 
 def before_the_end(run: Run, reserve: float) -> Run:
@@ -64,7 +68,7 @@ def before_the_end(run: Run, reserve: float) -> Run:
     return replace(run, deadline=run.deadline - min(reserve, max(0.0, 0.5 * run.left())))
 
 
-def _foretold(fresh: list[Input], problem: Problem, run: Run) -> dict[str, float]:
+def _foretold(fresh: list[Input], problem: Problem, run: Run) -> dict[str, Any]:
     backbone, store = problem.network()
     order = np.random.default_rng(0).permutation(len(fresh))[: 2 * SAMPLE]
     sample = [fresh[i] for i in order]
@@ -80,7 +84,8 @@ def _foretold(fresh: list[Input], problem: Problem, run: Run) -> dict[str, float
     seconds = took * rest / max(1, cost)
     left = max(0.0, run.left() - TO_FINISH)
     share = 1.0 if seconds <= FOR_FEATURES * left else FOR_FEATURES * left / seconds
-    return {"seconds": seconds, "share": share, "memory": psutil.Process().memory_info().rss / 1e6}
+    memory = psutil.Process().memory_info().rss / 1e6
+    return {"seconds": seconds, "share": share, "memory": memory, "inputs": len(fresh)}
 
 
 def _seconds(store: Store, inputs: list[Input]) -> float:

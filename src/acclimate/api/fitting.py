@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds
+from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds, over_sessions
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
@@ -36,7 +36,7 @@ from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, S
 from acclimate.strategies.foresee import Foreseen
 from acclimate.strategies.tune import cut_short
 from acclimate.tasks import TASKS
-from acclimate.usage import Usage, watched
+from acclimate.usage import Usage
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
 
@@ -49,7 +49,7 @@ def fit(request: Request) -> Model:
     given = request.sources()
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed.task, strategy)
-    request = replace(request, sha256=state.sha256_of(given, sources.tables))
+    request = replace(request, sha256=state.sha256_of(given), content=state.content_of(sources.tables))
     with state.kept(request) as (request, used):
         return _fit(request, sources, strategy, start - used)
 
@@ -78,7 +78,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     if problem.store is not None and (prepared.labelled is not None or _reads_features(strategy)):
         foreseen = plan(prepared, problem, request.run)
         prepared = foreseen.prepared
-        with watched(request.run.device) as read:
+        with over_sessions(request.run.at("reading")) as read:
             problem.store.prepare(prepared.everything)
     said = foreseen.said and (*foreseen.said, f"Those of the rows used took {read.seconds:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
@@ -132,7 +132,7 @@ def _backbone(request: Request) -> Backbone:
 def _same_model(request: Request, backbone: Backbone | None) -> None:
     """A run that goes on needs the weights that it was begun with."""
     now = None if backbone is None else backbone.fingerprint()
-    if request.run.once("model", lambda: now) != now:
+    if not state.same_model(request.folder, request.run, now):
         raise UserError(
             f"{request.model!r} is not the model that the unfinished run {request.folder} was begun with (its weights "
             "or settings differ); put it back, or start anew with --overwrite"
@@ -230,7 +230,7 @@ def _choose_and_fit(
             )
             trial = replace(judged_on_folds, foreseen=folds)
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
-    with watched(run.device) as taken:
+    with over_sessions(run.at("final")) as taken:
         fitted, logits, at, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
     last_fit = Cost(name, "last fit", taken, None if one is None else one.usage)
     costs = _costs(contest.trials or ([trial] if trial else []), last_fit, run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from acclimate.advise.costs import Cost, folds_text
+from acclimate.advise.costs import Cost, folds_text, over_sessions
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.advise.labels import SOURCE_ONLY, OnTarget, bought, contest, label_folds, once
 from acclimate.advise.race import Race
@@ -18,7 +18,7 @@ from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, STRATEGIES, Problem, Splits, Strategy
-from acclimate.usage import Usage, watched
+from acclimate.usage import Usage
 
 
 def learn(
@@ -38,7 +38,7 @@ def learn(
     race = _race(strategy, problem, source, few, pairs, metric, run, free)
     name, trial = race.chosen, race.trial(race.chosen)
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows and {len(few):,} labelled target rows")
-    with watched(run.device) as taken:
+    with over_sessions(run.at("final")) as taken:
         fitted = _kept(name, strategy).fit(problem, replace(source, target_labelled=few), run.at("final"))
     at = trial.judged
     fitted, thresholds = finished(problem, fitted, trial.logits, at, few.take(at), choice)

@@ -41,7 +41,8 @@ class Request:
     asked: Mapping[str, Any] = field(default_factory=dict)  # as given, for run.json
     arguments: Mapping[str, Any] = field(default_factory=dict)  # every argument, to go on with the run later
     resume: bool = False
-    sha256: Mapping[str, str] = field(default_factory=dict)  # of the sources, by role
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of the files, by role
+    content: Mapping[str, str] = field(default_factory=dict)  # a key of the cells of every source, by role
 
     def sources(self) -> dict[str, Any]:
         """What was given, by role."""

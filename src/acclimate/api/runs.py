@@ -17,7 +17,7 @@ from typing import Any
 from acclimate import files
 from acclimate.data.duplicates import keys
 from acclimate.data.rows import Input
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 from acclimate.files import plain
 
 STATE = "state"  # inside a RUN that is not finished
@@ -25,13 +25,9 @@ _MARK = "run.json"
 _SEEN = "learned_from.json"
 
 
-class CannotWrite(UserError):
-    """The machine failed: a full disk, a folder that is read-only."""
-
-
-def cannot_write(path: Path, error: OSError) -> CannotWrite:
+def cannot_write(path: Path, error: OSError) -> MachineFailed:
     """The error for a path that cannot be written."""
-    return CannotWrite(f"cannot write {path}: {error.strerror or error}; choose another --output-dir")
+    return MachineFailed(f"cannot write {path}: {error.strerror or error}; choose another --output-dir")
 
 
 def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume: bool = False) -> Path:
@@ -51,9 +47,8 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume
     folder = Path(output_dir)
     nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not nearest.is_dir() and nearest != folder or not os.access(nearest, os.W_OK):
-        raise UserError(
-            f"cannot write {folder}: {nearest} is no folder that can be written to; choose another --output-dir"
-        )
+        kind = MachineFailed if nearest.is_dir() else UserError
+        raise kind(f"cannot write {folder}: {nearest} is no folder that can be written to; choose another --output-dir")
     put_back(folder)
     if not folder.exists() or folder.is_dir() and not _holds(folder) and not unfinished(folder):
         return folder
@@ -63,8 +58,6 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume
         raise UserError(
             f"{folder} holds a run that is not finished; go on with it by --resume, or start anew with --overwrite"
         )
-    if resume and not overwrite and finished(folder):
-        raise nothing_to_resume(folder)
     if not overwrite:
         raise UserError(f"{folder} exists already; name another --output-dir, or replace it with --overwrite")
     if not folder.is_dir() or not (folder / _MARK).is_file():
@@ -72,13 +65,6 @@ def new_folder(output_dir: str | Path | None, stem: str, overwrite: bool, resume
             f"{folder} was not written by acclimate (it holds no {_MARK}), so --overwrite leaves it alone; name another"
         )
     return folder
-
-
-def nothing_to_resume(folder: Path) -> UserError:
-    """The error for `resume` of a run that is finished."""
-    return UserError(
-        f"{folder} is a finished run, so there is nothing to resume; fit anew with --overwrite, or into another folder"
-    )
 
 
 def finished(folder: Path) -> bool:
@@ -131,7 +117,7 @@ def writing(folder: Path, replace: bool = True) -> Iterator[Path]:
             yield temporary
         except Exception as error:
             if type(error).__name__ == "SafetensorError" or isinstance(error, OSError):
-                raise CannotWrite(f"cannot write {folder}: {error}; nothing half-written was left there") from error
+                raise MachineFailed(f"cannot write {folder}: {error}; nothing half-written was left there") from error
             raise
         if folder.exists() and not replace and _holds(folder):
             raise UserError(f"{folder} was written by another run meanwhile; this one is not kept: name another")
@@ -174,7 +160,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         files.write_text(path, text)
     except OSError as error:
-        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
+        raise MachineFailed(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_json(path: Path) -> Any:

@@ -1,7 +1,9 @@
 """RUN/state: what was asked of a run that is not finished yet, and what it has found so far. Gone when it ends well.
 
-`request.json` holds the arguments and the hashes of the data, `trials/` the out-of-fold predictions of every candidate
-that was judged, further folders what was decided by the clock and the checkpoints of a training.
+`request.json` holds the arguments and a key of the data's content, `model.json` the fingerprint of the weights: without
+them nothing else counts, since it could be of anything. `trials/` holds the out-of-fold predictions of every candidate
+that was judged, further folders what was decided by the clock and the checkpoints of a training: what is damaged there
+is left aside and done anew.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import json
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,14 +24,24 @@ from acclimate import ranks
 from acclimate.api import runs
 from acclimate.api.request import Request
 from acclimate.catalogue import cache
+from acclimate.data.read import read
 from acclimate.data.rows import Table
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError
-from acclimate.files import plain, write_text
+from acclimate.errors import MachineFailed, UserError
+from acclimate.files import plain, read_object, write_text
 from acclimate.interrupt import Interrupted, Terminated
+from acclimate.run import Run
 from acclimate.settings import parse_duration
 
-SOURCES = ("train_data", "valid_data", "test_data", "target_data", "target_labels")
+_ASKED = {"arguments", "content", "folder", "overwrite", "versions"}  # what request.json holds
+_ROLES = {
+    "train_data": "train",
+    "valid_data": "valid",
+    "test_data": "test",
+    "target_data": "target",
+    "target_labels": "target_labels",
+}
+SOURCES = tuple(_ROLES)
 # How a run is carried out, not what it is: these may differ when it goes on.
 HOW = ("output_dir", "overwrite", "resume", "quiet", "num_workers", "checkpoint_every", "others")
 
@@ -45,13 +56,44 @@ def same_form(name: str, value: Any) -> Any:
     return None if value in ([], {}) else value
 
 
-def begun(folder: Path) -> dict[str, Any] | None:
+def begun(run_dir: Path) -> dict[str, Any] | None:
     """What was asked of the unfinished run in this folder; None where there is none."""
-    try:
-        found: dict[str, Any] = json.loads((folder / runs.STATE / "request.json").read_text(encoding="utf-8"))
+    path = run_dir / runs.STATE / "request.json"
+    found = read_object(path)
+    if found.keys() >= _ASKED:
         return found
-    except (OSError, ValueError):
-        return None
+    if path.exists() or _anything(run_dir):
+        raise _unknown(path, run_dir, "data and settings")
+    return None
+
+
+def same_model(run_dir: Path, run: Run, fingerprint: str | None) -> bool:
+    """Whether the unfinished run was begun with these weights; noted down where it begins."""
+    path = run_dir / runs.STATE / "model.json"
+
+    def check() -> None:
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            if _anything(run_dir):
+                raise _unknown(path, run_dir, "weights") from None
+
+    ranks.by_first(check)
+    return bool(run.once("model", lambda: fingerprint) == fingerprint)
+
+
+def _anything(run_dir: Path) -> bool:
+    """Whether anything was found that could be gone on from."""
+    folder = run_dir / runs.STATE
+    return any(folder.glob("trials/*.npz")) or any(folder.rglob("place.json"))
+
+
+def _unknown(path: Path, run_dir: Path, what: str) -> UserError:
+    return UserError(
+        f"{path} is missing, damaged or of an earlier version, and it alone says of which {what} the "
+        f"unfinished run {run_dir} is, so that it cannot be gone on with; start anew: give the training data, and "
+        "--overwrite in place of --resume"
+    )
 
 
 def go_on(
@@ -66,8 +108,6 @@ def go_on(
         runs.put_back(folder)
     before = None if folder is None else begun(folder)
     if before is None or folder is None:
-        if asked["train_data"] is None and folder is not None and runs.finished(folder):
-            raise runs.nothing_to_resume(folder)
         if asked["train_data"] is None:
             raise UserError(
                 f"{'runs/' if folder is None else folder} holds no unfinished run to go on with; give the training "
@@ -75,15 +115,12 @@ def go_on(
             )
         return folder, None
     arguments: dict[str, Any] = before["arguments"]
-    alone = asked["train_data"] is None
-    for name, value in asked.items():
-        usual = same_form(name, defaults[name])
-        mine, theirs = same_form(name, value), arguments.get(name, usual)
-        if name in SOURCES and not alone:  # known by their hashes, wherever they lie
-            mine, theirs = mine is not None, theirs is not None
-        if mine != theirs and not (alone and mine == usual):
-            raise _differs(name, mine, theirs, folder)
-    if not alone:
+    for name, mine, theirs in _differing(asked, arguments, defaults):
+        raise UserError(
+            f"{name} is {mine!r} here and {theirs!r} in the unfinished run {folder}; give what it was begun with, "
+            f"leave the options out ({command(folder)}), or start anew with --overwrite"
+        )
+    if asked["train_data"] is not None:
         return folder, None
     if any(str(arguments.get(name)).startswith("<") for name in SOURCES):
         raise UserError(
@@ -101,11 +138,42 @@ def go_on(
     return folder, {**arguments, "overwrite": bool(before["overwrite"])}
 
 
-def _differs(name: str, mine: Any, theirs: Any, folder: Path) -> UserError:
-    return UserError(
-        f"{name} is {mine!r} here and {theirs!r} in the unfinished run {folder}; give what it was begun with, leave "
-        f"the options out ({command(folder)}), or start anew with --overwrite"
-    )
+def _differing(
+    asked: Mapping[str, Any], arguments: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Arguments that are not those of the run, with both values. Without training data what is left out is no
+    difference."""
+    alone = asked["train_data"] is None
+    for name, value in asked.items():
+        usual = same_form(name, defaults[name])
+        mine, theirs = same_form(name, value), arguments.get(name, usual)
+        if name in SOURCES and not alone:  # known by their content, wherever they lie
+            mine, theirs = mine is not None, theirs is not None
+        if mine != theirs and not (alone and mine == usual):
+            yield name, mine, theirs
+
+
+def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> Path | None:
+    """The folder of a finished run of the same data and settings, of which nothing is left to do; an error where they
+    differ; None where no finished run is named."""
+    if output_dir is None:
+        return None
+    folder = Path(output_dir)
+    runs.put_back(folder)
+    if not runs.finished(folder):
+        return None
+    made = runs.read_json(folder / "run.json")
+    given = {name: asked[name] for name in SOURCES if asked[name] is not None}
+    what = [name for name, _, _ in _differing(asked, made.get("arguments", {}), defaults)]
+    if not what and asked["train_data"] is not None:
+        tables = {_ROLES[name]: read(source) for name, source in given.items()}
+        what = [f"the {role} data" for role, key in content_of(tables).items() if made["content"].get(role) != key]
+    if what:
+        raise UserError(
+            f"{folder} is a finished run, and {what[0]} differs from what it was made with; name another --output-dir, "
+            "or fit anew with --overwrite in place of --resume"
+        )
+    return folder
 
 
 def command(folder: Path) -> str:
@@ -113,21 +181,28 @@ def command(folder: Path) -> str:
     return f"acclimate fit --resume --output-dir {shlex.quote(str(folder))}"
 
 
-def sha256_of(sources: Mapping[str, Any], tables: Mapping[str, Table]) -> dict[str, str]:
-    """The hash of every source: of the file, or of the cells where it came from memory."""
+def sha256_of(sources: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of every file, as it is on the disk."""
     found = {}
-    for role, table in tables.items():
-        source = sources[role]
+    for role, source in sources.items():
         if isinstance(source, (str, Path)):
             try:
                 found[role] = hash_of(source)
             except OSError as error:
                 raise UserError(f"{source} was read, and now it cannot be ({error.strerror}); put it back") from error
-        else:
-            digest = hashlib.sha256()
-            for name, values in table.columns.items():
-                digest.update(repr((name, list(values))).encode("utf-8", "surrogatepass"))
-            found[role] = digest.hexdigest()
+    return found
+
+
+def content_of(tables: Mapping[str, Table]) -> dict[str, str]:
+    """A key of every table's cells as they were read: line ends, encoding and place of a file do not count."""
+    found = {}
+    for role, table in tables.items():
+        digest = hashlib.sha256()
+        for name, values in table.columns.items():
+            digest.update(repr(name).encode())
+            for at in range(0, len(values), 1000):
+                digest.update(repr(values[at : at + 1000]).encode("utf-8", "surrogatepass"))
+        found[role] = digest.hexdigest()
     return found
 
 
@@ -153,7 +228,7 @@ def kept(request: Request) -> Iterator[tuple[Request, float]]:
             used = ranks.agreed(_begin(request, folder))
             deadline = None if request.run.deadline is None else request.run.deadline - used
             run = replace(request.run, state=folder, deadline=deadline)
-            overwrite = bool((begun(request.folder) or {}).get("overwrite"))
+            overwrite = bool(read_object(folder / "request.json").get("overwrite"))
             try:
                 yield replace(request, run=run, overwrite=overwrite), used
             except KeyboardInterrupt:
@@ -170,19 +245,19 @@ def _blamed(run_dir: Path, error: OSError) -> UserError:
     if error.filename is None or Path(error.filename).absolute().is_relative_to(run_dir.absolute()):
         return runs.cannot_write(run_dir, error)
     if Path(error.filename).absolute().is_relative_to(cache.root().absolute()):
-        return runs.CannotWrite(
+        return MachineFailed(
             f"cannot use {error.filename}: {error.strerror}; set ACCLIMATE_CACHE to a folder that can be written to"
         )
-    return runs.CannotWrite(f"cannot use {error.filename}: {error.strerror}")
+    return MachineFailed(f"cannot use {error.filename}: {error.strerror}")
 
 
 def _failed(run_dir: Path, error: BaseException) -> None:
     """A machine that failed can be put right, and the run gone on with; where nothing was found yet, nothing stays."""
     folder = run_dir / runs.STATE
-    if any(folder.glob("trials/*.npz")) or any(folder.rglob("place.json")):
-        if isinstance(error, (OSError, runs.CannotWrite)):
+    if _anything(run_dir):
+        if isinstance(error, (OSError, MachineFailed)):
             text = str(error) if isinstance(error, UserError) else f"{error.strerror}: {error.filename or run_dir}"
-            raise UserError(f"{text}. What was found so far is kept: go on with {command(run_dir)}") from error
+            raise MachineFailed(f"{text}. What was found so far is kept: go on with {command(run_dir)}") from error
         return
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -210,24 +285,23 @@ def _alone(run_dir: Path) -> Iterator[None]:
 def _begin(request: Request, folder: Path) -> float:
     """Write down what is asked, or check that it is what was asked before; the seconds that were used until then."""
     before = begun(request.folder) if request.resume else None
-    used = 0.0
     if before is None:
         for old in folder.iterdir():
             if old.name != "lock":
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         asked = {
             "arguments": dict(request.arguments),
-            "sha256": dict(request.sha256),
+            "content": dict(request.content),
             "folder": str(Path.cwd()),
             "overwrite": request.overwrite,
             "versions": runs.versions(),
         }
         write_text(folder / "request.json", json.dumps(asked, indent=1, ensure_ascii=False))
     else:
-        for role, digest in request.sha256.items():
-            if before["sha256"].get(role) != digest:
+        for role, key in request.content.items():
+            if before["content"].get(role) != key:
                 raise UserError(
-                    f"the {role} data is not what the unfinished run {request.folder} was begun with (its hash "
+                    f"the {role} data is not what the unfinished run {request.folder} was begun with (its content "
                     "differs); give the same rows, or start anew with --overwrite"
                 )
         for name, version in runs.versions().items():
@@ -236,26 +310,14 @@ def _begin(request: Request, folder: Path) -> float:
                     f"note: begun with {name} {before['versions'].get(name)}, going on with {version}: the last digits "
                     "may differ"
                 )
-        used = _used(folder)
-    write_text(folder / "session.json", json.dumps({"used": used, "began": time.time()}))
-    return used
-
-
-def _used(folder: Path) -> float:
-    """Seconds of work so far: those of each earlier session, until the last thing that it wrote."""
-    try:
-        session = json.loads((folder / "session.json").read_text(encoding="utf-8"))
-        newest = max(p.stat().st_mtime for p in folder.rglob("*") if p.name != "lock")
-        return float(session["used"]) + max(0.0, newest - float(session["began"]))
-    except (OSError, ValueError, KeyError):
-        return 0.0
+    return replace(request.run, state=folder).session()
 
 
 def interrupted(folder: Path, stop: KeyboardInterrupt) -> Interrupted:
     """What a run says that was stopped."""
     code, by = (143, "SIGTERM") if isinstance(stop, Terminated) else (130, "Ctrl-C")
-    before = begun(folder)
-    if before is None:
+    before = read_object(folder / runs.STATE / "request.json")
+    if not before.keys() >= _ASKED:
         return Interrupted(f"stopped by {by} before anything was found", code)
     if any(str(before["arguments"].get(name)).startswith("<") for name in SOURCES):
         way = f"call fit again as before, with output_dir={str(folder)!r} and resume=True"

@@ -100,11 +100,10 @@ def _write_files(
     runs.write_json(folder / "metrics.json", {**scores.to_json(), **_at_prevalence(request, fitted)})
     runs.write_json(folder / "report.json", data.to_json())
     runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in fitted.predictor.history))
-    given = request.sources()
-    of_files = {role: h for role, h in request.sha256.items() if isinstance(given[role], (str, Path))}
-    hashes = {"rows": hash_of(prepared.train), **of_files}
+    hashes = {"rows": hash_of(prepared.train), **request.sha256}
     runs.write_json(folder / "run.json", {
-        "asked": dict(request.asked), "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
+        "asked": dict(request.asked), "arguments": dict(request.arguments), "content": dict(request.content),
+        "task": prepared.task, "columns": dataclasses.asdict(prepared.columns),
         "strategy": fitted.predictor.strategy, "settings": fitted.predictor.settings, "seed": request.run.seed,
         "metric": scores.metric, "decision": {**dataclasses.asdict(request.choice), **fitted.thresholds},
         "runtime": None if fitted.predictor.backbone is None else fitted.predictor.backbone.runtime,

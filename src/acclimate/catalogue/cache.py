@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 from acclimate.files import read_object, write_text
 
 Say = Callable[[str], None]
@@ -87,12 +87,12 @@ def writing(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise UserError(
+            raise MachineFailed(
                 f"the disk that holds {place} is full; free some space, or put the cache on another disk "
                 "with ACCLIMATE_CACHE=FOLDER"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(
+            raise MachineFailed(
                 f"cannot write to the cache folder {place} ({error.strerror}); "
                 "choose another with ACCLIMATE_CACHE=FOLDER"
             ) from error

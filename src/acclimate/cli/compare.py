@@ -25,6 +25,10 @@ def compare(
     if len(runs) < 2:
         raise UserError(f"one run is given, {runs[0]!r}; name at least two to compare")
 
+    from acclimate.cli import early
+
+    early.files(data)
+
     from acclimate import api
 
     comparison = api.compare(runs, data, metric=metric)

@@ -25,6 +25,10 @@ def evaluate(
     """Judge RUN on the labelled rows of TEST: each metric with its interval and n, and the baselines beside it."""
     source = options.one_of("TEST", test, "--test-data", test_data)
 
+    from acclimate.cli import early
+
+    early.files(source)
+
     from acclimate import api
 
     scores, beside = api.load(run).evaluation(source, metric=metric, adapt=adapt)

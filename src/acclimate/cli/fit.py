@@ -144,7 +144,10 @@ def fit(
         ),
     ] = False,
     checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Between checkpoints of the training; 0: after every step.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="At least so long between checkpoints of the training; 0: after every step."
+        ),
     ] = 30.0,
     feature_dtype: Annotated[
         str,
@@ -167,6 +170,25 @@ def fit(
     costs = None if cost is None else _json_file(cost)
     weights = _class_weight(class_weight)
     order = None if class_order is None else _class_order(class_order)
+
+    from acclimate.cli import early
+    from acclimate.data.rows import Columns
+
+    early.strategy(strategy)
+    if source is not None:
+        early.files(source, valid_data, test_data, target_data, target_labels)
+        wanted = Columns(
+            label,
+            tuple(text_column or ()),
+            group_column,
+            time_column,
+            id_column,
+            tuple(subgroup_column or ()),
+            weight_column,
+            tuple(drop or ()),
+            domain_column,
+        )
+        early.columns(source, wanted, task)
 
     from acclimate import api
 

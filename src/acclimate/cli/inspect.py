@@ -32,6 +32,10 @@ def inspect(
     as_json: options.AsJson = False,
 ) -> None:
     """Show how FILE is read, which rows can be used, and what looks wrong with them. Nothing is learned."""
+    from acclimate.cli import early
+
+    early.files(file)
+
     from acclimate import api
 
     inspection = api.inspect(

@@ -29,7 +29,7 @@ from acclimate.cli import (
     shift,
 )
 from acclimate.cli.options import Aliased
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 from acclimate.interrupt import Interrupted
 
 
@@ -43,7 +43,7 @@ class Commands(TyperGroup):
             return result
         except UserError as error:
             _say(f"error: {error}")
-            raise typer.Exit(2) from None
+            raise typer.Exit(1 if isinstance(error, MachineFailed) else 2) from None
         except Interrupted as stop:
             _say(str(stop))
             raise typer.Exit(stop.code) from None

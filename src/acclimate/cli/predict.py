@@ -43,6 +43,10 @@ def predict(
     if output != "-" and target.is_file() and not overwrite:
         raise UserError(f"{str(target)!r} is already there; add --overwrite to replace it, or name another with -o")
 
+    from acclimate.cli import early
+
+    early.files(source)
+
     from acclimate import api
     from acclimate.data.account import how_read
 

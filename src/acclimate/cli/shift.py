@@ -35,6 +35,10 @@ def shift(
 
     No label of TARGET is looked at.
     """
+    from acclimate.cli import early
+
+    early.files(source, target)
+
     from acclimate.api.shifting import measure_shift
 
     found = measure_shift(

@@ -17,7 +17,7 @@ from acclimate.data import frames, header
 from acclimate.data.dialect import cut
 from acclimate.data.encoding import Decoded, decode
 from acclimate.data.rows import Table
-from acclimate.errors import UserError
+from acclimate.errors import MachineFailed, UserError
 
 _DATA = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet")
 _FOREIGN = (  # first bytes -> what it is and what to do
@@ -100,7 +100,8 @@ def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None
     )
 
 
-def _bytes(path: Path, name: str) -> bytes:
+def there(path: Path, name: str) -> None:
+    """Refuse what is no file: an address, a folder, a path where nothing is."""
     if name.split("://")[0] in ("http", "https", "s3", "gs", "hf", "ftp"):
         raise UserError(f"{name} is an address; download the file first and give its path")
     try:
@@ -117,10 +118,14 @@ def _bytes(path: Path, name: str) -> bytes:
         raise UserError(f"{name} is a folder; {what}")
     if not exists:
         raise UserError(f"there is no file {name}{_neighbours(path)}")
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    there(path, name)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror or error}") from None
+        raise MachineFailed(f"{name} cannot be read: {error.strerror or error}") from None
     if not raw:
         raise UserError(f"{name} is empty (0 bytes); give a file with at least one row")
     return raw
