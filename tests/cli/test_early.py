@@ -63,11 +63,11 @@ def test_the_names_are_those_of_the_dicts() -> None:
     assert early.keys("strategies", "ALIASES") == list(ALIASES)
     assert early.keys("align", "ALIGNMENTS") == list(ALIGNMENTS)
     assert early.keys("not_there", "EVERY") == []
-    for name in ("auto", " LP-FT", "mean", "hafn", *EVERY):
+    for name in ("auto", " LP-FT", "mean", "hafn", "mcc+coral", *EVERY):
         early.strategy(name)
 
 
-@pytest.mark.parametrize("name", ["nonsense", "linear_prob", ""])
+@pytest.mark.parametrize("name", ["nonsense", "linear_prob", "", "mcc+corral"])
 def test_an_unknown_strategy_is_told_in_the_same_words(name: str) -> None:
     with pytest.raises(UserError) as late:
         named(name)

@@ -35,8 +35,8 @@ def columns(name: str, wanted: Columns, task: str | None) -> None:
 def strategy(name: str) -> None:
     """Refuse a strategy that there is not."""
     key = name.strip().lower().replace("-", "_")
-    known = keys("strategies", "EVERY")
-    if known and key not in ("auto", *known, *keys("strategies", "ALIASES"), *keys("align", "ALIGNMENTS")):
+    known, losses = keys("strategies", "EVERY"), keys("align", "ALIGNMENTS")
+    if known and key not in ("auto", *known, *keys("strategies", "ALIASES")) and set(key.split("+")) - set(losses):
         raise unknown("strategy", name, ["auto", *known])
 
 
