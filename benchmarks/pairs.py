@@ -66,35 +66,6 @@ def digits_by(model: str) -> dict[str, Domain]:
     return found
 
 
-def speech_by(model: str, folder: Path) -> dict[str, Domain]:
-    """Spoken digits as a whisper encoder hears them: the mean and the deviation of its output over what was spoken."""
-    from scipy.signal import resample_poly
-    from transformers import WhisperFeatureExtractor, WhisperModel
-
-    from acclimate.catalogue import models
-
-    place = str(models.pull(model))
-    encoder = WhisperModel.from_pretrained(place).get_encoder().eval()
-    extractor = WhisperFeatureExtractor.from_pretrained(place)
-
-    def heard(samples: Any, rate: int) -> Any:
-        sound = resample_poly(samples / 32768, 16000, rate).astype(np.float32)
-        mels = extractor(sound, sampling_rate=16000, return_tensors="pt").input_features
-        steps = max(2, len(sound) // 320)  # one of the encoder's steps is 20 ms
-        with torch.inference_mode():
-            out = encoder(mels).last_hidden_state[0, :steps].numpy()
-        return np.concatenate([out.mean(0), out.std(0)])
-
-    kept = cache.root() / "benchmarks" / f"fsdd-{model}.npz"
-    if not kept.is_file():
-        found = {k: d for k, d in speech(folder, heard).items() if not k.startswith("not ")}
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **{f"{k} {part}": v for k, d in found.items() for part, v in (("x", d.x), ("y", d.y))})
-    with np.load(kept) as table:
-        names = sorted({key.split()[0] for key in table})
-        return all_others({name: Domain(table[f"{name} x"], table[f"{name} y"]) for name in names})
-
-
 def digits() -> dict[str, Domain]:
     """Two kinds of written digits, 64 columns."""
     return {name: Domain(x.reshape(len(x), -1), y) for name, (x, y) in raw.digits(float).items()}
