@@ -20,7 +20,7 @@ from acclimate.features import to_device
 from acclimate.train.batches import shuffled
 from acclimate.train.memory import Fitting, parts
 
-_DRAWS = 4  # of hidden words for each text that is judged: few texts have few words
+DRAWS = 4  # of hidden words for each text that is judged: few texts have few words
 _EVALUATED = 32  # texts of one batch when nothing is learned from them
 
 
@@ -133,10 +133,10 @@ class Guesser(nn.Module):
         order = np.argsort(texts.costs, kind="stable").tolist()
         total = torch.zeros((), dtype=torch.float64, device=device)
         with torch.inference_mode():
-            for draw in range(_DRAWS):
+            for draw in range(DRAWS):
                 for rows in parts([draw * n + row for row in order], _EVALUATED):
                     total += fitting.retried(partial(self._summed, texts, rows, device), len(rows))
-        return float(total) / sum(len(texts.drawn(slot)[1]) for slot in range(_DRAWS * n))
+        return float(total) / sum(len(texts.drawn(slot)[1]) for slot in range(DRAWS * n))
 
     def _summed(self, texts: Texts, rows: list[int], device: str, most: int) -> Tensor:
         return torch.stack([self.loss(texts, part, device).double() for part in parts(rows, most)]).sum()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,15 +27,17 @@ from acclimate.files import whole
 from acclimate.run import Run
 from acclimate.settings import parse_named
 from acclimate.strategies.base import Problem, Splits, unlabelled
-from acclimate.strategies.hidden import Guesser, Texts
+from acclimate.strategies.hidden import DRAWS, Guesser, Texts
 from acclimate.train.arithmetic import choose
-from acclimate.train.checkpoint import moving_state
 from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting
+from acclimate.train.step import step
 
 ROWS = ("target", "both")
 _HELD = 0.05  # of the texts, held out to tell whether anything was learned
 _HEAD_RATE = 1e-3  # of a new head while it learns alone
+_SAMPLE = 512  # texts whose tokens are counted to foretell the time
+_SMALL = 1e-9  # a rate at which time can be measured and nothing is learned
 _SHARE = 0.5  # of the time left, at most: tuning needs some, too
 
 
@@ -83,8 +86,8 @@ def check_one_process() -> None:
     """Refuse several processes."""
     if ranks.world() > 1:
         raise UserError(
-            "pretraining on the target's texts runs in one process so far; start it without --processes or torchrun, "
-            "or leave --pretrain out"
+            "pretraining on the target's texts takes one process so far; start it as one process, without --processes "
+            "or torchrun, or leave --pretrain out"
         )
 
 
@@ -95,27 +98,49 @@ def pretrained(asked: str, problem: Problem, splits: Splits, mixed: str, run: Ru
     mlm = check_pretrain(asked)
     check_one_process()
     unlabelled(splits, f"pretraining ({asked})")
-    part, texts = run.at("pretrain"), _texts(mlm, splits)
-    with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
-        guesser, own = _guesser(problem, run)
-        guesser.backbone.requires_grad_(True)
-        what = "" if run.state is None else _what(mlm, problem, texts)
-        notes = _read(guesser, part, what)
-        if notes is None:
-            half = None if run.deadline is None else time.monotonic() + _SHARE * run.left()
-            notes = _learn(mlm, guesser, own, texts, mixed, replace(part, deadline=half), what)
-            _keep(guesser, part, what, notes)
-    backbone = guesser.backbone.requires_grad_(False).cpu().eval()
-    for note in notes:
-        run.progress.say(note)
-    return replace(problem, backbone=backbone, store=Store(backbone, replace(run, cache=None))), notes
+    base, part = _text_backbone(problem), run.at("pretrain")
+    texts = _texts(mlm, splits)
+    what, store = f"{_what(mlm, base, texts)} {mixed} {run.seed}", problem.network()[1]
+    known = _last.get(store)
+    if known is None or known.what != what:
+        with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
+            guesser, own = _guesser(base, run)
+            guesser.backbone.requires_grad_(True)
+            notes = _read(guesser.backbone, part, what)
+            if notes is None:
+                half = None if run.deadline is None else time.monotonic() + _SHARE * run.left()
+                notes = _learn(mlm, guesser, own, texts, mixed, replace(part, deadline=half), what)
+        backbone = guesser.backbone.requires_grad_(False).cpu().eval()
+        known = _last[store] = _Done(what, backbone, Store(backbone, replace(run, cache=None)), notes)
+        for note in notes:
+            run.progress.say(note)
+    _keep(known.backbone, part, what, known.notes)
+    return replace(problem, backbone=known.backbone, store=known.store), known.notes
 
 
-def _guesser(problem: Problem, run: Run) -> tuple[Guesser, bool]:
-    """A copy of the backbone with its head for hidden words; whether that is the checkpoint's own."""
+@dataclass(frozen=True)
+class _Done:
+    """A backbone that has read these texts."""
+
+    what: str
+    backbone: TextBackbone
+    store: Store
+    notes: tuple[str, ...]
+
+
+# Of each store of the weights as they were, the last: the folds of a run differ in their training rows alone.
+_last: WeakKeyDictionary[Store, _Done] = WeakKeyDictionary()
+
+
+def _text_backbone(problem: Problem) -> TextBackbone:
     base = problem.network()[0]
     if not isinstance(base, TextBackbone):
         raise UserError(f"mlm guesses hidden words, and {base.origin.name!r} reads {base.modality}")
+    return base
+
+
+def _guesser(base: TextBackbone, run: Run) -> tuple[Guesser, bool]:
+    """A copy of the backbone with its head for hidden words; whether that is the checkpoint's own."""
     backbone = base.clone()
     torch.manual_seed(run.seed)
     head, own = word_head(backbone)
@@ -160,13 +185,14 @@ def _came_of_it(mlm: Mlm, history: History, texts: int, held: int) -> str:
     losses = [entry["valid_loss"] for entry in history]
     at = int(np.argmin(losses))
     before, after = (math.exp(min(700.0, loss)) for loss in (losses[0], losses[at]))
+    epochs = f"{history[-1]['epoch']} epoch{'s' * (history[-1]['epoch'] != 1)}"
     rows = "target and training texts" if mlm.rows == "both" else "target texts"
     note = str(history[-1].get("note") or "")
     kept = f"did not fall ({before:.1f}), so the network stays as it was"
     found = f"fell from {before:.1f} to {after:.1f}" if at else kept
     return (
-        f"pretrained by masked language modelling on {texts:,} {rows}, {history[-1]['epoch']} epochs: the perplexity "
-        f"of hidden words in {held:,} texts held out {found}{'; ' if note else ''}{note}"
+        f"pretrained by masked language modelling on {texts:,} {rows}, {epochs}: the perplexity of hidden "
+        f"words in {held:,} texts held out {found}{'; ' if note else ''}{note}"
     )
 
 
@@ -217,12 +243,42 @@ def _optimizer(guesser: Guesser, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
+def foretell(asked: str, problem: Problem, splits: Splits, run: Run) -> float:
+    """Seconds that `pretrained` will take, from a step of usual size of each of its parts; draws random numbers."""
+    if asked == "none":
+        return 0.0
+    mlm = check_pretrain(asked)
+    guesser, own = _guesser(_text_backbone(problem), run)
+    texts = _texts(mlm, splits)
+    sample = Texts.of(guesser.backbone, texts[:_SAMPLE], mlm.mask, run.seed)
+    batches = sorted(sample.batches(mlm.batch_size, 0), key=lambda slots: sum(sample.costs[slot] for slot in slots))
+    usual = batches[len(batches) // 2]
+    passes = mlm.epochs + (mlm.epochs + 1) * DRAWS * _HELD / 3  # judging goes forward alone: a third of a step
+    steps = passes * sum(sample.costs) / sum(sample.costs[slot] for slot in usual) * len(texts) / len(texts[:_SAMPLE])
+    seconds = 0.0
+    for everything in (True,) if own else (False, True):
+        guesser.backbone.requires_grad_(everything)
+        seconds += steps * _a_step(guesser, sample, usual, run)
+    return seconds
+
+
+def _a_step(guesser: Guesser, texts: Texts, slots: list[int], run: Run) -> float:
+    """Seconds of the second of two: the first has more to do."""
+    optimizer, fitting = _optimizer(guesser, _SMALL), Fitting(guesser, run.progress)
+    moving = [p for p in guesser.parameters() if p.requires_grad]
+    guesser.train()
+    for _ in range(2):
+        start = time.monotonic()
+        loss, _norm = step(moving, optimizer, [slots], lambda at: guesser.loss(texts, at, run.device), 1.0, fitting)
+        float(loss)  # waits for the device
+    return time.monotonic() - start
+
+
 # -- what a run that goes on reads again -------------------------------------------------------------------------------
 
 
-def _what(mlm: Mlm, problem: Problem, texts: Sequence[Any]) -> str:
+def _what(mlm: Mlm, base: TextBackbone, texts: Sequence[Any]) -> str:
     """Names what is learned, so that only the same is gone on from."""
-    base = problem.network()[0]
     read = hashlib.sha256(repr(list(texts)).encode("utf-8", "surrogatepass")).hexdigest()
     return f"{mlm} {base.origin} {base.settings()} {read}"
 
@@ -231,14 +287,14 @@ def _file(run: Run) -> Path | None:
     return None if run.state is None else run.state / "done.safetensors"
 
 
-def _keep(guesser: Guesser, run: Run, what: str, notes: Sequence[str]) -> None:
+def _keep(backbone: TextBackbone, run: Run, what: str, notes: Sequence[str]) -> None:
     """The weights themselves: where a time limit ended the pretraining, no other run would find the same ones."""
     from safetensors.torch import save
 
     file = _file(run)
     if file is None:
         return
-    tensors = {name: tensor.cpu().clone() for name, tensor in moving_state(guesser.backbone).items()}
+    tensors = {name: parameter.detach().clone() for name, parameter in backbone.named_parameters()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as out:
@@ -247,7 +303,7 @@ def _keep(guesser: Guesser, run: Run, what: str, notes: Sequence[str]) -> None:
         run.cannot_keep(error)
 
 
-def _read(guesser: Guesser, run: Run, what: str) -> tuple[str, ...] | None:
+def _read(backbone: TextBackbone, run: Run, what: str) -> tuple[str, ...] | None:
     """Put the finished weights back; their notes, or nothing where there are none."""
     from safetensors import SafetensorError, safe_open
 
@@ -260,7 +316,7 @@ def _read(guesser: Guesser, run: Run, what: str) -> tuple[str, ...] | None:
             if about["what"] != what:
                 return None
             names = found.keys()
-            guesser.backbone.load_state_dict({name: found.get_tensor(name) for name in names}, strict=False)
+            backbone.load_state_dict({name: found.get_tensor(name) for name in names}, strict=False)
             return tuple(json.loads(about["notes"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
