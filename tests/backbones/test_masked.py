@@ -65,9 +65,11 @@ def test_a_new_head_is_tied_to_the_word_embeddings(kind: str, folder_of: Callabl
     assert 0 < sum(p.numel() for p in head.parameters() if id(p) not in inside) < 5000  # no encoder is left in it
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_tokens_come_in_the_order_of_the_rows(packed: bool, folder_of: Callable[[str], Path]) -> None:
-    backbone = tm.backbone_of(folder_of("bert"))
+def test_tokens_come_in_the_order_of_the_rows(packed: bool, pooling: str, folder_of: Callable[[str], Path]) -> None:
+    """Also where the last block else runs for first tokens alone."""
+    backbone = tm.backbone_of(folder_of("bert"), pooling=pooling)
     rows = backbone.encode(tm.TEXTS)
     backbone.padded = not packed
     with torch.inference_mode():

@@ -233,8 +233,10 @@ def test_what_cannot_be_pretrained_is_refused(
     with pytest.raises(UserError, match="the tokeniser of 'gpt2' has none"):
         fit("lora", tm.backbone_of(folder_of("gpt2")), pretrain="mlm")
     one = replace(SPLITS, target=tm.rows(8).take([0, 0, 0]))
-    with pytest.raises(UserError, match="needs 2 different texts at least, and .* has 1"):
-        fit("full", shared_bert, splits=one, pretrain="mlm")
+    empty = replace(SPLITS, target=replace(tm.rows(3), inputs=("", "★", "good")))
+    for splits in (one, empty):
+        with pytest.raises(UserError, match="needs 2 different texts at least with a word .* has 1"):
+            fit("full", shared_bert, splits=splits, pretrain="mlm")
     images = tm.pictures(8)
     cnn = tm.problem_of("classify", images, "str", tm.TinyCnn(), RUN)
     with pytest.raises(UserError, match="mlm guesses hidden words, and 'tiny-cnn' reads image"):

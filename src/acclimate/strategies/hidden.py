@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Batch, Encoded
 from acclimate.backbones.masked import WordHead
 from acclimate.backbones.text import TextBackbone
-from acclimate.errors import UserError
 from acclimate.features import to_device
 from acclimate.train.batches import shuffled
 from acclimate.train.memory import Fitting, parts
@@ -65,12 +64,10 @@ class Texts:
 
     @staticmethod
     def of(backbone: TextBackbone, texts: Sequence[Any], share: float, seed: int) -> Texts:
-        """Those that hold a word to hide."""
+        """Their windows that hold a word to hide."""
         vocabulary = Vocabulary.of(backbone.tokenizer)
         windows = [part for row in backbone.encode(texts) for part in row.parts]
         some = tuple(w for w in windows if not vocabulary.special.issuperset(w["input_ids"]))
-        if not some:
-            raise UserError("no target text holds a word that the tokeniser knows, so there is nothing to pretrain on")
         return Texts(some, vocabulary, share, seed)
 
     @property

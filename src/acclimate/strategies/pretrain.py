@@ -99,7 +99,7 @@ def pretrained(asked: str, problem: Problem, splits: Splits, mixed: str, run: Ru
     check_one_process()
     unlabelled(splits, f"pretraining ({asked})")
     base, part = _text_backbone(problem), run.at("pretrain")
-    texts = _texts(mlm, splits)
+    texts = _texts(mlm, base, splits)
     what, store = f"{_what(mlm, base, texts)} {mixed} {run.seed}", problem.network()[1]
     known = _last.get(store)
     if known is None or known.what != what:
@@ -147,13 +147,19 @@ def _guesser(base: TextBackbone, run: Run) -> tuple[Guesser, bool]:
     return Guesser(backbone, head).to(run.device), own
 
 
-def _texts(mlm: Mlm, splits: Splits) -> list[Any]:
-    """Each text once: a text held out must not be learned from in another row."""
+def _texts(mlm: Mlm, base: TextBackbone, splits: Splits) -> list[Any]:
+    """Each text that holds a word, once: a text held out must not be learned from in another row."""
     assert splits.target is not None
     more = splits.train.inputs if mlm.rows == "both" else ()
-    texts = list(dict.fromkeys([*splits.target.inputs, *more]))
+    every = list(dict.fromkeys([*splits.target.inputs, *more]))
+    special = set(base.tokenizer.all_special_ids)
+    rows = zip(every, base.encode(every), strict=True)
+    texts = [text for text, row in rows if any(not special.issuperset(part["input_ids"]) for part in row.parts)]
     if len(texts) < 2:
-        raise UserError(f"pretraining needs 2 different texts at least, and {splits.target.source} has {len(texts)}")
+        raise UserError(
+            f"pretraining needs 2 different texts at least with a word that the tokeniser knows, and "
+            f"{splits.target.source} has {len(texts)}"
+        )
     return texts
 
 
@@ -248,8 +254,9 @@ def foretell(asked: str, problem: Problem, splits: Splits, run: Run) -> float:
     if asked == "none":
         return 0.0
     mlm = check_pretrain(asked)
-    guesser, own = _guesser(_text_backbone(problem), run)
-    texts = _texts(mlm, splits)
+    base = _text_backbone(problem)
+    guesser, own = _guesser(base, run)
+    texts = _texts(mlm, base, splits)
     sample = Texts.of(guesser.backbone, texts[:_SAMPLE], mlm.mask, run.seed)
     batches = sorted(sample.batches(mlm.batch_size, 0), key=lambda slots: sum(sample.costs[slot] for slot in slots))
     usual = batches[len(batches) // 2]
