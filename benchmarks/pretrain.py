@@ -1,6 +1,6 @@
 """Whether masked language modelling on the target's texts before tuning pays: accuracy there, with it and without.
 
-Two pairs: yelp -> imdb (UCI data set 331; 1,000 sentences each) and movie -> tweets (vader4; at most 1,600 of each).
+Two pairs: yelp -> imdb (UCI data set 331; 1,000 sentences each) and movie -> tweets (vader4; at most `--most` of each).
 Tuning takes 3 epochs of source rows; pretraining reads the target's texts without labels, the very ones that are judged
 afterwards with labels (transductive). Nothing was chosen by these labels. Minutes are of processor time, one thread.
 Run: python benchmarks/pretrain.py --data FOLDER [--seeds N] [--pairs yelp-imdb] [--strategies full,lora]. Results are
@@ -30,15 +30,15 @@ def main() -> None:
     parser.add_argument("--pairs", default=",".join(PAIRS))
     parser.add_argument("--strategies", default="full,lora")
     parser.add_argument("--ways", default="none,mlm")
+    parser.add_argument("--most", type=int, default=MOST, help="rows of a kind")
     arguments = parser.parse_args()
     if Path(arguments.data).is_dir():
-        asked = (part.split(",") for part in (arguments.pairs, arguments.strategies))
-        ways = arguments.ways.split(";") if ";" in arguments.ways else arguments.ways.split(",")
-        run(Path(arguments.data), arguments.seeds, *asked, ways)
+        asked = (part.split(",") for part in (arguments.pairs, arguments.strategies, arguments.ways))
+        run(Path(arguments.data), arguments.seeds, *asked, arguments.most)
     print(table(json.loads(RESULTS.read_text())))
 
 
-def rows(folder: Path, pair: str, seed: int) -> tuple[Any, Any]:
+def rows(folder: Path, pair: str, seed: int, most: int) -> tuple[Any, Any]:
     """Source and target."""
     from acclimate.data.rows import Data
 
@@ -48,12 +48,12 @@ def rows(folder: Path, pair: str, seed: int) -> tuple[Any, Any]:
             parts = raw.reviews(folder)[kind]
         else:
             parts = [(snippet.text, snippet.label) for snippet in raw.snippets(folder)[kind]]
-        order = np.random.default_rng(seed).permutation(len(parts))[:MOST]
+        order = np.random.default_rng(seed).permutation(len(parts))[:most]
         found.append(Data(tuple(parts[i][0] for i in order), tuple(parts[i][1] for i in order)))
     return found[0], found[1]
 
 
-def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways: list[str]) -> None:
+def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways: list[str], most: int) -> None:
     import torch
 
     from acclimate.backbones import load
@@ -71,7 +71,7 @@ def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways:
     decoder = task.decoder((0, 1), "int")
     for seed in range(seeds):
         for pair in pairs:
-            source, target = rows(folder, pair, seed)
+            source, target = rows(folder, pair, seed, most)
             for strategy in strategies:
                 for way in ways:
                     if (pair, strategy, way, seed) in seen:
@@ -89,6 +89,7 @@ def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways:
                             "strategy": strategy,
                             "pretrain": way,
                             "seed": seed,
+                            "source_rows": len(source),
                             "n": len(target),
                             "accuracy": accuracy,
                             "minutes": round(minutes, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from acclimate import ranks
 from acclimate.align import ALIGNMENTS, Alignment, Loss
 from acclimate.align.base import reversal_strength
 from acclimate.errors import UserError, unknown
-from acclimate.settings import parse_named
+from acclimate.settings import check_type, parse_settings
 from acclimate.strategies.base import Problem
 from acclimate.tasks.base import Floats
 
@@ -45,7 +46,16 @@ def parsed(align: str) -> tuple[type[Alignment], dict[str, Any]]:
     >>> parsed("mcc:temperature=2")[1]
     {'temperature': 2}
     """
-    return parse_named("alignment", align, ALIGNMENTS)
+    name, _, text = align.partition(":")
+    if name not in ALIGNMENTS:
+        raise unknown("alignment", name, ALIGNMENTS)
+    settings = parse_settings(part for part in text.split(",") if part.strip())
+    known = {f.name: f for f in dataclasses.fields(ALIGNMENTS[name])}
+    for key, value in settings.items():
+        if key not in known:
+            raise unknown(f"setting of {name}", key, known)
+        check_type(name, key, value, known[key].default, str(known[key].type))
+    return ALIGNMENTS[name], settings
 
 
 def attached(align: str, width: int, problem: Problem, distance: Callable[[], float]) -> Loss:
