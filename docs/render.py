@@ -111,11 +111,19 @@ def alignments() -> str:
     return _said(ALIGNMENTS)
 
 
+def pretraining() -> str:
+    """What every pretraining says of itself."""
+    from acclimate.strategies.pretrain import PRETRAINING
+
+    return _said(PRETRAINING)
+
+
 def choosing() -> str:
     """When to use what, and what to prefer, by what each method says of itself; the page a reader chooses by."""
     from acclimate.align import ALIGNMENTS
     from acclimate.shallow import SHALLOW
     from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, OVER_DOMAINS, STRATEGIES
+    from acclimate.strategies.pretrain import PRETRAINING
     from acclimate.strategies.source_weights import KINDS
     from acclimate.testtime import ADAPTERS
 
@@ -124,6 +132,7 @@ def choosing() -> str:
         ("Strategies that adapt to `--target-data`", {**ADAPTATIONS, **KINDS}),
         ("Strategies that learn from `--target-labels`", FEW_LABELS),
         ("Strategies for several sources (`--domain-column`)", OVER_DOMAINS),
+        ("Before a strategy tunes (`--pretrain`)", PRETRAINING),
         ("Adapting to the very rows that are judged (`predict --adapt`, `evaluate --adapt`)", ADAPTERS),
         ("Losses that bring source and target together (`acclimate.align`)", ALIGNMENTS),
         ("Maps and reweighters of features (`acclimate.shallow`)", SHALLOW),
@@ -232,6 +241,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "strategies": strategies,
     "shallow": shallow,
     "alignments": alignments,
+    "pretraining": pretraining,
     "choosing": choosing,
     "testtime": testtime,
     "metrics": metrics,

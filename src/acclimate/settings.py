@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, unknown
+
+T = TypeVar("T")
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 _NAMES = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d"}
@@ -53,6 +57,20 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, object]:
             raise UserError(f"the setting {key!r} is given twice, the second time as {pair!r}; keep one")
         settings[key] = _json_or_text(text)
     return settings
+
+
+def parse_named(kind: str, text: str, known: Mapping[str, type[T]]) -> tuple[type[T], dict[str, Any]]:
+    """The dataclass and the settings that "NAME:KEY=VALUE,..." asks for; `kind` is what errors call such a name."""
+    name, _, rest = text.partition(":")
+    if name not in known:
+        raise unknown(kind, name, known)
+    given: dict[str, Any] = parse_settings(part for part in rest.split(",") if part.strip())
+    fields = {f.name: f for f in dataclasses.fields(known[name])}  # type: ignore[arg-type]
+    for key, value in given.items():
+        if key not in fields:
+            raise unknown(f"setting of {name}", key, fields)
+        check_type(name, key, value, fields[key].default, str(fields[key].type))
+    return known[name], given
 
 
 def check_type(owner: str, name: str, value: object, default: object, annotation: str) -> None:

@@ -97,3 +97,23 @@ def test_what_the_user_can_put_right_is_one_line_and_exit_code_2(cli: Cli, folde
         assert done.stderr.startswith("error: ") and message in done.stderr
         assert "Traceback" not in done.output
     assert [p.name for p in tmp_path.iterdir()] == ["train.csv"]
+
+
+def test_pretraining_from_the_command_line(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    train = write_csv(tmp_path / "train.csv", rows(60))
+    test = write_csv(tmp_path / "test.csv", rows(20, seed=1))
+    target = write_csv(tmp_path / "target.csv", {"text": rows(40, seed=2)["text"]})
+    given = ["fit", train, "--label", "label", "--model", folder, "--test-data", test, "--target-data", target]
+    given += ["--strategy", "lora", "--num-train-epochs", "1", "--output-dir", "RUN"]
+    done = cli(*given, "--pretrain", "mlm:epochs=1,mask=0.2")
+    assert done.exit_code == 0, done.output
+    assert "pretrained by masked language modelling on 38 target texts, 1 epoch:" in " ".join(done.stderr.split())
+    report = json.loads(Path("RUN/report.json").read_text())
+    assert any("lora adapted to the 40 target rows" in sentence for sentence in report["decisions"])
+    assert "pretrained by masked language modelling" in json.dumps(report, ensure_ascii=False)
+    assert json.loads(Path("RUN/run.json").read_text())["settings"]["pretrain"] == "mlm:epochs=1,mask=0.2"
+    assert acclimate.load("RUN").predictor.settings["pretrain"] == "mlm:epochs=1,mask=0.2"
+    assert not Path("RUN/model/adapter").exists()
+    assert cli("predict", "RUN", test, "-o", "out.csv").exit_code == 0
+    refused = cli(*given, "--overwrite", "--pretrain", "mlm:mask=2")
+    assert refused.exit_code == 2 and "mask=2 of mlm is the share of tokens to hide" in " ".join(refused.output.split())

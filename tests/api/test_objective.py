@@ -99,7 +99,37 @@ def test_without_target_rows_it_is_refused_before_anything_is_read() -> None:
         acclimate.fit(table(20), label="label", target_data=table(9), align="mcc", candidates=["knn"])
 
 
-@pytest.mark.parametrize("more", [{"align": "mcc"}, {"align": "mcc", "strategy": "lora"}, {"strategy": "shot"}])
+@pytest.mark.parametrize("strategy", ["full", "partial", "lora", "lp_ft"])
+def test_what_pretrains_becomes_a_setting(strategy: str) -> None:
+    name, given = asked(strategy, {"batch_size": 4}, "mcc", 2, TARGET, "mlm:epochs=2")
+    assert given == {"batch_size": 4, "align": "mcc", "weight": 2.0, "pretrain": "mlm:epochs=2"}
+    assert adapts(named(name, {"pretrain": "mlm"})[1])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "target", "said"),
+    [
+        ("auto", {}, TARGET, "--pretrain mlm comes before tuning, .* choose --strategy partial, lora, full, lp_ft"),
+        ("linear_probe", {}, TARGET, "strategy 'linear_probe' does not tune"),
+        ("mcc", {}, TARGET, "strategy 'mcc' does not tune"),
+        ("full", {}, None, "--pretrain mlm reads the texts .* give them with --target-data"),
+        ("full", {"pretrain": "mlm"}, TARGET, "'pretrain' is given twice, by --pretrain and as 'mlm'"),
+    ],
+)
+def test_pretraining_that_means_nothing_is_refused(
+    strategy: str, settings: dict[str, Any], target: Any, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        asked(strategy, settings, None, None, target, "mlm")
+    with pytest.raises(UserError, match="unknown pretraining 'clm'"):
+        asked(strategy, settings, None, None, target, "clm")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"align": "mcc"}, {"align": "mcc", "strategy": "lora"}, {"strategy": "shot"}]
+    + [{"pretrain": "mlm", "strategy": "lora"}],
+)
 def test_several_processes_are_refused_before_a_model_is_loaded(
     more: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -66,6 +66,25 @@ def test_a_tuned_run_goes_on_from_its_step(
     }
 
 
+def test_a_run_stopped_while_it_pretrains_goes_on(
+    fit: Fit, train: Path, test: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps train the new head, two everything, and six tune."""
+    target = write_csv(tmp_path / "target.csv", {"text": rows(30, seed=2)["text"]})
+    given = {"label": "label", "test_data": test, "target_data": target, "pretrain": "mlm:epochs=1", **TUNED}
+    fit(train, **given, output_dir=tmp_path / "whole")
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, 3, ctrl_c)
+        with pytest.raises(Interrupted):
+            fit(train, **given, output_dir=run)
+    with monkeypatch.context() as patch:
+        steps = stop_at_step(patch, 0, ctrl_c)
+        acclimate.fit(output_dir=run, resume=True, quiet=True)
+        assert steps == [1 + 6]  # the head is done, and one step of two is
+    assert result(run) == result(tmp_path / "whole")
+
+
 def test_folds_that_are_done_are_not_run_again(
     fit: Fit, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ def test_it_lists_every_name_that_can_be_chosen(cli) -> None:
     from acclimate.align import ALIGNMENTS
     from acclimate.metrics.tables import METRICS
     from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES
+    from acclimate.strategies.pretrain import PRETRAINING
 
     result = cli("methods")
     assert result.exit_code == 0, result.exception
@@ -19,6 +20,7 @@ def test_it_lists_every_name_that_can_be_chosen(cli) -> None:
         *ADAPTATIONS,
         *BASELINES,
         *ALIGNMENTS,
+        *PRETRAINING,
         *METRICS,
         *(name for known in METRICS.values() for name in known),
     ]
@@ -38,6 +40,7 @@ def test_json_has_the_settings_with_their_defaults(cli) -> None:
     found = json.loads(cli("methods", "--json").stdout)
     assert found["settings"]["Tune"]["moves"] == "all"
     assert found["alignments"]["mcc"] == {"temperature": 2.5}
+    assert found["pretraining"]["mlm"]["mask"] == 0.15
     assert "needs_backbone" not in found["settings"]["Tune"]
     assert found["metrics"]["regress"]["rmse"] is False
     assert found["metrics"]["regress"]["r2"] is True

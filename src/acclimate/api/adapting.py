@@ -10,6 +10,7 @@ from acclimate.evaluate import Difference
 from acclimate.strategies import FEW_LABELS, STRATEGIES, Problem, Strategy, adapts
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
+from acclimate.strategies.pretrain import check_one_process
 from acclimate.strategies.tune import Tune
 
 
@@ -27,7 +28,9 @@ def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
             f"strategy {name!r} learns from labelled rows of where the model will be used; give them with "
             "--target-labels"
         )
-    if strategy is not None and adapts(strategy[1]) and isinstance(strategy[1], (Tune, Bottleneck)):
+    if strategy is not None and isinstance(strategy[1], Tune) and strategy[1].pretrains:
+        check_one_process()
+    elif strategy is not None and adapts(strategy[1]) and isinstance(strategy[1], (Tune, Bottleneck)):
         check_alone(strategy[0])
     if request.target_labels is None:
         return

@@ -34,7 +34,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, Strategy, adapts, named
 from acclimate.strategies.foresee import Foreseen
-from acclimate.strategies.tune import cut_short
+from acclimate.strategies.tune import Tune, cut_short
 from acclimate.tasks import TASKS
 from acclimate.usage import Usage
 
@@ -326,7 +326,8 @@ def _last_rows(
     if judged:
         rows = "out-of-fold predictions" if prepared.valid is None else "the validation rows"
         return every, f"temperature and thresholds come from {rows}"
-    what = "temperature and thresholds" if adapts(strategy) else "epoch, temperature and thresholds"
+    last = strategy.aligned if isinstance(strategy, Tune) else adapts(strategy)
+    what = "temperature and thresholds" if last else "epoch, temperature and thresholds"
     if prepared.valid is not None:
         return every, f"{what} come from the validation rows"
     learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=seed + 1)

@@ -10,6 +10,7 @@ from acclimate.errors import UserError
 from acclimate.strategies import STRATEGIES, named
 from acclimate.strategies.adapt import Adapt, own_name
 from acclimate.strategies.alignment import check_align
+from acclimate.strategies.pretrain import check_pretrain
 from acclimate.strategies.tune import Tune
 
 
@@ -20,8 +21,9 @@ def asked(
     lambda_: str | float | None,
     target: object,
     labels: object = None,
+    pretrain: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The strategy and its settings, once it is told what aligns and how much that weighs.
+    """The strategy and its settings, once it is told what aligns, how much that weighs, and what comes before.
 
     An alignment with strategy "auto" is a bottleneck on frozen features, called as the alignment is. `target` and
     `labels` are the target's rows without labels and those with, or None.
@@ -30,6 +32,9 @@ def asked(
     if align is not None:
         strategy = _aligned(strategy, align, target)
         found = _joined(found, {"align": align}, "--align")
+    if pretrain is not None:
+        _may_pretrain(strategy, pretrain, target)
+        found = _joined(found, {"pretrain": pretrain}, "--pretrain")
     if lambda_ is not None:
         found = _joined(found, _weighted(strategy, found, lambda_, labels), "--lambda")
     return strategy, found
@@ -49,11 +54,28 @@ def _aligned(strategy: str, align: str, target: object) -> str:
     name, known = named(strategy)
     if isinstance(known, Tune) or (isinstance(known, Adapt) and (name == own or known.source_weights != "even")):
         return name
-    tuning = ", ".join(name for name, other in STRATEGIES.items() if isinstance(other, Tune))
     raise UserError(
         f"strategy {name!r} does not train with --align {align}; leave --strategy out (a bottleneck on frozen "
-        f"features), or choose one of {tuning}"
+        f"features), or choose one of {_tuning()}"
     )
+
+
+def _may_pretrain(strategy: str, pretrain: str, target: object) -> None:
+    """Refuse a strategy whose backbone stays as it is, and pretraining on nothing."""
+    check_pretrain(pretrain)
+    if target is None:
+        raise UserError(
+            f"--pretrain {pretrain} reads the texts of where the model will be used; give them with --target-data"
+        )
+    if strategy == "auto" or not isinstance(named(strategy)[1], Tune):
+        raise UserError(
+            f"--pretrain {pretrain} comes before tuning, and strategy {strategy!r} does not tune; choose --strategy "
+            f"{_tuning()}"
+        )
+
+
+def _tuning() -> str:
+    return ", ".join(name for name, other in STRATEGIES.items() if isinstance(other, Tune))
 
 
 def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float, labels: object) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class TextBackbone(Backbone):
     """A Hugging Face model of text, pooled. `forward` gives (n, d)."""
 
     modality = "text"
+    path: str = ""  # where the weights were loaded from: a head for hidden words may lie there, too
 
     def __init__(self, model: nn.Module, tokenizer: Any, settings: TextSettings, origin: Origin) -> None:
         super().__init__()
@@ -156,6 +157,14 @@ class TextBackbone(Backbone):
             start = stop
         return found[0] if len(found) == 1 else torch.cat(found)
 
+    def tokens(self, batch: Batch) -> Tensor:
+        """Last hidden states of all tokens (m, d), those of one row together; padding has none."""
+        packed = "lengths" in batch
+        names = ("input_ids", "position_ids" if packed else "attention_mask", "token_type_ids")
+        with inside(groups(batch["lengths"].tolist())) if packed else nullcontext():
+            hidden: Tensor = self._run(batch, names).last_hidden_state
+        return by_row(hidden.float(), batch)[0]
+
     def _pool_packed(self, hidden: Tensor, spans: Groups) -> Tensor:
         if len(hidden) != spans[-1].stop:  # the last block ran for the first tokens alone
             return hidden
@@ -228,14 +237,16 @@ class TextBackbone(Backbone):
         if settings.precision != self.text.precision:
             model = copy.deepcopy(model)
             plain_again(model)
-        return TextBackbone(model, self.tokenizer, settings, self.origin)
+        other = TextBackbone(model, self.tokenizer, settings, self.origin)
+        other.path = self.path
+        return other
 
     def clone(self) -> TextBackbone:
         """A copy with weights of its own; the tokeniser is shared, since it does not learn."""
         if self.fixed:
             raise UserError(f"{self.origin.name!r} cannot be tuned: {self.fixed}; use --precision fp32")
         other = TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
-        other._packing, other._first_alone = self._packing, self._first_alone
+        other._packing, other._first_alone, other.path = self._packing, self._first_alone, self.path
         return other
 
     def save(self, folder: Path) -> None:
@@ -290,7 +301,9 @@ def load_text(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.truncation_side = "right"  # `truncation` says what is kept, and "head" is the beginning
-    return TextBackbone(model.eval().requires_grad_(False), tokenizer, settings, stored_origin(Path(path)) or origin)
+    found = TextBackbone(model.eval().requires_grad_(False), tokenizer, settings, stored_origin(Path(path)) or origin)
+    found.path = path
+    return found
 
 
 def _cannot_load(name: str, error: Exception) -> str:

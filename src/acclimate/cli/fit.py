@@ -64,6 +64,13 @@ def fit(
             help="How much that loss (or that of self_train) weighs: a number, rise, or rise:MAX.",
         ),
     ] = None,
+    pretrain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Before full, partial, lora or lp_ft tunes: mlm goes on guessing hidden words of the target's texts.",
+        ),
+    ] = None,
     text_column: options.TextColumn = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
@@ -204,6 +211,7 @@ def fit(
         target_labels=target_labels,
         align=align,
         lambda_=lambda_,
+        pretrain=pretrain,
         text_column=options.one_or_many(text_column),
         group_column=group_column,
         time_column=time_column,

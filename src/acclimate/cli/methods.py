@@ -14,8 +14,12 @@ from acclimate.cli import options
 def methods(as_json: options.AsJson = False) -> None:
     """List strategies, alignments and adapters with their settings, and the metrics of each task."""
     ways, kinds, losses, adapting, measures = strategies(), settings(), alignments(), adapters(), metrics()
+    before = pretraining()
     if as_json:
-        found = {"strategies": ways, "settings": kinds, "alignments": losses, "adapters": adapting, "metrics": measures}
+        found = {
+            "strategies": ways, "settings": kinds, "alignments": losses, "pretraining": before, "adapters": adapting,
+            "metrics": measures,
+        }  # fmt: skip
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
@@ -25,6 +29,8 @@ def methods(as_json: options.AsJson = False) -> None:
     _echo(kinds)
     typer.echo("\nAlignments (--align NAME:KEY=VALUE,...)")
     _echo(losses)
+    typer.echo("\nPretraining on the target's texts (--pretrain NAME:KEY=VALUE,...)")
+    _echo(before)
     typer.echo("\nAdapting to the very rows that are judged (predict and evaluate, --adapt NAME[:KEY=VALUE,...])")
     _echo(adapting)
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
@@ -67,6 +73,13 @@ def alignments() -> dict[str, dict[str, object]]:
     from acclimate.align import ALIGNMENTS
 
     return {name: fields(kind()) for name, kind in ALIGNMENTS.items()}
+
+
+def pretraining() -> dict[str, dict[str, object]]:
+    """What may come before tuning, with its settings and defaults."""
+    from acclimate.strategies.pretrain import PRETRAINING
+
+    return {name: fields(kind()) for name, kind in PRETRAINING.items()}
 
 
 def adapters() -> dict[str, dict[str, object]]:

@@ -106,7 +106,7 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
 def adapts(strategy: Strategy) -> bool:
     """Whether a fit reads the target rows."""
     if isinstance(strategy, Tune):
-        return strategy.aligned
+        return strategy.aligned or strategy.pretrains
     if isinstance(strategy, (Adapt, Mcd)):
         return strategy.weight > 0
     if isinstance(strategy, LastLayer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from acclimate import ranks
 from acclimate.align import ALIGNMENTS, Alignment, Loss, View
 from acclimate.align.base import reversal_strength
 from acclimate.errors import UserError, unknown
-from acclimate.settings import check_type, parse_settings
+from acclimate.settings import parse_named
 from acclimate.strategies.base import Problem
 from acclimate.tasks.base import Floats
 
@@ -51,7 +50,7 @@ def terms(align: str) -> list[tuple[float, type[Alignment], dict[str, Any]]]:
     found = []
     for term in re.split(r"(?<![0-9][eE])\+", align):  # not the plus of 1e+3
         factor, star, rest = term.partition("*")
-        kind, settings = _parsed(rest if star else term)
+        kind, settings = parse_named("alignment", (rest if star else term).strip(), ALIGNMENTS)
         found.append((_factor(factor, align) if star else 1.0, kind, settings))
     return found
 
@@ -64,20 +63,6 @@ def _factor(text: str, align: str) -> float:
     if not (number > 0 and math.isfinite(number)):
         raise UserError(f"{text.strip()!r} in the alignment {align!r} is no factor above 0; write mcc+0.5*coral")
     return number
-
-
-def _parsed(align: str) -> tuple[type[Alignment], dict[str, Any]]:
-    """The alignment and its settings."""
-    name, _, text = align.strip().partition(":")
-    if name not in ALIGNMENTS:
-        raise unknown("alignment", name, ALIGNMENTS)
-    settings = parse_settings(part for part in text.split(",") if part.strip())
-    known = {f.name: f for f in dataclasses.fields(ALIGNMENTS[name])}
-    for key, value in settings.items():
-        if key not in known:
-            raise unknown(f"setting of {name}", key, known)
-        check_type(name, key, value, known[key].default, str(known[key].type))
-    return ALIGNMENTS[name], settings
 
 
 def attached(align: str, width: int, problem: Problem, distance: Callable[[], float]) -> Loss:

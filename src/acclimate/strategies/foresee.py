@@ -22,6 +22,7 @@ from acclimate.run import Run
 from acclimate.strategies.alignment import Aligned
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.pretrain import foretell
 from acclimate.strategies.tune import Tune
 from acclimate.train.arithmetic import choose
 from acclimate.train.batches import shuffled
@@ -54,10 +55,10 @@ class Foreseen:
 def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """Predict one `tune.fit` on these rows from steps of typical and of the largest size.
 
-    seconds = copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens) + evaluations,
-    with a and b by least squares over the timed steps; bytes = the peak of those steps (weights, gradients, moments,
-    activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens, the best weights so
-    far.
+    seconds = pretraining + copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens)
+    + evaluations, with a and b by least squares over the timed steps; bytes = the peak of those steps (weights,
+    gradients, moments, activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens,
+    the best weights so far.
     """
     forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
     with watched(run.device) as used, forked, full_precision():
@@ -75,6 +76,7 @@ class _Probe:
     def __init__(self, tune: Tune, problem: Problem, splits: Splits, run: Run) -> None:
         self.tune, self.run = tune, run
         self.rows, self.epochs = len(splits.train), tune.epochs(len(splits.train))
+        self.pretraining = foretell(tune.pretrain, problem, splits, run)
         started = time.monotonic()
         self.network, _ = tune.started(problem, problem.task.attach(problem.network()[0], problem.decoder).head, run)
         self.copying = time.monotonic() - started
@@ -183,7 +185,9 @@ class _Probe:
         training = self.epochs * self.scale * sum(base + slope * c for c in self.costs)
         judging = (self.epochs + 1) * self.judged * self.judging
         below = (self.tokens + self.judged) * self.below
-        return float(self.copying + self.encoding * self.scale + self.choosing + below + training + judging)
+        return float(
+            self.pretraining + self.copying + self.encoding * self.scale + self.choosing + below + training + judging
+        )
 
     def beside(self) -> int:
         """Bytes that the steps did not show: of all rows, and of the best weights so far."""

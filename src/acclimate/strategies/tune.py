@@ -32,6 +32,7 @@ from acclimate.strategies.alignment import (
 )
 from acclimate.strategies.base import Problem, Splits, unlabelled, with_labelled
 from acclimate.strategies.inputs import Both, Inputs
+from acclimate.strategies.pretrain import check_pretrain, pretrained
 from acclimate.strategies.probe import Probe
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
@@ -60,6 +61,8 @@ class Tune:
     target rows, as the head reads them: L_target. λ is `weight`, times 2/(1 + e^(−10p)) − 1 at progress p where
     `weight_schedule` is "rise". The last epoch is then kept: the loss on source rows does not say when the target is
     served best. Labelled target rows add λ times their mean loss; in an alignment they stand on the source's side.
+    pretrain: "none", or "mlm": all weights first go on guessing hidden words of the target's texts, then tuning begins
+    there (Gururangan et al. 2020, arXiv:2004.10964; settings in `Mlm`).
 
     Use when: hundreds of rows a class, and new rows look like the training ones. Prefer `linear_probe` with few rows
     or under shift; prefer `lora` where the checkpoint must be small, `partial` where time or memory is short.
@@ -70,6 +73,7 @@ class Tune:
     align: str = "none"  # or a name of ALIGNMENTS, with settings: "mcc:temperature=2,..."; sums: "mcc+0.5*mmd"
     weight: float = 1.0  # λ
     weight_schedule: str = "constant"  # constant | rise
+    pretrain: str = "none"  # or a name of PRETRAINING, with settings after a colon: "mlm:epochs=2,mask=0.15"
     learning_rate: float = 5e-5
     head_learning_rate: float = 1e-3
     num_train_epochs: int | None = None  # None: about 300 steps, 3 to 20 epochs
@@ -107,6 +111,8 @@ class Tune:
                 raise unknown(name, getattr(self, name), choices)
         if self.align != "none":
             check_align(self.align)
+        if self.pretrain != "none":
+            check_pretrain(self.pretrain)
         check_weight(self.weight, self.weight_schedule)
         sizes = ("batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha")
         for name in ("learning_rate", "head_learning_rate", *sizes):
@@ -123,8 +129,13 @@ class Tune:
 
     @property
     def aligned(self) -> bool:
-        """Whether the target is read."""
+        """Whether target rows stand beside those of the source in every step."""
         return self.align != "none" and self.weight > 0
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the target's texts are read before tuning."""
+        return self.pretrain != "none"
 
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""
@@ -138,6 +149,7 @@ class Tune:
         if self.aligned:
             unlabelled(splits, f"{_name(self)} with {self.align}")
             check_alone(self.align)
+        problem, before = pretrained(self.pretrain, problem, splits, self.mixed_precision, run)
         splits = with_labelled(splits, self.weight)
         head = self._first_head(problem, splits, run)
         # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
@@ -148,6 +160,8 @@ class Tune:
         backbone = network.backbone
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
         adapter = lora.take(backbone) if self.moves == "lora" else (None, None)
+        if self.pretrains:  # everything moved; low-rank weights alone would be put on a base that nobody has
+            names, adapter = tuple(n for n, _ in network.named_parameters()), (None, None)
         backbone.requires_grad_(False)
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         return Predictor(
@@ -160,7 +174,7 @@ class Tune:
             settings,
             names,
             tuple(history),
-            (moved, *notes),
+            (moved, *before, *notes),
             *adapter,
         )
 
@@ -191,7 +205,8 @@ class Tune:
         valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
         prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
-        what = "" if run.state is None else self._what(problem, splits.train, chosen_by, target)
+        read = splits.target if self.pretrains else target
+        what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
         with replaying(prefix):
             history, said = self._descend(network, rows, valid, both, epochs, what, run)
         more = [sentence for sentence in (_LAST if self.aligned else "", said, cut_short(history)) if sentence]
