@@ -64,9 +64,10 @@ class Run:
 
     def session(self) -> float:
         """Seconds that earlier processes spent on this part, as far as is known; those of this one count from here."""
-        return 0.0 if self.state is None else float(ranks.by_first(self._used))
+        return 0.0 if self.state is None else float(ranks.by_first(self.used))
 
-    def _used(self) -> float:
+    def used(self) -> float:
+        """The same, where one process asks for itself."""
         used = 0.0 if self.state is None else _earlier(self.state, self.progress.say)
         self.session_over(used)
         return used

@@ -101,7 +101,7 @@ def test_without_target_rows_it_is_refused_before_anything_is_read() -> None:
 
 @pytest.mark.parametrize("strategy", ["full", "partial", "lora", "lp_ft"])
 def test_what_pretrains_becomes_a_setting(strategy: str) -> None:
-    name, given = asked(strategy, {"batch_size": 4}, "mcc", 2, TARGET, "mlm:epochs=2")
+    name, given = asked(strategy, {"batch_size": 4}, "mcc", 2, TARGET, None, "mlm:epochs=2")
     assert given == {"batch_size": 4, "align": "mcc", "weight": 2.0, "pretrain": "mlm:epochs=2"}
     assert adapts(named(name, {"pretrain": "mlm"})[1])
 
@@ -120,9 +120,9 @@ def test_pretraining_that_means_nothing_is_refused(
     strategy: str, settings: dict[str, Any], target: Any, said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        asked(strategy, settings, None, None, target, "mlm")
+        asked(strategy, settings, None, None, target, None, "mlm")
     with pytest.raises(UserError, match="unknown pretraining 'clm'"):
-        asked(strategy, settings, None, None, target, "clm")
+        asked(strategy, settings, None, None, target, None, "clm")
 
 
 @pytest.mark.parametrize(

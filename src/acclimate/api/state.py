@@ -310,7 +310,7 @@ def _begin(request: Request, folder: Path) -> float:
                     f"note: begun with {name} {before['versions'].get(name)}, going on with {version}: the last digits "
                     "may differ"
                 )
-    return replace(request.run, state=folder).session()
+    return replace(request.run, state=folder).used()  # the first process alone is here
 
 
 def interrupted(folder: Path, stop: KeyboardInterrupt) -> Interrupted:
