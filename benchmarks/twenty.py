@@ -132,6 +132,7 @@ class Flow:
         told = settle(trials[0].logits, trials[1].logits, self.y[at])
         return {
             "answer": self.verdict.answer, "name": self.verdict.name, "free": self.free, "chosen": chosen,
+            "right": {t.name: "".join(map(str, (t.logits.argmax(1) == self.y[at]).astype(int))) for t in trials},
             "accuracy": accuracy, "wins": told.wins, "losses": told.losses, "judged": len(self.judge),
         }  # fmt: skip
 
