@@ -98,5 +98,5 @@ def test_target_rows_known_from_elsewhere_are_named(folder_of: Any, tmp_path: Pa
 def test_few_different_target_rows_give_no_verdict(folder_of: Any, tmp_path: Path) -> None:
     alike = {"text": ["river stone"] * 50}
     _, report = fitted(folder_of, tmp_path, target_data=alike, candidates=["linear_probe"])
-    assert any("holds 1 different rows, and fewer than 20 say nothing" in d for d in report["decisions"])
+    assert any("holds 1 different row, and fewer than 20 say nothing" in d for d in report["decisions"])
     assert not (tmp_path / "run" / "label_these.csv").exists()

@@ -123,11 +123,14 @@ def test_rows_to_label_come_back_by_the_command_that_is_said(
     assert second["splits"]["target, labelled"] == 20
     assert any("its rows count by sampling_weight" in d for d in second["decisions"])
     assert any("rows are weighted" in note for note in second["scores"]["notes"])
-    assert "of 20 labelled target rows self_train alone is right on" in second["target_verdict"]
+    assert any(
+        f"of 20 labelled target rows {name} alone is right on" in second["target_verdict"]
+        for name in deciding.CANDIDATES
+    )
 
 
 @pytest.mark.parametrize(
-    ("p_of", "words"), [(0.0, "whether to adapt without labels: of 20"), (1.0, "dapt: of 20 labelled")]
+    ("p_of", "words"), [(0.0, "or the source alone is better: of 20"), (1.0, "dapt: of 20 labelled")]
 )
 def test_where_labels_do_not_decide_more_rows_are_asked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p_of: float, words: str
@@ -152,6 +155,27 @@ def test_where_labels_do_not_decide_more_rows_are_asked_for(
         asked = [row["text"] for row in found[20:]]
         assert len(asked) == 20 and set(asked) <= set(target["text"][20:]) and {r["label"] for r in found[20:]} == {""}
         assert sum(float(row["sampling_weight"]) for row in found[20:]) == pytest.approx(20, abs=1e-3)
+
+
+@pytest.mark.real
+def test_ids_of_the_target_that_the_labels_lack_do_not_shift_the_columns(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_labels, "AT_FIRST", ())
+    monkeypatch.setattr(deciding, "DOUBT", 0.0)
+    source, target = rows(40), {"text": rows(50, seed=7)["text"]}
+    named = [{**table, "id": [f"{i}" for i in range(len(table["text"]))]} for table in (source, target)]
+    model = fit(named[0], label="label", id_column="id", strategy="auto", target_data=named[1],
+                target_labels=rows(20, seed=7), class_weight={"good": 3, "bad": 1},
+                cost={"good": {"bad": 5.0}, "bad": {"good": 1.0}})  # fmt: skip
+    folder = Path(str(model.run_dir))
+    with open(folder / deciding.FILE, encoding="utf-8", newline="") as file:
+        table = list(csv.reader(file))
+    assert {len(row) for row in table} == {3} and len(table) == 41
+    words = shlex.split(report_of(folder)["next_steps"][0]["command"])
+    assert json.loads(words[words.index("--class-weight") + 1]) == {"good": 3, "bad": 1}
+    costs = Path(words[words.index("--cost") + 1])
+    assert json.loads(costs.read_text()) == {"good": {"bad": 5.0}, "bad": {"good": 1.0}}
 
 
 def test_labels_of_the_target_change_nothing_from_the_command_line_either(folder: Path, tmp_path: Path) -> None:

@@ -183,3 +183,11 @@ def test_what_a_part_took_is_the_sum_over_sessions(
     costs = {c["part"]: c["seconds"] for c in read_json(run / "run.json")["costs"]}
     assert 1000 < costs["5 folds"] < 1100 and 400 < costs["last fit"] < 500
     assert 2000 < read_json(run / "report.json")["settings"]["seconds"] < 2100
+
+
+def test_weights_that_were_pretrained_are_something_to_go_on_from(tmp_path: Path) -> None:
+    kept = tmp_path / "state" / "final" / "pretrain"
+    kept.mkdir(parents=True)
+    assert not state._anything(tmp_path)
+    (kept / "done.safetensors").write_bytes(b"weights")
+    assert state._anything(tmp_path)

@@ -59,7 +59,7 @@ def test_where_words_mean_the_opposite_a_few_labels_are_learned_from(fit: Fit) -
     bought = said(report, "40 labels bought +", f"over {free}", "the labels beat the label-free method")
     assert len(bought) == 1 and report["target_verdict"].startswith(bought[0])
     rest = report["target_verdict"].removeprefix(bought[0])  # in this order, since a command may stand at the end
-    assert rest.startswith(" Still not decidable whether to adapt without labels: of 40 labelled")
+    assert rest.startswith(f" By these labels alone it is not decidable whether {free} or the source alone is better")
     assert "label 20 more" not in report["target_verdict"]  # the model has learned from labels
 
 

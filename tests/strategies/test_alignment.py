@@ -87,9 +87,10 @@ def test_settings_without_a_meaning_are_refused(kind: type, settings: dict[str, 
         ("mcc:temperature=inf", "setting 'temperature' of mcc takes float, not 'inf'"),
         ("mmd:kernels=true", "setting 'kernels' of mmd takes int, not True"),
         ("mcc+corral", "unknown alignment 'corral'; did you mean 'coral'"),
-        ("mcc+", "unknown alignment ''"),
+        ("mcc+", "a part of the alignment 'mcc\\+' is empty"),
         ("mcc+half*coral", "'half' in the alignment 'mcc\\+half\\*coral' is no factor above 0"),
         ("0*mcc", "is no factor above 0"),
+        ("mcc+0.1coral", "'0.1coral' in the alignment 'mcc\\+0.1coral': write 0.1\\*coral"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_named(align: str, says: str) -> None:

@@ -15,7 +15,7 @@ def data(count: int, label: str, weights: list[float] | None = None) -> Data:
     )
 
 
-@pytest.mark.parametrize("weight", [0.01, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("weight", [0.01, 0.5, 1.0, 3.0, 1000.0])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_weighted_sum_is_that_of_both_means(weight: float, weighted: bool) -> None:
     ours = data(40, "a", [1.0 + i % 3 for i in range(40)] if weighted else None)
@@ -31,7 +31,7 @@ def test_the_weighted_sum_is_that_of_both_means(weight: float, weighted: bool) -
     counted = 40.0 if ours.weights is None else float(ours.weights.sum())
     assert total == pytest.approx(counted * (mean(ours) + weight * mean(few)))
     copies = len(both.train) - 40
-    assert copies == 7 * max(1, round(weight * 40 / 7))  # so that one copy weighs about what a source row weighs
+    assert copies == 7 * max(1, round(min(weight, 1.0) * 40 / 7))  # up to λ = 1 a copy weighs what a source row weighs
     assert both.train.labels is not None and both.train.labels[40:] == ("b",) * copies
 
 

@@ -65,10 +65,18 @@ def test_alike_is_cohens_kappa() -> None:
     assert parts.alike(np.zeros(5, int), np.zeros(5, int)) == 0.0
 
 
-def test_many_rows_are_sampled_and_few_are_all_taken() -> None:
-    assert parts.some(10, 0).tolist() == list(range(10))
-    found = parts.some(5000, 0)
-    assert len(found) == len(set(found.tolist())) == parts.MOST and (np.diff(found) > 0).all()
+def test_many_rows_are_sampled_the_same_in_any_order_and_few_are_all_taken() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5000, 3))
+    assert parts.some(x[:10], 0).tolist() == list(range(10))
+    found, order = parts.some(x, 0), rng.permutation(5000)
+    assert len(found) == len(set(found.tolist())) == parts.MOST
+    assert order[parts.some(x[order], 0)].tolist() == found.tolist()
+    answers = (x[:, 0] > 0).astype(int)
+    truth = [Candidate(name, np.eye(2)[a[:50]], np.eye(2)[a]) for name, a in (("one", answers), ("two", 1 - answers))]
+    turned = [Candidate(c.name, c.source, c.target[order]) for c in truth]
+    values = [decide(made, Rows(answers[:50], x[:50], rows)).values for made, rows in ((truth, x), (turned, x[order]))]
+    assert values[0] == pytest.approx(values[1], abs=1e-12)
 
 
 @pytest.mark.parametrize(

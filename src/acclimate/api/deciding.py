@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError
 from acclimate.features import Store
+from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
 from acclimate.tasks.base import Floats
-from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, neighbours, settle
+from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
 from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN, own_agreement
 
 CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features
@@ -36,6 +38,7 @@ FEWEST = 20  # different target rows, below which nothing is said of them
 DOUBT = 0.2  # the p of the two-sided sign test above which labels do not decide: wrong one time in ten
 MOST = 20_000  # rows of each side that are looked at; of more, some at random
 FILE = "label_these.csv"
+COSTS = "costs.json"
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,13 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
     if different < FEWEST:
-        return Decided(
-            (
-                f"Not decidable: {target.source} holds {different} different rows, and fewer than {FEWEST} say "
-                "nothing of where the model will be used; give more.",
-            )
+        few = f"{different} different row{'' if different == 1 else 's'}"
+        said = (
+            f"Not decidable: {target.source} holds {few}, and fewer than {FEWEST} say nothing of where the model will "
+            "be used, so that they are not used; give more."
         )
+        run.progress.say(said)
+        return Decided((said,))
     try:
         found, rows = candidates(problem, train, target, run)
         verdict = decide(found, rows, ask=ASK, gentle=GENTLE)
@@ -125,7 +129,11 @@ def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
 
 
 def _some(data: Data, run: Run) -> Data:
-    return data if len(data) <= MOST else data.take(neighbours.some(len(data), run.seed, MOST))
+    """At most `MOST` rows, the same ones in whatever order they come."""
+    if len(data) <= MOST:
+        return data
+    order = sorted(range(len(data)), key=lambda i: key_of(data.inputs[i], "text"))
+    return data.take([order[i] for i in np.random.default_rng(run.seed).permutation(len(data))[:MOST]])
 
 
 def _asked(
@@ -134,8 +142,10 @@ def _asked(
     """What is to be done, the file for it, and the next step."""
     path, label = request.folder / FILE, str(prepared.columns.label)
     command = next_command(request, label, str(path))
+    cost = request.arguments.get("cost")
+    files = ((FILE, table), *([] if cost is None else [(COSTS, json.dumps(cost, indent=1) + "\n")]))
     step = {"text": f"Fill in the column {label!r} of {path}, then run this.", "command": command}
-    return f"label {rows} in {path}, then: {command}", ((FILE, table),), (step,)
+    return f"label {rows} in {path}, then: {command}", files, (step,)
 
 
 def settled(
@@ -157,7 +167,7 @@ def settled(
     if better != UNKNOWN:
         answer = {"second": ADAPT, "first": KEEP}[better]
         return Decided((f"{answer[0].upper()}{answer[1:]}: {counted}.",))
-    told = f"Still {UNKNOWN} whether to adapt without labels: {counted}"
+    told = f"By these labels alone it is {UNKNOWN} whether {adapted.name} or the source alone is better: {counted}"
     known = set(few.inputs)
     rest = target.take([i for i, one in enumerate(target.inputs) if one not in known])
     if request.gate.private or not len(rest) or taken not in (alone.name, adapted.name):
@@ -166,6 +176,8 @@ def settled(
     assert problem.store is not None
     more = min(ASK, len(rest))
     at, weights = label_apart(_table(problem.store, rest), first, second, more, seed=request.run.seed + len(few))
+    if few.ids is None or rest.ids is None:  # one table has one number of columns
+        few, rest = replace(few, ids=None), replace(rest, ids=None)
     before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
     after = rows_to_label(prepared, rest.take(at), weights).split("\n", 1)[1]
     asked, files, steps = _asked(request, prepared, f"{more} more rows", before + after)
@@ -209,6 +221,8 @@ def next_command(request: Request, label: str, labels: str) -> str:
             continue
         for one in value if isinstance(value, list) else [value]:
             parts += [f"--{name.replace('_', '-')}", _path(one, f"{name.upper()}.csv")]
+    if given.get("cost") is not None:
+        parts += ["--cost", str(request.folder / COSTS)]
     return " ".join(shlex.quote(part) for part in parts)
 
 
@@ -224,5 +238,5 @@ _USUAL: dict[str, Any] = {
 
 def _path(value: Any, instead: str) -> str:
     """A path or value as text; a placeholder for what came from memory."""
-    text = str(value)
+    text = json.dumps(value) if isinstance(value, Mapping) else str(value)
     return instead if value is None or (text.startswith("<") and text.endswith(">")) else text

@@ -37,7 +37,8 @@ def learn(
     free = deciding.label_free(prepared, problem, run)
     race = _race(strategy, problem, source, few, pairs, metric, run, free)
     name, trial = race.chosen, race.trial(race.chosen)
-    run.progress.say(f"fitting {name} on {len(prepared.train):,} rows and {len(few):,} labelled target rows")
+    learned = "" if name in (SOURCE_ONLY, free) else f" and {len(few):,} labelled target rows"
+    run.progress.say(f"fitting {name} on {len(prepared.train):,} rows{learned}")
     with over_sessions(run.at("final")) as taken:
         fitted = _kept(name, strategy).fit(problem, replace(source, target_labelled=few), run.at("final"))
     at = trial.judged

@@ -88,7 +88,7 @@ def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float, 
     elif not hasattr(known, "weight") or (plain and labels is None):
         raise UserError(
             f"--lambda {lambda_} weighs L_target in L_source + λ·L_target, and strategy {name!r} has none; add --align "
-            "with --target-data, or choose --strategy self_train"
+            "with --target-data or --target-labels, or choose --strategy self_train"
         )
     if "weight_schedule" in found and (plain or not hasattr(known, "weight_schedule")):
         raise UserError(f"--lambda {lambda_}: strategy {name!r} has no training progress to rise with; give a number")

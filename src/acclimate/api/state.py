@@ -85,7 +85,7 @@ def same_model(run_dir: Path, run: Run, fingerprint: str | None) -> bool:
 def _anything(run_dir: Path) -> bool:
     """Whether anything was found that could be gone on from."""
     folder = run_dir / runs.STATE
-    return any(folder.glob("trials/*.npz")) or any(folder.rglob("place.json"))
+    return any(any(folder.rglob(kept)) for kept in ("trials/*.npz", "place.json", "*.safetensors"))
 
 
 def _unknown(path: Path, run_dir: Path, what: str) -> UserError:

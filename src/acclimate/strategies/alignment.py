@@ -49,6 +49,11 @@ def terms(align: str) -> list[tuple[float, type[Alignment], dict[str, Any]]]:
     """
     found = []
     for term in re.split(r"(?<![0-9][eE])\+", align):  # not the plus of 1e+3
+        if not term.strip():
+            raise UserError(f"a part of the alignment {align!r} is empty; write a sum as mcc+0.5*coral")
+        glued = re.match(r"\s*([0-9.]+)\s*([a-z_]+)", term)
+        if glued:
+            raise UserError(f"{term.strip()!r} in the alignment {align!r}: write {glued[1]}*{glued[2]}")
         factor, star, rest = term.partition("*")
         kind, settings = parse_named("alignment", (rest if star else term).strip(), ALIGNMENTS)
         found.append((_factor(factor, align) if star else 1.0, kind, settings))

@@ -90,14 +90,14 @@ def labelled(splits: Splits, name: str) -> Data:
 def with_labelled(splits: Splits, weight: float) -> Splits:
     """Labelled target rows among those to learn from, so often and so heavy that the sum is L_source + λ·L_labelled.
 
-    Each L is the weighted mean loss of its rows. A row is copied round(λ·n_source/n_labelled) times, so that a step
-    does not hang on one heavy row; what the copies do not make up, their weight does. With λ = 0, or without such rows,
-    nothing changes.
+    Each L is the weighted mean loss of its rows. A row is copied round(min(λ, 1)·n_source/n_labelled) times, so that a
+    step does not hang on one heavy row, and an epoch is twice as long at most; what the copies do not make up, their
+    weight does. With λ = 0, or without such rows, nothing changes.
     """
     few, source = splits.target_labelled, splits.train
     if few is None or not len(few) or not weight:
         return replace(splits, target_labelled=None)
-    copies = max(1, round(weight * len(source) / len(few)))
+    copies = max(1, round(min(weight, 1.0) * len(source) / len(few)))
     ours = np.ones(len(source)) if source.weights is None else source.weights
     theirs = np.ones(len(few)) if few.weights is None else few.weights
     heavy = np.tile(theirs * (weight * ours.sum() / (theirs.sum() * copies)), copies)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.shallow.base import by_content
 from acclimate.validate.base import Floats, Ints
 
 NEAREST = 10  # k
@@ -74,8 +75,8 @@ def alike(first: Ints, second: Ints) -> float:
     return 0.0 if chance > 1 - 1e-12 else (float((first == second).mean()) - chance) / (1 - chance)
 
 
-def some(count: int, seed: int, most: int = MOST) -> Ints:
-    """At most `most` of `count` rows, at random, in order."""
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+def some(features: Floats, seed: int, most: int = MOST) -> Ints:
+    """At most `most` of the rows, at random; the same ones in whatever order they come."""
+    if len(features) <= most:
+        return np.arange(len(features))
+    return by_content(np.asarray(features, np.float64))[np.random.default_rng(seed).permutation(len(features))[:most]]

@@ -49,7 +49,7 @@ def _circular(candidates: Sequence[Candidate], rows: Rows) -> Floats:
 
 
 def _neighbours(candidates: Sequence[Candidate], rows: Rows) -> Floats:
-    at = neighbours.some(len(rows.target), rows.seed)
+    at = neighbours.some(rows.target, rows.seed)
     around = neighbours.nearest(rows.target[at])
     return np.array([neighbours.from_neighbours(c.target.argmax(1)[at], around) for c in candidates])
 

@@ -25,8 +25,8 @@ SLIGHT = 0.01  # a smaller lead is none
 RELATED = 0.20  # Cohen's κ with the source alone, below which an adapted model answers another question
 MOVED = 0.10  # what `moved_at_least` may come to before class shares count as moved
 SLOPE = 0.8  # gain in accuracy for one of neighbour agreement: least squares through 0 on the 18 pairs
-ERROR = 0.20  # nine in ten gains were nearer than this to what was estimated
-KNOWN = "known pairs (sentences, heart disease, written and spoken digits)"
+ERROR = 0.14  # nine in ten gains were nearer than this to what was estimated, on the 21 new pairs of the benchmark
+KNOWN = "21 known pairs that the rule was not made on (sentences, heart disease, written and spoken digits)"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def decide(
     Prefer `settle` as soon as some target rows have labels: nothing here is as good as those.
     """
     rows.check(list(candidates))
-    at = some(len(rows.target), rows.seed)
+    at = some(rows.target, rows.seed)
     around = nearest(rows.target[at])
     answers = [c.target.argmax(1) for c in candidates]
     values = [from_neighbours(a[at], around) for a in answers]
@@ -100,7 +100,7 @@ def decide(
 
 def own_agreement(labels: Ints, features: Floats, seed: int) -> float:
     """Neighbour agreement of the true labels among the source's rows: what a domain's own classes have."""
-    at = some(len(labels), seed)
+    at = some(features, seed)
     return neighbour_agreement(labels[at], features[at])
 
 
