@@ -63,7 +63,7 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
         found.append(Candidate(name, source, _probabilities(problem, fitted, target, run)))
     codes, all_codes = (problem.targets(data).astype(np.int64) for data in (held, train))
-    own = own_agreement(all_codes, _table(store, train), run.seed)
+    own = own_agreement(all_codes, _table(store, train), run.seed, len(target))
     return found, Rows(codes, _table(store, held), _table(store, target), run.seed, own)
 
 

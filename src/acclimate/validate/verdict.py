@@ -11,7 +11,7 @@ import numpy as np
 from acclimate.metrics.calibration import fit_temperature
 from acclimate.shift.mixture import ENOUGH, explained
 from acclimate.validate.base import LEAST, Candidate, Floats, Ints, Rows, shares
-from acclimate.validate.neighbours import alike, from_neighbours, nearest, neighbour_agreement, some
+from acclimate.validate.neighbours import MOST, alike, from_neighbours, nearest, neighbour_agreement, some
 from acclimate.validate.pick import source_shares
 from acclimate.validate.rows import label_apart
 
@@ -78,7 +78,7 @@ def decide(
     around = nearest(rows.target[at])
     answers = [c.target.argmax(1) for c in candidates]
     values = [from_neighbours(a[at], around) for a in answers]
-    own = rows.own if rows.own is not None else own_agreement(rows.labels, rows.source, rows.seed)
+    own = rows.own if rows.own is not None else own_agreement(rows.labels, rows.source, rows.seed, len(at))
     related = [i for i in range(1, len(candidates)) if alike(answers[0], answers[i]) >= RELATED]
     best = max(related, key=lambda i: round(values[i], 9), default=0)
     mild = next((i for i in related if candidates[i].name == gentle), 0)
@@ -98,9 +98,11 @@ def decide(
     )  # fmt: skip
 
 
-def own_agreement(labels: Ints, features: Floats, seed: int) -> float:
-    """Neighbour agreement of the true labels among the source's rows: what a domain's own classes have."""
-    at = some(features, seed)
+def own_agreement(labels: Ints, features: Floats, seed: int, most: int) -> float:
+    """Neighbour agreement of the true labels among the source's rows, as many as the target's at most: what a domain's
+    own classes have. Fewer rows lie farther apart, and agree less.
+    """
+    at = some(features, seed, min(most, MOST))
     return neighbour_agreement(labels[at], features[at])
 
 
