@@ -18,42 +18,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from features import problem_of
 from pairs import MOST, Domain, sentences
 
 from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import Problem, Splits
+from acclimate.strategies import Splits
 from acclimate.strategies.fewlabels import FEW_LABELS
 from acclimate.strategies.probe import Probe
-from acclimate.tasks import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "few_labels.json"
 PAIRS = [("movie", "tweets"), ("tweets", "NYT"), ("yelp", "imdb")]
 COUNTS = (20, 50, 200)
 T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-
-
-class Width:
-    """What a frozen strategy asks of a backbone that it never calls."""
-
-    modality = "text"  # inputs are numbers as text
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-
-
-class Fixed:
-    """A store of features by number."""
-
-    def __init__(self, backbone: Width, features: Any) -> None:
-        self.backbone, self.features = backbone, features
-
-    def prepare(self, inputs: Any) -> None:
-        """All are there."""
-
-    def get(self, inputs: Any) -> Any:
-        """In the order of `inputs`."""
-        return self.features[[int(x) for x in inputs]]
 
 
 def main() -> None:
@@ -82,8 +59,7 @@ def one(source: Domain, target: Domain, seed: int) -> list[dict[str, Any]]:
     """Accuracy on the same rows by every way and count."""
     x = np.concatenate([source.x, target.x]).astype(np.float32)
     y, n = np.concatenate([source.y, target.y]), len(source.y)
-    task, backbone = TASKS["classify"], Width(x.shape[1])
-    problem = Problem(task, task.decoder((0, 1), "int"), backbone, Fixed(backbone, x))  # type: ignore[arg-type]
+    problem = problem_of(x, (0, 1))
 
     def data(at: Any) -> Data:
         return Data(tuple(map(str, at)), tuple(int(v) for v in y[at]), clusters=np.asarray(at))
@@ -108,7 +84,7 @@ def one(source: Domain, target: Domain, seed: int) -> list[dict[str, Any]]:
     judge("source-only", 0, lambda: Probe().fit(problem, Splits(train), run))
     judge("target", len(rest), lambda: Probe().fit(problem, Splits(data(rest)), run))
     for count in COUNTS:
-        splits = Splits(train, target_labelled=data(pool[:count]))
+        splits = Splits(train, target=data(rest), target_labelled=data(pool[:count]))
         for way, strategy in FEW_LABELS.items():
             judge(way, count, lambda s=strategy, p=splits: s.fit(problem, p, run))
     return rows

@@ -16,16 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from few_labels import Fixed, Width
+from features import problem_of
 from pairs import Domain, sentences
 
 from acclimate.advise.labels import asked_of, honest_gain, taken
 from acclimate.data.rows import Data
 from acclimate.data.split import folds
 from acclimate.run import Run
-from acclimate.strategies import FEW_LABELS, Problem, Splits
+from acclimate.strategies import FEW_LABELS, Splits
 from acclimate.strategies.probe import Probe
-from acclimate.tasks import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "few_labels_coverage.json"
 PAIRS = [("movie", "tweets"), ("yelp", "imdb"), ("tweets", "NYT")]
@@ -62,8 +61,7 @@ def one(source: Domain, target: Domain, n: int, seed: int) -> tuple[Any, list[fl
     at = rng.permutation(len(source.y))[:SOURCE]
     x = np.concatenate([source.x[at], target.x]).astype(np.float32)
     y = np.concatenate([source.y[at], target.y])
-    task, backbone = TASKS["classify"], Width(x.shape[1])
-    problem = Problem(task, task.decoder((0, 1), "int"), backbone, Fixed(backbone, x))  # type: ignore[arg-type]
+    problem = problem_of(x, (0, 1))
 
     def data(rows: Any) -> Data:
         return Data(tuple(map(str, rows)), tuple(int(v) for v in y[rows]), clusters=np.asarray(rows))

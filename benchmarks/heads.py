@@ -29,37 +29,18 @@ RESULTS = Path(__file__).parent / "results" / "heads.json"
 Fit = Callable[[Any, Any], Callable[[Any], Any]]  # features, codes -> a function from features to codes
 
 
-class Fixed:
-    """A store whose features are known: input i is the text of the number i."""
-
-    def __init__(self, backbone: Any, features: Any) -> None:
-        self.backbone, self.features = backbone, features
-
-    def get(self, inputs: Any) -> Any:
-        """Rows of the features."""
-        return self.features[[int(x) for x in inputs]]
-
-
-class Width:
-    """What a frozen strategy asks of a backbone that it never calls."""
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-
-
 def ours(name: str, settings: dict[str, Any], classes: int) -> Fit:
+    from features import problem_of
+
     from acclimate.data.rows import Data
     from acclimate.run import Run
-    from acclimate.strategies import Problem, Splits, named
-    from acclimate.tasks import TASKS
+    from acclimate.strategies import Splits, named
 
     def fit(x: Any, y: Any) -> Callable[[Any], Any]:
         import torch
 
-        task, backbone = TASKS["classify"], Width(x.shape[1])
-        decoder = task.decoder(tuple(range(classes)), "int")
         data = Data(tuple(map(str, range(len(x)))), tuple(y.tolist()), clusters=np.arange(len(x)))
-        problem = Problem(task, decoder, backbone, Fixed(backbone, x))  # type: ignore[arg-type]
+        problem = problem_of(x, range(classes))
         head = named(name, settings)[1].fit(problem, Splits(data), Run()).head
         return lambda new: head(torch.from_numpy(new)).detach().numpy().argmax(1)
 

@@ -18,15 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from few_labels import Fixed, Width
+from features import adaptation
 from pairs import Domain, digits, drawn, heart, sentences, speech
 from validators import accuracy
 from verdict import PAIRS, SITES
 
-from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import Problem, Splits, named
-from acclimate.tasks import TASKS
+from acclimate.strategies import Splits, named
 
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 WAYS = {name: named(name)[1] for name in ("mcd", "mcc", "dann", "shot")} | {"source": named("mcc", {"weight": 0.0})[1]}
@@ -59,16 +57,7 @@ def main() -> None:
 
 def one(source: Domain, target: Domain, seed: int, balanced: bool) -> list[dict[str, Any]]:
     """Accuracy and processor seconds of every way."""
-    n, run = len(source.y), Run(seed=seed)
-    x = np.concatenate([source.x, target.x]).astype(np.float32)
-    task, backbone = TASKS["classify"], Width(x.shape[1])
-    classes = tuple(sorted({int(v) for v in source.y}))
-    problem = Problem(task, task.decoder(classes, "int"), backbone, Fixed(backbone, x))  # type: ignore[arg-type]
-
-    def data(start: int, end: int, labels: tuple[int, ...] | None) -> Data:
-        return Data(tuple(map(str, range(start, end))), labels, clusters=np.arange(start, end))
-
-    train, theirs = data(0, n, tuple(int(v) for v in source.y)), data(n, len(x), None)
+    run, (problem, train, theirs) = Run(seed=seed), adaptation(source, target)
     rows = []
     for name, way in WAYS.items():
         start = time.process_time()

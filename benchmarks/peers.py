@@ -145,7 +145,8 @@ def our_methods(pictures: bool) -> dict[str, Method]:
 def picked(problem: Problem, learn: Data, target: Data, run: Run) -> Strategy:
     """What `acclimate fit --target-data` hands back: what the verdict says, without a label of the target."""
     made, rows = candidates(problem, learn, target, run)
-    return named({made[0].name: "linear_probe"}.get(found := decide(made, rows, gentle=GENTLE).name, found))[1]
+    name = decide(made, rows, gentle=GENTLE).name
+    return named("linear_probe" if name == made[0].name else name)[1]
 
 
 class Net(nn.Module):

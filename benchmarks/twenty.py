@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from few_labels import Fixed, Width
+from features import problem_of
 from pairs import Domain, digits, drawn, heart, sentences, speech
 from scipy.stats import binomtest
 from verdict import PAIRS, SITES
@@ -32,8 +32,7 @@ from acclimate.api.deciding import ASK, DOUBT, GENTLE, USUAL, candidates
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, FEW_LABELS, STRATEGIES, Problem, Splits
-from acclimate.tasks import TASKS
+from acclimate.strategies import ADAPTATIONS, FEW_LABELS, STRATEGIES, Splits
 from acclimate.validate import decide, settle
 
 RESULTS = Path(__file__).parent / "results" / "twenty.json"
@@ -79,10 +78,7 @@ class Flow:
         self.y = np.concatenate([source.y, target.y])
         halves = [np.array_split(rng.permutation(np.flatnonzero(target.y == k)), 2) for k in np.unique(target.y)]
         self.pool, self.judge = (n + rng.permutation(np.concatenate(h)) for h in zip(*halves, strict=True))
-        task, backbone = TASKS["classify"], Width(self.x.shape[1])
-        classes = tuple(sorted({int(v) for v in source.y}))
-        store: Any = Fixed(backbone, self.x)
-        self.problem = Problem(task, task.decoder(classes, "int"), backbone, store)  # type: ignore[arg-type]
+        self.problem = problem_of(self.x, sorted({int(v) for v in source.y}))
         train, unlabelled = self.data(np.arange(n)), self.data(self.pool, labels=False)
         self.splits = Splits(train, target=unlabelled)
         made, rows = candidates(self.problem, train, unlabelled, self.run)

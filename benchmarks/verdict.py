@@ -22,15 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from few_labels import Fixed, Width
+from features import adaptation
 from pairs import Domain, digits, digits_by, drawn, heart, mfcc, sentences, speech
 from validators import accuracy
 
 from acclimate.api.deciding import GENTLE, candidates
-from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
-from acclimate.tasks import TASKS
+from acclimate.strategies import ADAPTATIONS, STRATEGIES, Splits
 from acclimate.validate import decide
 
 RESULTS = Path(__file__).parent / "results" / "verdict.json"
@@ -91,16 +89,7 @@ def main() -> None:
 
 def one(source: Domain, target: Domain, seed: int, balanced: bool) -> dict[str, Any]:
     """Verdict, true accuracy of every candidate, and of what the product hands back, fitted on all source rows."""
-    n, run = len(source.y), Run(seed=seed)
-    x = np.concatenate([source.x, target.x]).astype(np.float32)
-    task, backbone = TASKS["classify"], Width(x.shape[1])
-    classes = tuple(sorted({int(v) for v in source.y}))
-    problem = Problem(task, task.decoder(classes, "int"), backbone, Fixed(backbone, x))  # type: ignore[arg-type]
-
-    def data(start: int, end: int, labels: tuple[int, ...] | None) -> Data:
-        return Data(tuple(map(str, range(start, end))), labels, clusters=np.arange(start, end))
-
-    train, theirs = data(0, n, tuple(int(v) for v in source.y)), data(n, len(x), None)
+    run, (problem, train, theirs) = Run(seed=seed), adaptation(source, target)
     made, rows = candidates(problem, train, theirs, run)
     verdict = decide(made, rows, gentle=GENTLE)
 
