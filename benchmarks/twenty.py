@@ -28,7 +28,7 @@ from verdict import PAIRS, SITES
 
 from acclimate.advise.crossfit import crossfit
 from acclimate.advise.labels import NEEDS_EVERY_CLASS, OnTarget, asked_of, chosen_of, label_folds, missing_classes, once
-from acclimate.api.deciding import ASK, DOUBT, GENTLE, USUAL, candidates
+from acclimate.api.deciding import ASK, DOUBT, GENTLE, beside_labels, candidates
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.run import Run
@@ -83,7 +83,7 @@ class Flow:
         self.splits = Splits(train, target=unlabelled)
         made, rows = candidates(self.problem, train, unlabelled, self.run)
         self.verdict = decide(made, rows, gentle=GENTLE)
-        self.free = USUAL if self.verdict.best == made[0].name else self.verdict.best
+        self.free = beside_labels(self.verdict)
         self.ways = {"source_only": STRATEGIES["linear_probe"], self.free: ADAPTATIONS[self.free]}
         self.accuracy = {
             c.name: self.share(

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from acclimate import api
-from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api import finish, runs
-from acclimate.api.deciding import GENTLE, USUAL, candidates
+from acclimate.api.deciding import GENTLE, beside_labels, candidates
 from acclimate.api.finish import Judged
 from acclimate.api.model import Model
 from acclimate.backbones import load as load_backbone
@@ -117,7 +116,7 @@ def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run) -> Tweets:
         judged = finish.judged_on(fitted, judged_on, run_, problem)
         return finish.scores_of(judged, problem.task, problem.decoder, "accuracy", 0)
 
-    best = USUAL if verdict.best == SOURCE_ONLY else verdict.best
+    best = beside_labels(verdict)
     lines = [("0", "linear_probe", scores("linear_probe", None, None)), ("0", best, scores(best, None, unlabelled))]
     for n in LABELLED:
         few = replace(seen.take(_balanced(seen, n)), groups=None)

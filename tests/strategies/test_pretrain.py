@@ -162,7 +162,7 @@ def test_a_time_limit_leaves_half_for_tuning(shared_bert: Any) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_it(shared_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from acclimate.strategies.hidden import Guesser
+    from acclimate.strategies.hidden_words import Guesser
 
     loss = Guesser.loss
     monkeypatch.setattr(Guesser, "loss", lambda self, *args: loss(self, *args) * (float("nan") if self.training else 1))
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_it(shared_bert: Any, monkeypatch: pytes
 
 
 def test_memory_that_fits_fewer_rows_gives_the_same_weights(shared_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from acclimate.strategies.hidden import Guesser
+    from acclimate.strategies.hidden_words import Guesser
 
     bert = shared_bert.clone()
     for module in bert.modules():

@@ -122,10 +122,14 @@ def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
         return None
     try:
         found, rows = candidates(problem, _some(prepared.train, run), _some(prepared.target, run), run)
-        best = ranks.agreed(decide(found, rows, gentle=GENTLE).best)
+        return ranks.agreed(beside_labels(decide(found, rows, gentle=GENTLE)))
     except UserError:
         return USUAL
-    return USUAL if best == SOURCE_ONLY else best
+
+
+def beside_labels(verdict: Verdict) -> str:
+    """The adaptation that the verdict leads with, or the usual one where that is none."""
+    return USUAL if verdict.best == SOURCE_ONLY else verdict.best
 
 
 def _some(data: Data, run: Run) -> Data:

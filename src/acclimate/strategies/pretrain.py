@@ -27,7 +27,7 @@ from acclimate.files import whole
 from acclimate.run import Run
 from acclimate.settings import parse_named
 from acclimate.strategies.base import Problem, Splits, unlabelled
-from acclimate.strategies.hidden import DRAWS, Guesser, Texts
+from acclimate.strategies.hidden_words import DRAWS, Guesser, Texts
 from acclimate.train.arithmetic import choose
 from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting

@@ -1,8 +1,8 @@
 """Choosing a model without a single target label: numpy in, numbers out, and no place where a target label could stand.
 
 Every validator scores candidates on the same held-out source rows (with labels) and target rows (without). `pick` takes
-the best mean rank of a frozen few of them, `decide` says whether it is to be used at all, `label_apart` names the rows
-whose labels would tell.
+the best mean rank of a frozen few of them. `decide` says whether to adapt at all, and by which candidate, from one of
+them, `neighbour_agreement`; `label_apart` names the rows whose labels would tell.
 """
 
 from __future__ import annotations

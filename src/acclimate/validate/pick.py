@@ -77,7 +77,7 @@ VALIDATORS: dict[str, Validator] = {
     "agreement": lambda candidates, rows: relative.agreement(list(candidates)),
 }
 
-# What decides, and nothing else. Frozen on development pairs and judged on others: benchmarks/validators.py.
+# What `pick` goes by. Frozen on development pairs and judged on others: benchmarks/validators.py.
 ENSEMBLE = ("plausible_shares", "agreement")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from acclimate.backbones.masked import word_head
 from acclimate.progress import Progress
-from acclimate.strategies.hidden import DRAWS, Guesser, Texts, Vocabulary
+from acclimate.strategies.hidden_words import DRAWS, Guesser, Texts, Vocabulary
 from acclimate.train.memory import Fitting
 from tiny_models import GOOD, SPECIAL, TEXTS, TOKENS
 
