@@ -52,3 +52,19 @@ def fit(folder: Path) -> Callable[..., acclimate.Model]:
         return acclimate.fit(data, **{**usual, **settings})
 
     return run
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    """A file of 48 rows to learn from."""
+    from made import rows, write_csv
+
+    return write_csv(tmp_path / "train.csv", rows(48))
+
+
+@pytest.fixture
+def test(tmp_path: Path) -> Path:
+    """A file of 20 other rows."""
+    from made import rows, write_csv
+
+    return write_csv(tmp_path / "test.csv", rows(20, seed=1))

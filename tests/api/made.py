@@ -94,8 +94,9 @@ def result(run: Path) -> dict[str, bytes]:
     return {name: (run / name).read_bytes() for name in names}
 
 
-def stopped(fit: Fit, monkeypatch: pytest.MonkeyPatch, data: Any, **given: Any) -> None:
+def stopped(fit: Fit, monkeypatch: pytest.MonkeyPatch, data: Any, *, at: int = 2, **given: Any) -> None:
+    """Fit, and be stopped by Ctrl-C in the given step of training."""
     with monkeypatch.context() as patch:
-        stop_at_step(patch, 2, ctrl_c)
+        stop_at_step(patch, at, ctrl_c)
         with pytest.raises(Interrupted):
             fit(data, **given)

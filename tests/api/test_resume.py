@@ -27,16 +27,6 @@ from acclimate.strategies.foresee import Foreseen
 from acclimate.train import loop
 
 
-@pytest.fixture
-def train(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "train.csv", rows(48))
-
-
-@pytest.fixture
-def test(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "test.csv", rows(20, seed=1))
-
-
 def test_a_tuned_run_goes_on_from_its_step(
     fit: Fit, train: Path, test: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,10 +64,7 @@ def test_a_run_stopped_while_it_pretrains_goes_on(
     given = {"label": "label", "test_data": test, "target_data": target, "pretrain": "mlm:epochs=1", **TUNED}
     fit(train, **given, output_dir=tmp_path / "whole")
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, 3, ctrl_c)
-        with pytest.raises(Interrupted):
-            fit(train, **given, output_dir=run)
+    stopped(fit, monkeypatch, train, **given, at=3, output_dir=run)
     with monkeypatch.context() as patch:
         steps = stop_at_step(patch, 0, ctrl_c)
         acclimate.fit(output_dir=run, resume=True, quiet=True)
@@ -92,10 +79,7 @@ def test_folds_that_are_done_are_not_run_again(
     given = {"label": "label", **TUNED, "strategy": "lp_ft"}
     fit(train, **given, output_dir=tmp_path / "whole")
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, 15, ctrl_c)
-        with pytest.raises(KeyboardInterrupt):
-            fit(train, **given, output_dir=run)
+    stopped(fit, monkeypatch, train, **given, at=15, output_dir=run)
     with np.load(run / "state" / "trials" / "lp_ft.npz") as trial:
         assert trial["folds"] == 2
     assert sorted(p.name for p in (run / "state" / "lp_ft").iterdir()) == ["fold-3", "foreseen.json"]

@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import TUNED, Fit, ctrl_c, read_json, result, rows, stop_at_step, stopped, write_csv
+from made import TUNED, Fit, ctrl_c, read_json, result, stop_at_step, stopped
 
 import acclimate
 from acclimate.api import state
 from acclimate.data.read import read
-
-
-@pytest.fixture
-def train(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "train.csv", rows(48))
-
-
-@pytest.fixture
-def test(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "test.csv", rows(20, seed=1))
 
 
 def test_what_is_damaged_is_done_anew_and_said(
@@ -36,10 +26,7 @@ def test_what_is_damaged_is_done_anew_and_said(
     """Stopped in the second of five folds of six steps: every file that is kept is emptied or cut, one at a time."""
     given = {"label": "label", **TUNED, "strategy": "lp_ft"}
     fit(train, **given, output_dir=tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, 11, ctrl_c)
-        with pytest.raises(KeyboardInterrupt):
-            fit(train, **given, output_dir=tmp_path / "run")
+    stopped(fit, monkeypatch, train, **given, at=11, output_dir=tmp_path / "run")
     kept = tmp_path / "run" / "state"
     newest = max(p.name for p in (kept / "lp_ft" / "fold-2").iterdir() if p.name[0] == "0")
     for number, (name, steps, said) in enumerate(

@@ -8,9 +8,8 @@ the pretrained ones (L2-SP, DELTA, BSS, StochNorm, Co-Tuning), OTCE.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +19,10 @@ from acclimate.align.adversarial import Cdan, Dann
 from acclimate.align.moments import Jan, Mmd
 from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import Problem, Splits, named
+from acclimate.strategies import Splits, named
 from acclimate.strategies.sourcefree import Shot
 from acclimate.tasks import TASKS
+from feature_rows import feature_problem
 
 TESTS = Path(__file__).parents[1]
 HERE = "cases/test_adaptation_cases.py"
@@ -172,13 +172,7 @@ def points(n: int, seed: int, move: float) -> Data:
     return Data(tuple(map(tuple, x.round(4).tolist())), tuple(labels.tolist()), clusters=np.arange(n))
 
 
-def problem() -> Problem:
-    """Rows of numbers that are their own features."""
-    backbone: Any = SimpleNamespace(modality="table", width=D)
-    store: Any = SimpleNamespace(
-        backbone=backbone, prepare=len, get=lambda inputs: np.array(inputs, np.float32).reshape(-1, D)
-    )
-    return Problem(TASK, TASK.decoder(tuple(range(K)), "int"), backbone, store)
+problem = partial(feature_problem, D, K)  # rows of numbers that are their own features
 
 
 SOURCE, TARGET = points(400, 0, 0.0), points(300, 1, 0.7)

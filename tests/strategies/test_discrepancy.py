@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from acclimate.strategies.domains import Domains
 from acclimate.tasks import TASKS
 from acclimate.tasks.heads import BottleneckHead
 from acclimate.train.pairs import Pairs, even
+from feature_rows import feature_problem
 
 D, K, TASK = 4, 3, TASKS["classify"]
 WEIGHT, BALANCE = 0.7, 0.2
@@ -39,13 +40,7 @@ def points(n: int, seed: int, move: float = 0.0) -> Data:
     return Data(tuple(map(tuple, x.round(4).tolist())), tuple(labels.tolist()), clusters=np.arange(n))
 
 
-def problem() -> Problem:
-    """Rows of numbers that are their own features."""
-    backbone: Any = SimpleNamespace(modality="table", width=D)
-    store: Any = SimpleNamespace(
-        backbone=backbone, prepare=len, get=lambda inputs: np.array(inputs, np.float32).reshape(-1, D)
-    )
-    return Problem(TASK, TASK.decoder(tuple(range(K)), "int"), backbone, store)
+problem = partial(feature_problem, D, K)  # rows of numbers that are their own features
 
 
 SOURCE, TARGET = points(21, 0), points(14, 1, move=1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import pytest
 from acclimate.align import ALIGNMENTS
 from acclimate.data.rows import Data
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, Problem, Splits, named
+from acclimate.strategies import ADAPTATIONS, Splits, named
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.strategies.domains import Domains
 from acclimate.tasks import TASKS
+from feature_rows import feature_problem
 
 D = 6
 TASK = TASKS["classify"]
@@ -31,13 +32,7 @@ def points(n: int, share: float, seed: int, move: float = 0.0) -> Data:
     return Data(tuple(map(tuple, x.round(4).tolist())), tuple(labels.tolist()), clusters=np.arange(n))
 
 
-def problem() -> Problem:
-    """Rows of numbers that are their own features."""
-    backbone: Any = SimpleNamespace(modality="table", width=D)
-    store: Any = SimpleNamespace(
-        backbone=backbone, prepare=len, get=lambda inputs: np.array(inputs, np.float32).reshape(-1, D)
-    )
-    return Problem(TASK, TASK.decoder((0, 1), "int"), backbone, store)
+problem = partial(feature_problem, D, 2)  # rows of numbers that are their own features
 
 
 def accuracy(strategy: Any, source: Data, target: Data, seed: int = 0) -> float:

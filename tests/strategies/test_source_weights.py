@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from acclimate.strategies.domains import Domains
 from acclimate.strategies.source_weights import Iwan, Pada, class_weights, row_weights
 from acclimate.tasks import TASKS
 from acclimate.tasks.heads import BottleneckHead
+from feature_rows import feature_problem
 
 K = 10
 TASK = TASKS["classify"]
@@ -37,13 +38,7 @@ def points(n: int, classes: tuple[int, ...], seed: int) -> Data:
     return Data(tuple(map(tuple, x.round(4).tolist())), tuple(labels.tolist()), clusters=np.arange(n))
 
 
-def problem() -> Problem:
-    """Rows of numbers that are their own features."""
-    backbone: Any = SimpleNamespace(modality="table", width=K)
-    store: Any = SimpleNamespace(
-        backbone=backbone, prepare=len, get=lambda inputs: np.array(inputs, np.float32).reshape(-1, K)
-    )
-    return Problem(TASK, TASK.decoder(tuple(range(K)), "int"), backbone, store)
+problem = partial(feature_problem, K, K)  # rows of numbers that are their own features
 
 
 SOURCE, PARTIAL, WHOLE = points(400, tuple(range(K)), 0), points(200, HERE, 1), points(200, tuple(range(K)), 2)
