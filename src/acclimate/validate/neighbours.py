@@ -20,8 +20,9 @@ def neighbour_agreement(answers: Ints, features: Floats, k: int = NEAREST) -> fl
     standardised; e = Σ_c q_c², q the shares of the answers. Where all rows have one answer the value is 0.
     Source: ours; the correction for chance is that of Scott (1955), Public Opinion Quarterly 19. Saito et al. (2021,
     Tune it the Right Way) ask the same of a model's own predictions, which a model that says one thing satisfies best.
-    Use when: answers of several models to the same unlabelled rows are compared: those that follow the clusters that
-    are there are more often right. The features should be of a network that no candidate has moved.
+    Use when: a few models answer the same unlabelled rows, and there are clusters: those that follow them are more
+    often right. The features should be of a network that no candidate has moved.
+    Prefer `pick` to order many candidates: alone this does so no better than chance (benchmarks/validators.py).
 
     >>> x = np.array([[-2.0], [-1.9], [-2.1], [2.0], [1.9], [2.1]])
     >>> neighbour_agreement(np.array([0, 0, 0, 1, 1, 1]), x, 2)
