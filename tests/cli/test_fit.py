@@ -63,6 +63,11 @@ def test_defaults_reach_the_api(cli, api) -> None:
     assert api.calls == [("fit", ("train.csv",), DEFAULTS)]
 
 
+def test_o_says_where_to_write_as_in_the_other_verbs(cli, api) -> None:
+    assert cli("fit", "train.csv", "-o", "runs/one").exit_code == 0
+    assert api.calls == [("fit", ("train.csv",), {**DEFAULTS, "output_dir": "runs/one"})]
+
+
 def test_the_api_takes_what_the_command_line_gives() -> None:
     """Same names, same defaults; `settings` is empty here and None there."""
     import inspect

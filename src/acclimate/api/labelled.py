@@ -17,7 +17,7 @@ from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, STRATEGIES, Problem, Splits, Strategy, adapts
 from acclimate.usage import Usage
 
 
@@ -62,6 +62,7 @@ def learn(
         verdict=" ".join(said),
         files=dict(decided.files),
         next_steps=decided.next_steps,
+        adapted=adapts(_kept(name, strategy)),
         costs=[cost.to_json() for cost in _costs(race, Cost(name, "last fit", taken))],
     )
 

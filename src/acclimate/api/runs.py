@@ -22,7 +22,8 @@ from acclimate.files import plain
 
 STATE = "state"  # inside a RUN that is not finished
 _MARK = "run.json"
-_SEEN = "learned_from.json"
+LEARNED = "learned_from.json"
+ADAPTED = "adapted_to.json"
 
 
 def cannot_write(path: Path, error: OSError) -> MachineFailed:
@@ -186,14 +187,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def remember(run_dir: Path, inputs: Sequence[Input]) -> None:
-    """Keep an 8-byte hash of every folded training input, so that `evaluate` can tell rows that were learned from."""
-    write_json(run_dir / _SEEN, sorted({_short(key) for key in keys(inputs)}))
+def remember(run_dir: Path, inputs: Sequence[Input], name: str = LEARNED) -> None:
+    """Keep an 8-byte hash of every folded input, so that `evaluate` can tell rows that were learned from (`LEARNED`) or
+    adapted to without labels (`ADAPTED`)."""
+    write_json(run_dir / name, sorted({_short(key) for key in keys(inputs)}))
 
 
-def learned_from(run_dir: Path, inputs: Sequence[Input]) -> int:
-    """How many of these inputs the run learned from (near duplicates count); 0 where it kept no hashes."""
-    path = run_dir / _SEEN
+def known(run_dir: Path, inputs: Sequence[Input], name: str = LEARNED) -> int:
+    """How many of these inputs were kept under this name (near duplicates count); 0 where no hashes were."""
+    path = run_dir / name
     if not path.is_file():
         return 0
     seen = set(read_json(path))

@@ -115,7 +115,10 @@ def _write_files(
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
-        runs.remember(folder, prepared.train.inputs)
+        few = () if prepared.labelled is None else prepared.labelled.inputs
+        runs.remember(folder, [*prepared.train.inputs, *few])
+        if fitted.adapted and prepared.target is not None:
+            runs.remember(folder, prepared.target.inputs, runs.ADAPTED)
     if prepared.test is not None and request.test is not None and "test" in hashes:
         runs.count_use(folder, hashes["test"], str(request.test))
     for name, (predictor, _) in fitted.baselines.items():
