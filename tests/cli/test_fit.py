@@ -238,7 +238,7 @@ def test_it_ends_with_the_verdict_the_scores_the_report_and_the_next_command(cli
     run = api.model.run_dir
     assert lines[0] == "It is better than guessing."
     assert any("0.800 [0.700, 0.880]" in line for line in lines)
-    assert "".join(lines).replace(" ", "").endswith(f"report{run}/report.htmlnextacclimatepredict{run}NEW.csvpredict")
+    assert lines[-3:] == [f"report  {run}/report.html", "next    predict", f"acclimate predict {run} NEW.csv"]
 
 
 @pytest.mark.parametrize(
