@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api.finish import Judged, unseen
 from acclimate.data.kinds import kind_of
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
+from acclimate.report.results import difference
 from acclimate.strategies import BASELINES
 
 MOST_POINTS = 800  # in the map of features
@@ -66,6 +68,16 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
             f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
         )
     return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no transfer."
+
+
+def beside_source(rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence behind the headline: how the model does beside the same probe without adapting; nothing without it."""
+    row = next((b for b in rows if b["key"] == SOURCE_ONLY and b["difference"]), None)
+    if row is None or row["value"] is None:
+        return ""
+    gap = row["difference"]
+    said = {"better": "Better than", "worse": "Worse than"}.get(gap["verdict"], "Not to be told from")
+    return f" {said} {row['name']} ({row['value']:.3f}), which did not adapt: difference {difference(gap)}."
 
 
 def one_class(task: str, judged: Judged) -> str:

@@ -92,7 +92,10 @@ def fit(
         typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. None when absent; auto stops at 10m."),
     ] = None,
     output_dir: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
+        str | None,
+        typer.Option(
+            "--output-dir", "-o", metavar="RUN", help="The folder to write. A new dated one under runs/ when absent."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
     learning_rate: Annotated[
@@ -266,7 +269,8 @@ def fit(
     from acclimate.report import summary
 
     assert fitted.report_data is not None  # what is fitted here has a run, and a run has a report
-    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"))
+    # Not cropped: a command is one line, however long, so that it can be copied.
+    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"), crop=False)
 
 
 def _json_file(path: str) -> dict[str, dict[str, float]]:

@@ -100,8 +100,10 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"the setting {setting!r} is given twice, once as {asked!r}; keep one")
         given[setting] = value
         if setting not in fields:
-            raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
-        check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
+            known = ["lambda" if name == "weight" else name for name in fields]
+            raise UserError(f"{unknown(f'setting of {key}', setting, known)}")
+        called = "lambda" if setting == "weight" else setting
+        check_type(key, called, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
 
 
