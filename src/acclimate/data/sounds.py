@@ -32,6 +32,8 @@ _BLOCK = 1 << 20  # samples of a channel that are in memory at a time
 _ENDLESS = 2**31 - 1  # sizes from here on are written by programs that do not know the size yet
 _CHANNELS = 64  # an array with more of them is more likely lying on its side
 _SHORTER = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_OGG = ("ended unexpectedly", "lacks an end-of-stream bit")  # also of streams that were stopped between pages
+_HALF_A_PAGE = "Junk after the last page"  # how much is missing is not said
 _KINDS = {
     (0, b"\x1aE\xdf\xa3"): "WebM or Matroska",
     (4, b"ftyp"): "MPEG-4 (as .m4a and .mp4)",
@@ -215,6 +217,8 @@ def _array(values: Any) -> Samples:
 def _file(path: Path) -> _Opened:
     soundfile = _soundfile()
     try:
+        if path.is_dir():
+            raise _Bad("is a folder")
         if not path.stat().st_size:
             raise _Bad("is empty (0 bytes)")
         file = soundfile.SoundFile(str(path))
@@ -226,7 +230,7 @@ def _file(path: Path) -> _Opened:
     for said, there in _SHORTER.findall(log):
         if 0 < int(there) < int(said) < _ENDLESS:
             frames = max(frames, int(file.frames) * int(said) // int(there))
-    if "ended unexpectedly" in log:  # Ogg: how much is missing is not known
+    if any(sign in log for sign in _CUT_OGG) and _HALF_A_PAGE in log:
         file.close()
         raise _Bad("ends early: the end of its Ogg stream is missing")
     slack = int(file.samplerate) // 10 if file.format == "MP3" else 0
