@@ -18,7 +18,7 @@ soxr = pytest.importorskip("soxr", reason="sounds need the `audio` extra")
 
 ODD = Path(__file__).parents[2].parent / "shared" / "data" / "odd" / "audio"
 
-# -- files of our own ----------------------------------------------------------------------------------------------------
+# -- files of our own --------------------------------------------------------------------------------------------------
 
 
 def tone(seconds: float = 0.5, rate: int = 8000, pitch: float = 440.0, height: float = 0.5) -> np.ndarray[Any, Any]:
@@ -99,7 +99,7 @@ def test_what_is_no_sound_is_told(value: Any, message: str) -> None:
         read(value, 16000)
 
 
-# -- what is in a file ---------------------------------------------------------------------------------------------------
+# -- what is in a file -------------------------------------------------------------------------------------------------
 
 
 def test_silence_and_clipping_are_measured() -> None:
@@ -191,7 +191,7 @@ def test_a_wrong_name_does_not_matter_where_the_content_can_be_read(tmp_path: Pa
     assert examine(tmp_path / "a.wav").problem == "" and len(read(tmp_path / "a.wav", 8000)) == 4000
 
 
-# -- files of others -----------------------------------------------------------------------------------------------------
+# -- files of others ---------------------------------------------------------------------------------------------------
 
 READ = {  # name: rate, channels, samples
     "pydub_test-dc_offset.wav": (22050, 2, 220500), "pydub_test1-8bit.wav": (32000, 2, 320303),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from acclimate.errors import UserError
 
 _FIXED = ("audio-spectrogram-transformer",)  # models that read a spectrum of one size, and pool it themselves
 
+_WINDOW = 0.025  # seconds of a column of a spectrum
+
 
 class HubSound(SoundBackbone):
     """A model with the feature extractor stored beside it; features are the mean over the frames that hold sound.
@@ -48,18 +51,18 @@ class HubSound(SoundBackbone):
         self._alone = getattr(model.config, "feat_extract_norm", "") == "group"
 
     def prepare(self, samples: Samples) -> Tensor:
-        """What the extractor makes of the sound; samples alone are filled up to one frame."""
-        if self._raw:
-            samples = np.pad(samples, (0, max(0, self._least() - len(samples))))
+        """What the extractor makes of the sound, which is filled up to one frame where it is shorter."""
+        samples = np.pad(samples, (0, max(0, self._least() - len(samples))))
         made = self.extractor(samples, sampling_rate=self.sound.rate, return_tensors="np")
         return torch.from_numpy(np.asarray(made[self._field][0], np.float32))
 
     def _least(self) -> int:
-        """Samples of one frame: below, the convolutions have nothing to give."""
+        """Samples of one frame: of less there is no spectrum, and the convolutions have nothing to give."""
+        if not self._raw:
+            return math.ceil(_WINDOW * self.sound.rate)
         least = 1
-        for kernel, stride in reversed(
-            list(zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True))
-        ):
+        config = self.model.config
+        for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
             least = (least - 1) * int(stride) + int(kernel)
         return least
 
@@ -162,7 +165,8 @@ def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
     if whisper:
         encoder = model if alone else model.encoder
         encoder.layerdrop = 0.0
-        return Whisper(encoder.eval().requires_grad_(False), extractor, SoundSettings(rate), origin)
+        seconds = 2 * config.max_source_positions * extractor.hop_length / rate
+        return Whisper(encoder.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)
     for name in ("layerdrop", "apply_spec_augment"):
         if hasattr(model.config, name):
             setattr(model.config, name, type(getattr(model.config, name))(0))

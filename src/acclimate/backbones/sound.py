@@ -203,6 +203,7 @@ class Whisper(SoundBackbone):
         self.extractor = extractor
         self.bands, self.window, self.hop = extractor.feature_size, extractor.n_fft, extractor.hop_length
         self.width = int(encoder.config.d_model)
+        self.longest = settings.seconds
 
     def prepare(self, samples: Samples) -> Tensor:
         """The log mel spectrum (bands, 2 t) of the sound, with the columns that reach into silence which follows."""
@@ -259,9 +260,10 @@ class Whisper(SoundBackbone):
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The longest list of like layers."""
+    """The longest list of like layers, the convolutions before them left out."""
     lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1]
-    return max(lists, key=len, default=[])
+    linear = [layers for layers in lists if any(isinstance(part, nn.Linear) for part in layers[0].modules())]
+    return max(linear, key=len, default=[])
 
 
 def stable(config: Any) -> dict[str, Any]:
