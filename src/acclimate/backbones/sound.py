@@ -35,8 +35,7 @@ class SoundSettings:
     """How a sound becomes a tensor. All of it changes the features."""
 
     rate: int  # samples a second; files of another rate are resampled once
-    seconds: float = LONGEST  # that are read of a longer sound: its beginning
-    fill: float = 0.0  # seconds up to which a shorter sound is followed by silence; 0: none is added
+    seconds: float = LONGEST  # that are read of a longer sound, its beginning; Whisper fills a shorter one up to it
     pooling: str = "mean"  # over the frames that hold sound
 
 
@@ -99,7 +98,7 @@ class SoundBackbone(Backbone):
 
     def cost(self, seconds: float) -> int:
         """Frames of 20 ms that the network works on."""
-        return max(1, round(max(seconds, self.sound.fill) / _A_FRAME))
+        return max(1, round(seconds / _A_FRAME))
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """One batch."""
@@ -115,7 +114,7 @@ class SoundBackbone(Backbone):
         return Prepared(self.prepare(samples), len(samples))
 
     def settings(self) -> dict[str, object]:
-        """Rate, length, silence and pooling, with the architecture."""
+        """Rate, length and pooling, with the architecture."""
         return {"modality": "audio", "architecture": self.architecture, **asdict(self.sound)}
 
     def fingerprint(self) -> str:
@@ -165,36 +164,35 @@ def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Whisper's encoder for sounds of any length up to 30 s.
+    """Whisper's encoder for any number of seconds up to its 30.
 
-    With 30 s it gives what transformers' own forward gives, bit for bit; of less, the positions in time are the first
-    ones, and frames past a row's own are not attended to.
+    With 30 s it gives what transformers' own forward gives; of less, the positions in time are the first ones.
     """
 
     def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
 
-    def forward(self, mel: Tensor, frames: Tensor) -> Tensor:
-        """(n, bands, 2 t), (n,) -> (n, t, d)."""
+    def forward(self, mel: Tensor) -> Tensor:
+        """(n, bands, 2 t) -> (n, t, d)."""
         inner: Any = self.inner
         hidden = nn.functional.gelu(inner.conv1(mel))
         hidden = nn.functional.gelu(inner.conv2(hidden)).transpose(1, 2)
         hidden = hidden + inner.embed_positions.weight[: hidden.shape[1]]
         hidden = nn.functional.dropout(hidden, p=inner.dropout, training=self.training)
-        mask = None
-        if int(frames.min()) < hidden.shape[1]:
-            outside = torch.arange(hidden.shape[1], device=hidden.device) >= frames[:, None]
-            mask = torch.zeros(outside.shape, dtype=hidden.dtype, device=hidden.device)
-            mask = mask.masked_fill(outside, torch.finfo(hidden.dtype).min)[:, None, None]
         for layer in inner.layers:
-            hidden = layer(hidden, mask)
+            hidden = layer(hidden, None)
         found: Tensor = inner.layer_norm(hidden)
         return found
 
 
 class Whisper(SoundBackbone):
-    """The encoder of a Whisper model without the decoder. Features are the mean over the frames that hold sound."""
+    """The encoder of a Whisper model without the decoder. Features are the mean over the frames that hold sound.
+
+    Every sound is followed by silence up to `seconds`, as Whisper was trained with 30: frames of sound attend to those
+    of silence, and lose by having fewer. With fewer seconds it is quicker; `benchmarks/sounds.py` says by how much,
+    and what it costs.
+    """
 
     architecture = "whisper"
 
@@ -206,47 +204,39 @@ class Whisper(SoundBackbone):
         self.longest = settings.seconds
 
     def prepare(self, samples: Samples) -> Tensor:
-        """The log mel spectrum (bands, 2 t) of the sound, with the columns that reach into silence which follows."""
-        frames = self.frames(len(samples))
-        if frames < self.frames(round(self.sound.fill * self.sound.rate)):
-            frames += 1
-        return log_mel(torch.from_numpy(samples), 2 * frames, self.sound.rate, self.bands, self.window, self.hop)
+        """The log mel spectrum (bands, t) of the sound, with the columns that reach into the silence after it."""
+        columns = min(2 * self.frames(len(samples)) + 2, 2 * self.seen)
+        return log_mel(torch.from_numpy(samples), columns, self.sound.rate, self.bands, self.window, self.hop)
 
     def frames(self, samples: int) -> int:
         """How many frames of the encoder this many samples take."""
         return max(1, math.ceil(samples / int(2 * self.hop)))
 
+    @property
+    def seen(self) -> int:
+        """Frames of every row."""
+        return self.frames(round(self.sound.seconds * self.sound.rate))
+
+    def cost(self, seconds: float) -> int:
+        """The same for every sound."""
+        return self.seen
+
     def join(self, sounds: Sequence[Prepared]) -> Batch:
-        """Spectra (n, bands, 2 t), each followed by silence; frames with sound and frames attended to, (n,) each."""
-        sounding = [self.frames(sound.samples) for sound in sounds]
-        seen = [max(k, self.frames(round(self.sound.fill * self.sound.rate))) for k in sounding]
-        mel = torch.zeros(len(sounds), self.bands, 2 * max(seen))
-        for row, sound, until in zip(mel, sounds, seen, strict=True):
-            row[:, : 2 * until] = silence(sound.values)
+        """Spectra (n, bands, 2 t), each followed by silence, and the number of frames that hold sound (n,)."""
+        mel = torch.empty(len(sounds), self.bands, 2 * self.seen)
+        for row, sound in zip(mel, sounds, strict=True):
+            row[:] = silence(sound.values)
             row[:, : sound.values.shape[1]] = sound.values
-        return {"mel": mel, "frames": torch.tensor(sounding), "seen": torch.tensor(seen)}
+        return {"mel": mel, "frames": torch.tensor([self.frames(sound.samples) for sound in sounds])}
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean (n, d) of the frames that hold sound."""
-        return mean_of(self.model(batch["mel"], batch["seen"]), batch["frames"])
+        return mean_of(self.model(batch["mel"]), batch["frames"])
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The encoder's layers."""
         return layers_of(self.model)
-
-    def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
-        """The frames that are attended to."""
-        return lines_of(hidden, batch["seen"])
-
-    def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
-        """Frames back in their rows."""
-        return rows_of(flat, batch["seen"])
-
-    def flat_rows(self, encoded: Sequence[Encoded]) -> list[int]:
-        """Frames of each sound, with the silence after it."""
-        fill = self.frames(round(self.sound.fill * self.sound.rate))
-        return [max(fill, self.frames(self.now(row.parts[0]).samples)) for row in encoded]
 
     def config(self) -> dict[str, Any]:
         """The encoder's configuration and the settings of the spectrum."""
