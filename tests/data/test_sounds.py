@@ -86,12 +86,12 @@ def test_arrays_with_their_rate(array: np.ndarray[Any, Any], expected: list[floa
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.zeros(5), r"a sound is a path or \(array, rate\), not ndarray; without its rate"),
-        ((np.zeros((2, 900)), 16000), r"the array has the shape \(2, 900\), and a sound has \(samples,\)"),
-        ((np.zeros(5), 0), "the array has the rate 0; give samples a second"),
-        ((np.array(["a"]), 16000), "the array holds <U1, and a sound is made of numbers"),
-        ((np.array([0.0, np.nan]), 16000), "the array holds samples that are no finite numbers"),
-        ((np.zeros(0), 16000), "the array holds no samples"),
+        (np.zeros(5), r"a sound in memory is ndarray; a sound is a path, the bytes of a file or \(array, rate\)"),
+        ((np.zeros((2, 900)), 16000), r"a sound in memory has the shape \(2, 900\), and a sound has \(samples,\)"),
+        ((np.zeros(5), 0), "a sound in memory has the rate 0; give samples a second"),
+        ((np.array(["a"]), 16000), "a sound in memory holds <U1, and a sound is made of numbers"),
+        ((np.array([0.0, np.nan]), 16000), "a sound in memory holds samples that are no finite numbers"),
+        ((np.zeros(0), 16000), "a sound in memory holds no samples"),
     ],
 )
 def test_what_is_no_sound_is_told(value: Any, message: str) -> None:
@@ -181,7 +181,7 @@ def test_no_samples_a_folder_and_nothing(tmp_path: Path) -> None:
         file.setsampwidth(2)
         file.setframerate(16000)
     assert examine(tmp_path / "a.wav").problem == "holds no samples"
-    assert examine(tmp_path / "b.wav").problem == "cannot be read: No such file or directory"
+    assert examine(tmp_path / "b.wav").problem == "is not there"
     assert examine(tmp_path).problem == "is a folder"
 
 

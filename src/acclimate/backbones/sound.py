@@ -60,6 +60,7 @@ class SoundBackbone(Backbone):
     modality = "audio"
     architecture = ""
     longest = LONGEST  # seconds that the network can take
+    filled = False  # whether shorter sounds are followed by silence up to `seconds`
 
     def __init__(self, model: nn.Module, settings: SoundSettings, origin: Origin) -> None:
         super().__init__()
@@ -115,7 +116,8 @@ class SoundBackbone(Backbone):
 
     def settings(self) -> dict[str, object]:
         """Rate, length and pooling, with the architecture."""
-        return {"modality": "audio", "architecture": self.architecture, **asdict(self.sound)}
+        about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled}
+        return {**about, **asdict(self.sound)}
 
     def fingerprint(self) -> str:
         """Weights, preprocessing and the architecture, of which the weights do not tell all (heads, activations)."""
@@ -195,6 +197,7 @@ class Whisper(SoundBackbone):
     """
 
     architecture = "whisper"
+    filled = True
 
     def __init__(self, encoder: Any, extractor: Any, settings: SoundSettings, origin: Origin) -> None:
         super().__init__(Encoder(encoder), settings, origin)

@@ -5,6 +5,7 @@ What a table holds is told by `found`; everything else that differs between kind
 
 from __future__ import annotations
 
+from acclimate.data.kinds.audio import AUDIO
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.kinds.image import IMAGE
 from acclimate.data.kinds.text import TEXT
@@ -13,7 +14,7 @@ from acclimate.errors import unknown
 
 __all__ = ["KINDS", "Kind", "Reading", "kind_of", "named"]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE, AUDIO)}
 
 
 def kind_of(what: Columns | Data) -> Kind:
