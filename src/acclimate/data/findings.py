@@ -306,8 +306,8 @@ def too_long_sounds(data: Data, seconds: Seconds, facts: dict[str, object]) -> l
     if seconds.filled and len(data) and short <= seconds.limit / 4:
         text = (
             f"the longest sound has {longest:.2g} seconds, and this model fills every one up to {seconds.limit:g} "
-            f"with silence; --max-seconds {short} takes about {seconds.limit / short:.0f} times less time, and may cost "
-            "some accuracy"
+            f"with silence; --max-seconds {short} takes about {seconds.limit / short:.0f} times less time, and may "
+            "cost some accuracy"
         )
         return [finding("filled", "info", text, len(data))]
     return []
