@@ -90,3 +90,14 @@ def sounds(n: int, *, seed: int = 0, rate: int = RATE) -> list[tuple[np.ndarray[
         line = 0.3 * np.sin(2 * np.pi * (2500 if i % 2 else 400) * at) + 0.02 * rng.normal(size=len(at))
         found.append((line.astype(np.float32), rate))
     return found
+
+
+def folder(path: Path, n: int, *, seed: int = 0) -> Path:
+    """Files of `sounds` in the class folders low and high, each its own format and rate."""
+    import soundfile
+
+    for i, (line, rate) in enumerate(sounds(n, seed=seed)):
+        place = path / ("high" if i % 2 else "low") / f"{i:03}.{'flac' if i % 3 == 0 else 'wav'}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place, line if i % 5 else np.stack([line, line], axis=1), rate)
+    return path

@@ -14,7 +14,7 @@ from acclimate.data.sounds import SUFFIXES as SOUNDS
 from acclimate.errors import UserError
 
 KINDS = {"image": PICTURES, "audio": SOUNDS}  # kind of input -> endings of its files
-PLURALS = {"image": "pictures", "audio": "sounds"}
+PLURALS = {"image": "images", "audio": "sounds"}
 LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv")  # a table that names the files beside it
 _PARTS = {
     "train": "TRAIN", "training": "TRAIN", "test": "--test-data", "testing": "--test-data", "val": "--valid-data",

@@ -59,9 +59,9 @@ def _holds(kind: str, cells: Sequence[object]) -> bool:
 def _is(kind: str, cell: object) -> bool:
     if isinstance(cell, (str, PurePath)):
         return PurePath(cell).suffix.lower() in ENDINGS[kind] and "\n" not in str(cell)
+    if is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys()):
+        return kind == "audio"
     if isinstance(cell, dict) and {"bytes", "path"} & cell.keys():
         named = str(cell.get("path") or "")
         return not named or _is(kind, named)
-    if kind == "audio":
-        return is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys())
     return kind == "image" and (type(cell).__module__.startswith("PIL.") or getattr(cell, "ndim", 0) in (2, 3))
