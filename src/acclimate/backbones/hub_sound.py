@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Batch, Encoded, Origin
 from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.sound import (
+    LONGEST,
     Prepared,
     SoundBackbone,
     SoundSettings,
     Whisper,
     layers_of,
-    lines_of,
     mean_of,
-    rows_of,
     stable,
 )
 from acclimate.data.sounds import Samples
@@ -30,7 +29,7 @@ from acclimate.errors import UserError
 
 _FIXED = ("audio-spectrogram-transformer",)  # models that read a spectrum of one size, and pool it themselves
 
-_WINDOW = 0.025  # seconds of a column of a spectrum
+_WINDOW, _SHIFT = 0.025, 0.01  # seconds of a column of a spectrum, and from one to the next
 
 
 class HubSound(SoundBackbone):
@@ -40,12 +39,16 @@ class HubSound(SoundBackbone):
     that a seed of ours does not reach.
     """
 
+    longest = 600.0
+
     def __init__(self, model: Any, extractor: Any, settings: SoundSettings, origin: Origin) -> None:
         super().__init__(model, settings, origin)
         self.extractor = extractor
         self.architecture = str(model.config.model_type)
         self.width = int(model.config.hidden_size)
         self._field = str(extractor.model_input_names[0])
+        if self.architecture in _FIXED:
+            self.pooling, self.longest = "pooler", settings.seconds
         self._raw = hasattr(model, "_get_feat_extract_output_lengths") and self._field == "input_values"
         # A norm over time, as of wav2vec2-base, takes padding in: such rows are read with rows of their own length.
         self._alone = getattr(model.config, "feat_extract_norm", "") == "group"
@@ -136,6 +139,17 @@ class HubSound(SoundBackbone):
             self.extractor.save_pretrained(folder)
 
 
+def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
+    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
+    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
+    return hidden[inside], frames.tolist()
+
+
+def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
+    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
+    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
+
+
 def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
     """Load a Hugging Face name or folder, with the settings of the feature extractor that is stored beside it."""
     from safetensors import SafetensorError
@@ -167,7 +181,10 @@ def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
         encoder.layerdrop = 0.0
         seconds = 2 * config.max_source_positions * extractor.hop_length / rate
         return Whisper(encoder.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)
+    seconds = LONGEST
+    if config.model_type in _FIXED:
+        seconds = extractor.max_length * _SHIFT
     for name in ("layerdrop", "apply_spec_augment"):
         if hasattr(model.config, name):
             setattr(model.config, name, type(getattr(model.config, name))(0))
-    return HubSound(model.eval().requires_grad_(False), extractor, SoundSettings(rate), origin)
+    return HubSound(model.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)

@@ -36,7 +36,6 @@ class SoundSettings:
 
     rate: int  # samples a second; files of another rate are resampled once
     seconds: float = LONGEST  # that are read of a longer sound, its beginning; Whisper fills a shorter one up to it
-    pooling: str = "mean"  # over the frames that hold sound
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class SoundBackbone(Backbone):
     architecture = ""
     longest = LONGEST  # seconds that the network can take
     filled = False  # whether shorter sounds are followed by silence up to `seconds`
+    pooling = "mean"  # over the frames that hold sound
 
     def __init__(self, model: nn.Module, settings: SoundSettings, origin: Origin) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class SoundBackbone(Backbone):
 
     def settings(self) -> dict[str, object]:
         """Rate, length and pooling, with the architecture."""
-        about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled}
+        about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled, "pooling": self.pooling}
         return {**about, **asdict(self.sound)}
 
     def fingerprint(self) -> str:
@@ -134,6 +134,7 @@ class SoundBackbone(Backbone):
     def with_settings(self: T, settings: SoundSettings) -> T:
         """The same weights under other settings."""
         other = copy.copy(self)
+        other._modules = dict(self._modules)  # so that putting another model into one leaves the other as it is
         other.sound = settings
         return other
 
@@ -152,17 +153,6 @@ def mean_of(hidden: Tensor, frames: Tensor) -> Tensor:
     """The mean (n, d) over the first `frames` (n,) of each row of `hidden` (n, t, d)."""
     inside = (torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]).to(hidden.dtype)
     return (hidden * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
-
-
-def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
-    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
-    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
-    return hidden[inside], frames.tolist()
-
-
-def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
-    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
-    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
 
 
 class Encoder(nn.Module):
