@@ -78,6 +78,7 @@ def fit(
     on_bad: str = "skip",
     truncation: str = "head",
     max_length: int | None = None,
+    max_seconds: float | None = None,
     pooling: str | None = None,
     precision: str | None = None,
     class_weight: object = None,
@@ -104,8 +105,8 @@ def fit(
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
-    A path may be a folder of pictures in class folders. `modality` says what the inputs are where that is not told by
-    the data; `model` is one for such inputs where none is named.
+    A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
+    not told by the data; `model` is one for such inputs where none is named.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
@@ -154,7 +155,8 @@ def fit(
              "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
              "lambda": lambda_, "pretrain": pretrain, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
+             "max_length": max_length,
+             "max_seconds": max_seconds, "pooling": pooling, "precision": precision, "class_weight": class_weight,
              "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
@@ -204,6 +206,7 @@ def fit(
             reading={
                 "pooling": pooling,
                 "max_length": max_length,
+                "seconds": max_seconds,
                 "truncation": truncation,
                 "precision": precision,
             },

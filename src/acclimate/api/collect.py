@@ -24,6 +24,7 @@ BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + linear",
     "pixels": "pixels + linear",
+    "spectra": "spectra + linear",
     "source_only": "the source alone",
 }
 
@@ -159,6 +160,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         rows.append({
             "input": kind.shown(value),
             **({} if kind.drawn is None else {"picture": kind.drawn(value)}),
+            **({} if kind.played is None else {"sound": kind.played(value)}),
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
             "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),

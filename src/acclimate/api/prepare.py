@@ -10,11 +10,12 @@ import numpy as np
 
 from acclimate.backbones.base import Backbone
 from acclimate.data import domains
-from acclimate.data.audit import Audit, Lengths, audit, cross_check
+from acclimate.data.audit import Audit, Lengths, Seconds, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.sounds import examine
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError
 from acclimate.progress import Progress
@@ -62,9 +63,12 @@ class Prepared:
 
 
 def measure_with(backbone: Backbone | None) -> Any:
-    """A function that counts tokens as the backbone would, for the gate's truncation report."""
-    if backbone is None or backbone.modality != "text":
+    """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report."""
+    if backbone is None or backbone.modality not in ("text", "audio"):
         return None
+    if backbone.modality == "audio":
+        limit, filled = float(str(backbone.settings()["seconds"])), bool(backbone.settings()["filled"])
+        return lambda inputs: Seconds(np.array([examine(one).seconds for one in inputs]), limit, filled)
 
     def measure(inputs: Sequence[Input]) -> Lengths:
         rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit

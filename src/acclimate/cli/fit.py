@@ -17,15 +17,16 @@ from acclimate.settings import parse_duration, parse_settings
 
 def fit(
     train: Annotated[
-        str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures.")
+        str | None,
+        typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
     ] = None,
     label: options.Label = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. minilm for texts and "
-            "mobilenetv2 for pictures when absent.",
+            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. minilm for texts, "
+            "mobilenetv2 for pictures and whisper-tiny for sounds when absent.",
         ),
     ] = None,
     strategy: Annotated[
@@ -106,6 +107,7 @@ def fit(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows of one step.")] = None,
     max_length: options.MaxLength = None,
+    max_seconds: options.MaxSeconds = None,
     truncation: options.Truncation = "head",
     pooling: Annotated[
         str | None, typer.Option(metavar="NAME", help="mean, cls, pooler or last. The model's own when absent.")
@@ -239,6 +241,7 @@ def fit(
         on_bad=on_bad,
         truncation=truncation,
         max_length=max_length,
+        max_seconds=max_seconds,
         pooling=pooling,
         precision=precision,
         class_weight=weights,

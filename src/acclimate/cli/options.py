@@ -106,11 +106,12 @@ TextColumn = Annotated[
     typer.Option(metavar="COLUMN", help="The text to learn from; give it twice for two texts read together."),
 ]
 FileColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The paths of pictures, where inputs are files named in a table.")
+    str | None,
+    typer.Option(metavar="COLUMN", help="The paths of pictures or sounds, where inputs are files named in a table."),
 ]
 Modality = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What the inputs are, text or image. Told by the data when absent."),
+    typer.Option(metavar="NAME", help="What the inputs are: text, image or audio. Told by the data when absent."),
 ]
 GroupColumn = Annotated[
     str | None,
@@ -146,6 +147,14 @@ Truncation = Annotated[
 ]
 MaxLength = Annotated[
     int | None, typer.Option(metavar="TOKENS", min=1, help="Tokens read of a text. The model's own limit when absent.")
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        help="Seconds read of a sound; Whisper fills shorter ones up to it. The model's own (30) when absent.",
+    ),
 ]
 Private = Annotated[
     bool,

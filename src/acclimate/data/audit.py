@@ -11,7 +11,7 @@ from acclimate.data import findings, leaks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
-from acclimate.data.findings import Finding, Lengths, finding, lines_text, rows_text, verb
+from acclimate.data.findings import Finding, Lengths, Seconds, finding, lines_text, rows_text, verb
 from acclimate.data.kinds import Kind, Reading, kind_of
 from acclimate.data.labels import (
     as_text,
@@ -32,7 +32,7 @@ from acclimate.progress import Progress
 
 _NAMED = 5  # files that are named in a message
 
-__all__ = ["Audit", "Finding", "Lengths", "audit", "cross_check", "render"]
+__all__ = ["Audit", "Finding", "Lengths", "Seconds", "audit", "cross_check", "render"]
 
 
 def audit(
@@ -43,7 +43,7 @@ def audit(
     on_bad: str = "skip",
     label_delimiter: str | None = None,
     classes: tuple[Label, ...] | None = None,
-    measure: Callable[[list[Input]], Lengths] | None = None,
+    measure: Callable[[list[Input]], Lengths | Seconds] | None = None,
     private: bool = False,
     role: str = "train",
     progress: Progress | None = None,

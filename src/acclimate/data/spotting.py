@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from acclimate.data.folders import KINDS as ENDINGS
+from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank
 from acclimate.data.rows import Columns, Table
+from acclimate.data.sounds import is_pair
 from acclimate.errors import UserError
 
 _SAMPLE = 200
@@ -25,12 +27,12 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     kinds = [columns.kind] if columns.kind in ENDINGS else [] if columns.kind else list(ENDINGS)
     by_folder = table.facts.get("kind")
     if by_folder in kinds and columns.file in (None, "file") and "file" in table.columns:
-        return _with(columns, str(by_folder), "file"), [f"{by_folder}s: the files of a folder"]
+        return _with(columns, str(by_folder), "file"), [f"{PLURALS[str(by_folder)]}: the files of a folder"]
     for kind in kinds:
         for name in free:
             if _holds(kind, table.columns[name]):
                 why = "as named" if columns.file is not None else "by the names of its files"
-                return _with(columns, kind, name), [f"{kind}s from column {name!r}, {why}"]
+                return _with(columns, kind, name), [f"{PLURALS[kind]} from column {name!r}, {why}"]
     if columns.file is not None or columns.kind in ENDINGS:
         what = columns.kind or " or ".join(ENDINGS)
         where = f"column {columns.file!r}" if columns.file is not None else f"no column of {table.source}"
@@ -57,6 +59,8 @@ def _holds(kind: str, cells: Sequence[object]) -> bool:
 def _is(kind: str, cell: object) -> bool:
     if isinstance(cell, (str, PurePath)):
         return PurePath(cell).suffix.lower() in ENDINGS[kind] and "\n" not in str(cell)
+    if is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys()):
+        return kind == "audio"
     if isinstance(cell, dict) and {"bytes", "path"} & cell.keys():
         named = str(cell.get("path") or "")
         return not named or _is(kind, named)

@@ -1,4 +1,6 @@
-"""Features without transfer, by the kind of input: words of texts, pixels of pictures. What every baseline reads."""
+"""Features without transfer, by the kind of input: words of texts, pixels of pictures, spectra of sounds.
+
+What every baseline reads."""
 
 from __future__ import annotations
 
@@ -9,14 +11,16 @@ from typing import Any
 
 from acclimate.plain.base import Plain
 from acclimate.plain.pixels import PixelFeatures, fit_pixels
+from acclimate.plain.spectra import SpectrumFeatures, fit_spectra
 from acclimate.plain.words import WordFeatures, fit_words, sparse
 
 __all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
 
-CLASSES: dict[str, Any] = {c.kind: c for c in (WordFeatures, PixelFeatures)}
+CLASSES: dict[str, Any] = {c.kind: c for c in (WordFeatures, PixelFeatures, SpectrumFeatures)}
 _FIT: dict[str, Callable[[Sequence[Any], int], Plain | None]] = {  # by kind of input
     "text": fit_words,
     "image": lambda inputs, most: fit_pixels(inputs),
+    "audio": lambda inputs, most: fit_spectra(inputs),
 }
 
 

@@ -39,11 +39,11 @@ class Probe:
     Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
     Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `plain` the
     head reads TF-IDF words beside the features (`hybrid`); with `features=False` those alone (`tfidf`, no transfer). Of
-    pictures the plain features are pixels (`pixels`).
+    pictures the plain features are pixels (`pixels`), of sounds spectra (`spectra`).
     """
 
     features: bool = True
-    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures
+    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures ...
     strength: float | None = None  # C; None: chosen from a path by folds
     inner_folds: int = 4
     max_words: int = 50_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acclimate.data.kinds.audio import AUDIO
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.kinds.image import IMAGE
 from acclimate.data.kinds.text import TEXT
@@ -15,7 +16,7 @@ from acclimate.errors import unknown
 
 __all__ = ["KINDS", "Kind", "Reading", "kind_of", "model_for", "named"]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE, AUDIO)}
 
 
 def kind_of(what: Columns | Data) -> Kind:

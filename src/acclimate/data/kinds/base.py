@@ -53,4 +53,5 @@ class Kind:
     findings: Callable[[Data], list[Finding]] = _nothing_more
     shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows
     drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
+    played: Callable[[Input], str] | None = None  # as a data URI of a short sound, for reports
     has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them
