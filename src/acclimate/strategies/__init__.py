@@ -10,6 +10,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "knn": Knn(),
     "ridge": RidgeProbe(),
     "linear_probe": Probe(),
+    "boosting": Boosting(),
     "hybrid": Probe(words=True),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
     "lora": Tune(moves="lora", start="probe", learning_rate=5e-4),
@@ -109,6 +111,8 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.aligned or strategy.pretrains
     if isinstance(strategy, (Adapt, Mcd)):
         return strategy.weight > 0
+    if isinstance(strategy, Boosting):
+        return strategy.adapts
     if isinstance(strategy, LastLayer):
         return strategy.start == "self_train"
     return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))

@@ -26,12 +26,17 @@ class Problem:
     backbone: Backbone | None = None
     store: Store | None = None  # cached features of that backbone
     class_weight: object = None  # None, "balanced", or one weight a class
+    plain: Store | None = None  # features that nobody was pretrained for, such as the columns of a table as they are
 
     def network(self) -> tuple[Backbone, Store]:
         """The backbone and its feature store, or a clear error where the run has none."""
         if self.backbone is None or self.store is None:
             raise UserError("this strategy needs a pretrained model; give one with --model")
         return self.backbone, self.store
+
+    def plain_features(self) -> Store:
+        """The features without transfer where there are some, else those of the backbone."""
+        return self.network()[1] if self.plain is None else self.plain
 
     def targets(self, data: Data) -> Floats:
         """Training labels as numbers."""
