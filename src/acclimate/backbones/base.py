@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ class Backbone(nn.Module, ABC):
     def clone(self) -> Backbone:
         """A copy whose weights may be trained without touching this one's."""
 
-    def fit_rows(self, rows: Sequence[Any], columns: Sequence[str], kinds: Mapping[str, str] | None = None) -> Backbone:
+    def fit_rows(self, rows: Sequence[Any]) -> Backbone:
         """The backbone for these training rows: itself, unless it has to learn what the columns of a table hold."""
         return self
 

@@ -13,7 +13,7 @@ IMAGE = ("num_channels", "patch_size", "image_size")
 
 
 def modality_of(path: str) -> str:
-    """ "timm", "small", "table", "image", "audio", "image and text" or "text"; what is none is left to the text loader."""
+    """ "timm", "small", "table", "image", "audio", "image and text" or "text" (whatever is none of these)."""
     if path.startswith("timm:"):
         return "timm"
     if path.partition(":")[0] == "small-cnn" and not Path(path).exists():

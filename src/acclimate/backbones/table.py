@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.data.cells import columns_of
 from acclimate.data.coding import Coding
 from acclimate.errors import UserError
 
@@ -39,17 +40,15 @@ class TableBackbone(Backbone):
         self.name = name
         self.origin = origin or Origin(name, "none needed", "made for the table at hand")
 
-    def fit_rows(
-        self, rows: Sequence[Any], columns: Sequence[str], kinds: Mapping[str, str] | None = None
-    ) -> TableBackbone:
+    def fit_rows(self, rows: Sequence[Any]) -> TableBackbone:
         """A backbone for the table that these training rows are of; one that knows its columns stays as it is."""
         if self.coding is None:
-            return _made(self.name, Coding.of(rows, columns, kinds), self.origin)  # in eval mode, with new weights
-        known = tuple(column.held.name for column in self.coding.columns)
-        if tuple(columns) != known:
+            return _made(self.name, Coding.of(rows), self.origin)  # in eval mode, with new weights
+        known, here = ([c.name for c in some] for some in (self.coding.held, columns_of(rows)))
+        if known != here:
             raise UserError(
                 f"{self.origin.name!r} was made for the columns {', '.join(known)}, in this order, and the table has "
-                f"{', '.join(columns)}; give the same columns"
+                f"{', '.join(here)}; give the same columns"
             )
         return self
 

@@ -32,6 +32,36 @@ class Held:
     written: str = ""  # numbers: "thousands" or "comma"; dates: "day" or "month", whichever stands first
 
 
+class Row(tuple[object, ...]):
+    """The cells of one row, which also knows what its columns hold; to all else it is a tuple."""
+
+    columns: tuple[Held, ...]
+
+    def __new__(cls, cells: Sequence[object], columns: tuple[Held, ...] = ()) -> Row:
+        """Cells in the order of the columns."""
+        row = super().__new__(cls, cells)
+        row.columns = columns
+        return row
+
+
+def rows_of(
+    cells: Sequence[Sequence[object]], names: Sequence[str], asked: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Rows whose columns are told from all of them; `asked` says for some columns, by name, what they hold."""
+    columns = tuple(held(cells, names, asked))
+    return [Row(row, columns) for row in cells]
+
+
+def columns_of(rows: Sequence[Sequence[object]]) -> tuple[Held, ...]:
+    """What the columns of these rows hold: as the rows know it, else as their cells say, under numbers for names."""
+    if not rows:
+        raise UserError("a table without a row says nothing about its columns")
+    first = rows[0]
+    return (
+        first.columns if isinstance(first, Row) else tuple(held(rows, [f"column {j + 1}" for j in range(len(first))]))
+    )
+
+
 def held(rows: Sequence[Sequence[object]], names: Sequence[str], asked: Mapping[str, str] | None = None) -> list[Held]:
     """What every column holds, in order; `asked` says so for some of them by name.
 

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data.cells import Held, held, to_boolean, to_category, to_number
+from acclimate.data.cells import Held, columns_of, to_boolean, to_category, to_number
 from acclimate.data.times import seconds
-from acclimate.errors import UserError
+from acclimate.errors import UserError, unknown
 
 Floats32: TypeAlias = NDArray[np.float32]
 SCALES = ("standard", "robust", "quantile")
@@ -63,30 +63,27 @@ class Coding:
     scale: str
 
     @staticmethod
-    def of(
-        rows: Sequence[Sequence[object]],
-        names: Sequence[str],
-        kinds: Mapping[str, str] | None = None,
-        scale: str = "standard",
-    ) -> Coding:
+    def of(rows: Sequence[Sequence[object]], scale: str = "standard") -> Coding:
         """Learn from these rows, which should be training rows alone.
 
-        >>> coding = Coding.of([(1.0, "a"), (None, "b"), (3.0, "a"), (5.0, "b")], ("x", "y"), scale="robust")
+        >>> from acclimate.data.cells import rows_of
+        >>> coding = Coding.of(rows_of([(1.0, "a"), (None, "b"), (3.0, "a"), (5.0, "b")], ("x", "y")), "robust")
         >>> coding.names("dense"), coding.dense([(7.0, "a"), (None, "new")]).tolist()
         (('x', 'x is missing', 'y = a', 'y = b'), [[2.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
         """
         if scale not in SCALES:
-            from acclimate.errors import unknown
-
             raise unknown("scale", scale, SCALES)
-        if not rows:
-            raise UserError("a table without a row says nothing about its columns")
-        found = held(rows, names, kinds)
+        found = columns_of(rows)
         if all(column.kind == "none" for column in found):
             said = "; ".join(f"{c.name!r}: {c.why}" for c in found[:5])
             raise UserError(f"no column of the table is left to learn from ({said})")
         coded = [_coded(column, [row[j] for row in rows], scale) for j, column in enumerate(found)]
         return Coding(tuple(coded), scale)
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """What the columns hold."""
+        return tuple(column.held for column in self.columns)
 
     def dense(self, rows: Sequence[Sequence[object]]) -> Floats32:
         """Every row as numbers on one scale, (n, d)."""
