@@ -25,7 +25,7 @@ from acclimate.files import plain
 from acclimate.metrics.decisions import predictive_values
 from acclimate.model import holds
 from acclimate.report.data import ReportData
-from acclimate.strategies import Problem
+from acclimate.strategies import BASELINES, STRATEGIES, Problem
 
 
 def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted, metric: str, seconds: float) -> Model:
@@ -59,6 +59,12 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     if held := holds(fitted.predictor):
         run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
+
+
+def _transfers(problem: Problem, fitted: Fitted) -> bool:
+    """Whether anything was carried over: pretrained weights, or rows of another domain."""
+    adapted = fitted.predictor.strategy not in BASELINES and fitted.predictor.strategy not in STRATEGIES
+    return adapted or problem.backbone is None or problem.backbone.pretrained
 
 
 def _peak() -> int:
@@ -115,11 +121,11 @@ def _write_files(
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
-        runs.remember(folder, prepared.train.inputs)
+        runs.remember(folder, prepared.train)
     if prepared.test is not None and request.test is not None and "test" in hashes:
         runs.count_use(folder, hashes["test"], str(request.test))
     for name, (predictor, _) in fitted.baselines.items():
-        if predictor.words is None or not request.gate.private:  # a vocabulary is made of the training texts
+        if not request.gate.private or predictor.plain is None or not predictor.plain.holds:
             predictor.save(folder / "baselines" / name)
 
 
@@ -159,7 +165,9 @@ def _report(
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
-        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
+        verdict=collect.verdict(
+            scores, predictor.strategy, model_name, rows, prepared.task, _transfers(problem, fitted)
+        )
         + collect.one_class(prepared.task, fitted.judged)
         + _of_source(request, prepared)
         + "".join(f" {sentence}" for sentence in fitted.cut),

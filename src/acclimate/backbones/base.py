@@ -45,6 +45,7 @@ class Backbone(nn.Module, ABC):
     origin: Origin
     width: int  # d, the number of features
     runtime: str = "torch"  # what computed the features last
+    pretrained: bool = True  # False where weights are random, or there are none
     padded: bool = False  # whether rows are padded though they could be packed
 
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Any
 from acclimate.files import read_object
 
 AUDIO = ("num_mel_bins", "sampling_rate", "feat_extract_norm", "conv_stride")  # keys that only such models have
-TABLE = ("columns", "plain-columns", "mlp")  # names of backbones that read rows of a table
+TABLE = ("columns", "mlp")  # names of backbones that read rows of a table
 IMAGE = ("num_channels", "patch_size", "image_size")
 
 

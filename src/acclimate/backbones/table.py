@@ -22,9 +22,7 @@ from acclimate.data.cells import columns_of
 from acclimate.data.coding import Coding
 from acclimate.errors import UserError
 
-FORMS = {"columns": "dense", "plain-columns": "plain"}  # name -> form of the coding
-NETWORK = "mlp"
-NAMES = (*FORMS, NETWORK)
+COLUMNS, NETWORK = "columns", "mlp"
 WIDTH = 64
 _BLOCKS, _DROPOUT = 2, 0.1
 
@@ -61,9 +59,7 @@ class TableBackbone(Backbone):
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Tuples of cells, one for each column, to numbers."""
-        form = FORMS.get(self.name, "dense")
-        rows = self.known.plain(inputs) if form == "plain" else self.known.dense(inputs)
-        return [Encoded((row,), 1) for row in torch.from_numpy(rows)]
+        return [Encoded((row,), 1) for row in torch.from_numpy(self.known.dense(inputs))]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Numbers (n, d)."""
@@ -95,14 +91,16 @@ class TableBackbone(Backbone):
 class Columns(TableBackbone):
     """The columns as numbers: medians, scales and categories of the training rows, and no weights.
 
-    Use when: always, first: every strategy on frozen features then works on a table. "plain-columns" leaves numbers as
-    they are, and missing ones missing, which only trees can read.
+    Use when: always, first: every strategy on frozen features then works on a table. Prefer `mlp` where weights are to
+    move.
     """
 
-    def __init__(self, name: str = "columns", coding: Coding | None = None, origin: Origin | None = None) -> None:
-        super().__init__(name, origin)
+    pretrained = False
+
+    def __init__(self, coding: Coding | None = None, origin: Origin | None = None) -> None:
+        super().__init__(COLUMNS, origin)
         self.coding = coding
-        self.width = 0 if coding is None else len(coding.names(FORMS[name]))
+        self.width = 0 if coding is None else len(coding.names("dense"))
 
     def forward(self, batch: Batch) -> Tensor:
         """The numbers themselves, (n, d)."""
@@ -158,10 +156,15 @@ class TableMlp(TableBackbone):
         self._put(_drawn(self._linears(), seed))
         self.eval()
 
-    def reset(self, seed: int) -> None:
-        """New random weights, unless something was learned already: they are then not those of their seed."""
+    @property
+    def pretrained(self) -> bool:  # type: ignore[override]
+        """Whether something was learned already: weights are then not those of their seed."""
         mine = [module.weight.detach().cpu() for module in self._linears()]
-        if all(map(torch.equal, mine, _drawn(self._linears(), self.seed))):
+        return not all(map(torch.equal, mine, _drawn(self._linears(), self.seed)))
+
+    def reset(self, seed: int) -> None:
+        """New random weights, unless something was learned already."""
+        if not self.pretrained:
             self.seed = seed
             self._put(_drawn(self._linears(), seed))
 
@@ -198,8 +201,8 @@ def _drawn(layers: Sequence[nn.Linear], seed: int) -> list[Tensor]:
 
 
 def load_table(path: str, origin: Origin) -> TableBackbone:
-    """ "columns", "plain-columns" or "mlp", which know no columns yet; or a folder that `save` wrote."""
-    if path in NAMES:
+    """ "columns" or "mlp", which know no columns yet; or a folder that `save` wrote."""
+    if path in (COLUMNS, NETWORK):
         return _made(path, None, None)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -218,4 +221,4 @@ def load_table(path: str, origin: Origin) -> TableBackbone:
 
 
 def _made(name: str, coding: Coding | None, origin: Origin | None, seed: int = 0) -> TableBackbone:
-    return TableMlp(coding, origin, seed) if name == NETWORK else Columns(name, coding, origin)
+    return TableMlp(coding, origin, seed) if name == NETWORK else Columns(coding, origin)

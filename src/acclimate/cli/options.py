@@ -31,6 +31,10 @@ ALIASES = {
     "--text-col": "--text-column",
     "--text-column-name": "--text-column",
     "--input-field": "--text-column",
+    "--image-column": "--file-column",
+    "--image-col": "--file-column",
+    "--audio-column": "--file-column",
+    "--path-column": "--file-column",
     "--label-delim": "--label-delimiter",
     "--model-name-or-path": "--model",
     "--base-model": "--model",
@@ -101,6 +105,20 @@ TextColumn = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="The text to learn from; give it twice for two texts read together."),
 ]
+FileColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The paths of pictures, where inputs are files named in a table.")
+]
+Modality = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What the inputs are: text, image or table. Told by the data when absent."),
+]
+ColumnKind = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=KIND",
+        help="What a column of a table holds: number, category, boolean, date, or none to leave it out. Repeatable.",
+    ),
+]
 GroupColumn = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Patient, customer, student: rows of one group stay on one side of a split."),
@@ -160,6 +178,17 @@ def one_of(argument: str, first: str | None, option: str, second: str | None) ->
     if value is None:
         raise UserError(f"no file is given; name it as {argument}")
     return value
+
+
+def kinds(pairs: list[str] | None) -> dict[str, str] | None:
+    """Column names and what they hold, from COLUMN=KIND."""
+    found = {}
+    for pair in pairs or ():
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name:
+            raise UserError(f"cannot read the column kind {pair!r}; write COLUMN=KIND, for example cp=category")
+        found[name] = kind
+    return found or None
 
 
 def one_or_many(values: list[str] | None) -> str | tuple[str, ...] | None:

@@ -31,6 +31,17 @@ class Held:
     why: str  # a sentence for the gate
     written: str = ""  # numbers: "thousands" or "comma"; dates: "day" or "month", whichever stands first
 
+    @property
+    def text(self) -> str:
+        """Kind and way of writing as one word, "number:comma"; `Held.of` reads it."""
+        return f"{self.kind}:{self.written}" if self.written else self.kind
+
+    @staticmethod
+    def of(name: str, text: str) -> Held:
+        """The inverse of `text`."""
+        kind, _, written = text.partition(":")
+        return Held(name, kind, "", written)
+
 
 class Row(tuple[object, ...]):
     """The cells of one row, which also knows what its columns hold; to all else it is a tuple."""

@@ -6,8 +6,7 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from statistics import NormalDist
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,24 +14,20 @@ from numpy.typing import NDArray
 
 from acclimate.data.cells import Held, columns_of, to_boolean, to_category, to_number
 from acclimate.data.times import seconds
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError
 
 Floats32: TypeAlias = NDArray[np.float32]
-SCALES = ("standard", "robust", "quantile")
 MOST_VALUES = 50  # of one category, the most frequent ones; the others count as rare
-_CUTS = 100  # quantiles kept of a column
-_FAR = 3.0  # what lies outside the quantiles of the fitted rows is as far as this
 _PARTS = ("year", "month", "weekday", "days")  # of a date; days since 1970, with the time of day as their fraction
 
 
 @dataclass(frozen=True)
 class Numeric:
-    """How one number is written: (x − centre)/spread, or its place among the quantiles of a normal distribution."""
+    """How one number is written: (x − centre)/spread, and as if it were `fill` where it is missing."""
 
-    fill: float  # in the place of what is missing
+    fill: float
     centre: float
     spread: float
-    cuts: tuple[float, ...] = ()  # of `quantile`, else none
     missing: bool = False  # whether a further column says what was missing
 
 
@@ -51,8 +46,10 @@ class Coded:
 class Coding:
     """A table's columns as numbers, in two forms.
 
-    `dense`: nothing is missing, all on one scale. Numbers get their median where they are missing and, where any were
-    missing among the fitted rows, a column that says so; categories one column a value, rare ones one together.
+    `dense`: nothing is missing, all on one scale. Of numbers the median is taken off, and the distance between the
+    quartiles is 1 (or the deviation, where these are equal), so that one far value does not press the others together;
+    what is missing is the median, and where any was missing among the fitted rows a column says so. Categories have one
+    column a value, rare ones one together.
     `plain`: numbers as they are, NaN where they are missing; categories as above. For trees.
 
     A value of a category that was not seen has zeros in all its columns, or 1 in that of the rare ones where there is
@@ -60,25 +57,23 @@ class Coding:
     """
 
     columns: tuple[Coded, ...]
-    scale: str
 
     @staticmethod
-    def of(rows: Sequence[Sequence[object]], scale: str = "standard") -> Coding:
+    def of(rows: Sequence[Sequence[object]]) -> Coding:
         """Learn from these rows, which should be training rows alone.
 
         >>> from acclimate.data.cells import rows_of
-        >>> coding = Coding.of(rows_of([(1.0, "a"), (None, "b"), (3.0, "a"), (5.0, "b")], ("x", "y")), "robust")
+        >>> coding = Coding.of(rows_of([(1.0, "a"), (None, "b"), (3.0, "a"), (5.0, "b")], ("x", "y")))
         >>> coding.names("dense"), coding.dense([(7.0, "a"), (None, "new")]).tolist()
         (('x', 'x is missing', 'y = a', 'y = b'), [[2.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
         """
-        if scale not in SCALES:
-            raise unknown("scale", scale, SCALES)
-        found = columns_of(rows)
+        found = [replace(column, why="") for column in columns_of(rows)]  # reasons are for the gate
         if all(column.kind == "none" for column in found):
-            said = "; ".join(f"{c.name!r}: {c.why}" for c in found[:5])
-            raise UserError(f"no column of the table is left to learn from ({said})")
-        coded = [_coded(column, [row[j] for row in rows], scale) for j, column in enumerate(found)]
-        return Coding(tuple(coded), scale)
+            raise UserError(
+                f"no column of the table is left to learn from ({', '.join(repr(c.name) for c in found[:5])})"
+            )
+        coded = [_coded(column, [row[j] for row in rows]) for j, column in enumerate(found)]
+        return Coding(tuple(coded))
 
     @property
     def held(self) -> tuple[Held, ...]:
@@ -114,18 +109,18 @@ class Coding:
         """The inverse of `to_json`."""
         columns = []
         for column in values["columns"]:
-            numbers = tuple(Numeric(**{**n, "cuts": tuple(n["cuts"])}) for n in column["numbers"])
+            numbers = tuple(Numeric(**number) for number in column["numbers"])
             columns.append(
                 Coded(Held(**column["held"]), numbers, tuple(column["values"]), column["rare"], column["missing"])
             )
-        return Coding(tuple(columns), values["scale"])
+        return Coding(tuple(columns))
 
 
-def _coded(column: Held, cells: Sequence[object], scale: str) -> Coded:
+def _coded(column: Held, cells: Sequence[object]) -> Coded:
     if column.kind == "none":
         return Coded(column)
     if column.kind != "category":
-        return Coded(column, tuple(_numeric(part, column.kind, scale) for part in _numbers(column, cells).T))
+        return Coded(column, tuple(_numeric(part, column.kind) for part in _numbers(column, cells).T))
     texts = [to_category(c) for c in cells]
     counts = Counter(t for t in texts if t is not None)
     few = max(2, round(0.005 * len(cells)))
@@ -150,37 +145,17 @@ def _date(moment: float | None) -> tuple[float, ...]:
     return then.year, then.month, then.isoweekday(), moment / 86400
 
 
-def _numeric(values: NDArray[np.float64], kind: str, scale: str) -> Numeric:
+def _numeric(values: NDArray[np.float64], kind: str) -> Numeric:
     here = values[np.isfinite(values)]
     missing = len(here) < len(values)
-    if not len(here):  # asked for by the user, and nothing there
-        return Numeric(0.0, 0.0, 1.0, missing=missing)
-    fill = float(np.median(here))
     if kind == "boolean":  # 0 and 1, and between them what is missing
-        return Numeric(0.5, 0.0, 1.0, missing=missing)
-    cuts: tuple[float, ...] = ()
-    low, high = np.quantile(here, [0.25, 0.75])
-    if scale == "quantile":
-        cuts = tuple(map(float, np.quantile(here, np.linspace(0, 1, _CUTS + 1))))
-    if scale == "robust" and high > low:
-        centre, spread = fill, float(high - low)
-    else:
-        centre, spread = float(here.mean()), float(here.std())
-    steady = not spread > 1e-12 * max(abs(centre), 1e-300)
-    return Numeric(fill, centre, 1.0 if steady else spread, () if steady else cuts, missing)
-
-
-def _scaled(number: Numeric, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """On the scale of the fitted rows, what is missing filled."""
-    filled = np.where(np.isnan(values), number.fill, values)
-    if not number.cuts:
-        return (filled - number.centre) / number.spread
-    # Looked up from both sides: where many rows hold one value, it lies in the middle of their places.
-    cuts, at = np.array(number.cuts), np.linspace(0, 1, len(number.cuts))
-    share = (np.interp(filled, cuts, at) - np.interp(-filled, -cuts[::-1], at) + 1) / 2
-    normal = NormalDist()
-    edges = np.clip(share, normal.cdf(-_FAR), normal.cdf(_FAR))
-    return np.array([normal.inv_cdf(float(p)) for p in edges])
+        return Numeric(0.5, 0.0, 1.0, missing)
+    if not len(here):  # as the whole table holds numbers, and these rows none
+        return Numeric(0.0, 0.0, 1.0, missing)
+    low, middle, high = map(float, np.quantile(here, [0.25, 0.5, 0.75]))
+    spread = high - low or float(here.std())
+    steady = not spread > 1e-12 * max(abs(middle), 1e-300)
+    return Numeric(middle, middle, 1.0 if steady else spread, missing)
 
 
 def _written(column: Coded, cells: Sequence[object], plain: bool) -> NDArray[np.float64]:
@@ -192,7 +167,10 @@ def _written(column: Coded, cells: Sequence[object], plain: bool) -> NDArray[np.
     values = _numbers(column.held, cells)
     if plain:
         return values
-    parts = [_scaled(number, part) for number, part in zip(column.numbers, values.T, strict=True)]
+    parts = [
+        (np.where(np.isnan(part), number.fill, part) - number.centre) / number.spread
+        for number, part in zip(column.numbers, values.T, strict=True)
+    ]
     if column.numbers[0].missing:
         parts.append(np.isnan(values[:, 0]).astype(float))
     return np.stack(parts, axis=1)

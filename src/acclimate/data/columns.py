@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from acclimate.data.cells import KINDS, held
 from acclimate.data.findings import is_id
 from acclimate.data.header import is_number
 from acclimate.data.labels import (
@@ -19,6 +20,7 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
+from acclimate.data.spotting import spotted
 from acclimate.errors import UserError
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]
@@ -117,12 +119,16 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
     """
     check(table, columns)
     chosen = None if task is None else task_name(task)
-    reasons: list[str] = []
+    asked = columns.kind
+    columns, reasons = spotted(table, columns)
     if columns.label is None:
         label, why = _find_label(table, columns)
         columns = replace(columns, label=label)
         reasons.append(why)
-    if not columns.text:
+    if columns.kind == "table" or not (columns.inputs or asked or _text_of(table, _free(table, columns))):
+        columns, more = _as_table(table, columns, asked)
+        reasons += more
+    if not columns.inputs:
         text, why = _find_text(table, columns)
         columns = replace(columns, text=text)
         reasons.append(why)
@@ -147,7 +153,7 @@ def used(columns: Columns) -> tuple[str, ...]:
     """Every column that the user or the guess gave a part, or dropped."""
     single = (columns.label, columns.group, columns.time, columns.id, columns.weight, columns.domain)
     return tuple(
-        dict.fromkeys([*(n for n in single if n is not None), *columns.text, *columns.subgroup, *columns.drop])
+        dict.fromkeys([*(n for n in single if n is not None), *columns.inputs, *columns.subgroup, *columns.drop])
     )
 
 
@@ -155,14 +161,18 @@ def check(table: Table, columns: Columns) -> None:
     """Every named column exists and no column is both label and something else that would give the answer away."""
     for name in used(columns):
         if name not in table.columns:
-            raise _missing(name, table)
+            raise missing_column(name, table)
     if len(columns.text) > 2:
         raise UserError(
             f"at most two text columns can be read together, got {len(columns.text)}: {', '.join(columns.text)}"
         )
     if len(set(columns.text)) != len(columns.text):
         raise UserError(f"the text column {columns.text[0]!r} is named twice; name two different columns, or one")
-    if columns.label is not None and columns.label in (*columns.text, columns.weight, columns.domain):
+    if len(columns.features) != len(columns.holds):
+        raise UserError(
+            f"{len(columns.features)} columns are read, and of {len(columns.holds)} it is said what they hold"
+        )
+    if columns.label is not None and columns.label in (*columns.inputs, columns.weight, columns.domain):
         raise UserError(
             f"column {columns.label!r} cannot be both the label and something else; name another column for one of them"
         )
@@ -171,7 +181,8 @@ def check(table: Table, columns: Columns) -> None:
             raise UserError(f"column {name!r} is to be dropped and is also given a part; take it out of one of the two")
 
 
-def _missing(name: str, table: Table) -> UserError:
+def missing_column(name: str, table: Table) -> UserError:
+    """The error for a column that a table does not have."""
     names = list(table.columns)
     folded = {n.casefold().strip(): n for n in names}
     near = folded.get(name.casefold().strip()) or next(
@@ -196,7 +207,7 @@ def _find_label(table: Table, columns: Columns) -> tuple[str | None, str]:
     ending = [n for n in free if re.search(r"(^|[_\s-])(label|target|class|category|sentiment)$", n.casefold().strip())]
     if len(ending) == 1:
         return ending[0], f"label column {ending[0]!r}, by its name"
-    text = columns.text or _text_of(table, free)
+    text = columns.inputs or _text_of(table, free)
     rest = [n for n in free if n not in text and not index_like(table.columns[n]) and not _names_rows(table.columns[n])]
     coded = [n for n in rest if _few_values(table.columns[n], table.typed) and not _is_prose(table.columns[n])]
     picked = coded if len(coded) == 1 else rest if len(rest) == 1 and text else []
@@ -236,6 +247,36 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
         hint = f"; {' and '.join(map(repr, also[:3]))} {'holds' if len(also) == 1 else 'hold'} text too: give "
         hint += f"--text-column {text[0]} --text-column {also[0]} to read both"
     return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}{hint}"
+
+
+def _as_table(table: Table, columns: Columns, asked: str) -> tuple[Columns, list[str]]:
+    """Every column without another part is learned from; sentences on what they hold, and on what is left out."""
+    said = dict(zip(columns.features, columns.holds, strict=True))
+    names = [*said, *(n for n in _free(table, columns) if n not in said)]
+    names = [name for name in table.columns if name in names]
+    if not names:
+        raise UserError(f"{table.source} has no column beside the label to learn from; give rows with more columns")
+    rows = [
+        row
+        for row, p in zip(zip(*(table.columns[n] for n in names), strict=True), table.problems, strict=True)
+        if not p
+    ]
+    found = held(rows, names, said)
+    why = "as asked" if asked else f"no column of {table.source} holds text (say --text-column NAME if one does)"
+    reasons = [f"rows of a table with {len(names)} columns: {why}"]
+    for kind in KINDS[:-1]:
+        if mine := [column.name for column in found if column.kind == kind]:
+            reasons.append(f"{_PLURALS[kind]}: {', '.join(mine)}")
+    reasons += [
+        f"column {c.name!r}: {c.why}"
+        for c in found
+        if c.kind == "none" or c.why not in ("numbers", "") and c.kind == "number"
+    ]
+    holds = tuple(column.text for column in found)
+    return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
+
+
+_PLURALS = {"number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates"}
 
 
 def _present(cells: Sequence[object]) -> list[object]:
@@ -349,7 +390,7 @@ def texts_of(table: Table, columns: Columns) -> list[Input | None]:
         raise UserError("no text column is named; name one or two with --text-column")
     for name in columns.text:
         if name not in table.columns:
-            raise _missing(name, table)
+            raise missing_column(name, table)
     parts = [
         [None if is_blank(c) else c if isinstance(c, str) else as_text(c) for c in table.columns[n]]
         for n in columns.text

@@ -26,17 +26,12 @@ class Problem:
     backbone: Backbone | None = None
     store: Store | None = None  # cached features of that backbone
     class_weight: object = None  # None, "balanced", or one weight a class
-    plain: Store | None = None  # features that nobody was pretrained for, such as the columns of a table as they are
 
     def network(self) -> tuple[Backbone, Store]:
         """The backbone and its feature store, or a clear error where the run has none."""
         if self.backbone is None or self.store is None:
             raise UserError("this strategy needs a pretrained model; give one with --model")
         return self.backbone, self.store
-
-    def plain_features(self) -> Store:
-        """The features without transfer where there are some, else those of the backbone."""
-        return self.network()[1] if self.plain is None else self.plain
 
     def targets(self, data: Data) -> Floats:
         """Training labels as numbers."""
@@ -108,7 +103,7 @@ def with_labelled(splits: Splits, weight: float) -> Splits:
     heavy = np.tile(theirs * (weight * ours.sum() / (theirs.sum() * copies)), copies)
     both = Data(
         (*source.inputs, *few.inputs * copies), (*(source.labels or ()), *(few.labels or ()) * copies),
-        np.concatenate([ours, heavy]), source=source.source,
+        np.concatenate([ours, heavy]), source=source.source, kind=source.kind,
     )  # fmt: skip
     return replace(splits, train=both, target_labelled=None)
 
@@ -128,7 +123,7 @@ class Strategy(Protocol):
 
     @property
     def needs_backbone(self) -> bool:
-        """False for what learns from the words alone."""
+        """False for what learns without a pretrained network."""
 
     @property
     def frozen(self) -> bool:

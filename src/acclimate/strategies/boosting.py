@@ -1,5 +1,5 @@
-"""Gradient boosting of trees on columns as they are: what a table gives without transfer, and in front of it what
-domain adaptation can do there without a gradient."""
+"""Gradient boosting on plain features, such as a table's columns: what they give without transfer; and in front of it
+what domain adaptation can do without a gradient."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import UserError, unknown
-from acclimate.features import Store
 from acclimate.model import Predictor
+from acclimate.plain import Plain, fit_plain
 from acclimate.run import Run
 from acclimate.shallow.base import SOURCE, Adapter
 from acclimate.strategies.base import Problem, Splits, unlabelled
@@ -49,13 +50,14 @@ class Boosting:
     penalty: float = 1.0  # on the squares of a leaf's value
     share: float = 0.3  # of the features that a split may choose from
     inner_folds: int = 4
+    most_columns: int = 1000  # of features whose number depends on the rows
     needs_backbone: bool = field(default=False, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.by not in ("none", *FRONT, *WEIGHTS):
             raise unknown("by", self.by, ("none", *FRONT, *WEIGHTS))
-        for name in ("learning_rate", "rounds", "most_rounds", "leaves", "least", "share"):
+        for name in ("learning_rate", "rounds", "most_rounds", "leaves", "least", "share", "most_columns"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
         if self.share > 1:
@@ -73,45 +75,48 @@ class Boosting:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose rounds and leaves on rows left out, then boost on all training rows."""
-        store, notes = problem.plain_features(), []
+        kind, notes = kind_of(splits.train), []
+        plain = fit_plain(kind.name, splits.train.inputs, self.most_columns)
+        if plain is None:
+            raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
         moves: _Moves | None = None
         if self.by in WEIGHTS:
-            splits, note = self._weighted(splits, store)
+            splits, note = self._weighted(splits, plain)
             notes.append(note)
         elif self.adapts:
             target = unlabelled(splits, f"boosting by {self.by}")
-            moves = _Moves.of(self.by, store.get(splits.train.inputs), store.get(target.inputs))
-        train = _rows(problem, splits.train, store, moves)
-        leaves, rounds = self._chosen(problem, splits, train, store, moves, run)
+            moves = _Moves.of(self.by, _features(plain, splits.train), _features(plain, target))
+        train = _rows(problem, splits.train, plain, moves)
+        leaves, rounds = self._chosen(problem, splits, train, plain, moves, run)
         ensemble = boosted(train, problem.task, self._growth(leaves, rounds, run.seed))
-        head = ensemble.head(store.backbone.width, problem.task.width(problem.decoder), train.features)
+        head = ensemble.head(plain.width, problem.task.width(problem.decoder), train.features)
         if moves is not None:
             head = moves.before(head)
         settings = {**settings_of(self), "leaves": leaves, "rounds": rounds}
         notes.append(f"boosting: {rounds} rounds of trees with {leaves} leaves")
+        name = "adapted_boosting" if self.adapts else "boosting"
         return Predictor(
-            problem.task, problem.decoder, head, store.backbone, strategy="boosting", settings=settings,
-            notes=tuple(notes),
+            problem.task, problem.decoder, head, None, plain, name, settings, notes=tuple(notes),
         )  # fmt: skip
 
-    def _weighted(self, splits: Splits, store: Store) -> tuple[Splits, str]:
+    def _weighted(self, splits: Splits, plain: Plain) -> tuple[Splits, str]:
         """Source rows that count by how much they look like the target; what is missing counts as a feature there."""
         target = unlabelled(splits, f"boosting by {self.by}")
-        ours, theirs = _complete(*(store.get(rows.inputs) for rows in (splits.train, target)))
+        ours, theirs = _complete(_features(plain, splits.train), _features(plain, target))
         weights, note = weights_of(self.by, ours, theirs)
         given = splits.train.weights
         train = replace(splits.train, weights=weights if given is None else given * weights)
         return replace(splits, train=train), note
 
     def _chosen(
-        self, problem: Problem, splits: Splits, train: Rows, store: Store, moves: _Moves | None, run: Run
+        self, problem: Problem, splits: Splits, train: Rows, plain: Plain, moves: _Moves | None, run: Run
     ) -> tuple[int, int]:
         """Leaves and rounds: those given, and of the others those with the least loss on rows left out."""
         if self.leaves is not None and self.rounds is not None:
             return self.leaves, self.rounds
         task, outputs, chosen_by = problem.task, problem.task.width(problem.decoder), problem.held_out(splits)
         if chosen_by is not None:
-            parts = [(train, _rows(problem, chosen_by, store, moves))]
+            parts = [(train, _rows(problem, chosen_by, plain, moves))]
         else:
             pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
             parts = [(train.take(a), train.take(b)) for a, b in pairs]
@@ -129,8 +134,13 @@ class Boosting:
         return Growth(rounds, leaves, self.learning_rate, self.least, self.penalty, self.share, seed)
 
 
-def _rows(problem: Problem, data: Data, store: Store, moves: _Moves | None) -> Rows:
-    features = store.get(data.inputs).astype(np.float64)
+def _features(plain: Plain, data: Data) -> Floats:
+    """In the precision that a saved model reads them in."""
+    return np.asarray(plain.transform(data.inputs).toarray(), np.float32).astype(np.float64)
+
+
+def _rows(problem: Problem, data: Data, plain: Plain, moves: _Moves | None) -> Rows:
+    features = _features(plain, data)
     targets = problem.targets(data)
     return Rows(features if moves is None else moves.source(features), targets, problem.weights(data, targets))
 

@@ -65,8 +65,8 @@ class TreesHead(nn.Module):
         self.register_buffer("offset", torch.zeros(size, dtype=torch.float64))
 
     def forward(self, features: Tensor, words: Tensor | None = None) -> Tensor:
-        """Logits (n, k), float64."""
-        x = self.moved(features.double())
+        """Logits (n, k), float64, from plain features (n, v) where there are some, else from those of a backbone."""
+        x = self.moved((features if words is None else words.to_dense()).double())
         most = max(1, _AT_ONCE // max(1, len(self.root)))
         return self.logits(
             torch.cat([self.scores(part) for part in torch.split(x, most)]) if len(x) else self.scores(x)
