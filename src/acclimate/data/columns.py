@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from acclimate.data.cells import KINDS, held
 from acclimate.data.findings import is_id
 from acclimate.data.header import is_number
 from acclimate.data.labels import (
@@ -20,7 +19,7 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
-from acclimate.data.spotting import spotted
+from acclimate.data.spotting import as_table, spotted
 from acclimate.errors import UserError
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]
@@ -126,7 +125,7 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
         columns = replace(columns, label=label)
         reasons.append(why)
     if columns.kind == "table" or not (columns.inputs or asked or _text_of(table, _free(table, columns))):
-        columns, more = _as_table(table, columns, asked)
+        columns, more = as_table(table, columns, _free(table, columns), asked=bool(asked))
         reasons += more
     if not columns.inputs:
         text, why = _find_text(table, columns)
@@ -247,36 +246,6 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
         hint = f"; {' and '.join(map(repr, also[:3]))} {'holds' if len(also) == 1 else 'hold'} text too: give "
         hint += f"--text-column {text[0]} --text-column {also[0]} to read both"
     return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}{hint}"
-
-
-def _as_table(table: Table, columns: Columns, asked: str) -> tuple[Columns, list[str]]:
-    """Every column without another part is learned from; sentences on what they hold, and on what is left out."""
-    said = dict(zip(columns.features, columns.holds, strict=True))
-    names = [*said, *(n for n in _free(table, columns) if n not in said)]
-    names = [name for name in table.columns if name in names]
-    if not names:
-        raise UserError(f"{table.source} has no column beside the label to learn from; give rows with more columns")
-    rows = [
-        row
-        for row, p in zip(zip(*(table.columns[n] for n in names), strict=True), table.problems, strict=True)
-        if not p
-    ]
-    found = held(rows, names, said)
-    why = "as asked" if asked else f"no column of {table.source} holds text (say --text-column NAME if one does)"
-    reasons = [f"rows of a table with {len(names)} columns: {why}"]
-    for kind in KINDS[:-1]:
-        if mine := [column.name for column in found if column.kind == kind]:
-            reasons.append(f"{_PLURALS[kind]}: {', '.join(mine)}")
-    reasons += [
-        f"column {c.name!r}: {c.why}"
-        for c in found
-        if c.kind == "none" or c.why not in ("numbers", "") and c.kind == "number"
-    ]
-    holds = tuple(column.text for column in found)
-    return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
-
-
-_PLURALS = {"number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates"}
 
 
 def _present(cells: Sequence[object]) -> list[object]:

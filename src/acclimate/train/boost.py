@@ -130,4 +130,5 @@ def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any
         min_samples_leaf=growth.least, l2_regularization=growth.penalty, max_features=growth.share,
         early_stopping=False, random_state=growth.seed,
     )  # fmt: skip
-    return made.fit(rows.features, targets, sample_weight=rows.weights)
+    empty = np.isnan(rows.features).all(0)  # which the library refuses; no split can be on such a column either way
+    return made.fit(np.where(empty, 0.0, rows.features), targets, sample_weight=rows.weights)
