@@ -7,8 +7,9 @@ pretrained learned from the source alone and is then tuned on the n rows.
 
 Run: python benchmarks/tables.py [--data ../shared/data] [--seeds 5] [--peers FOLDER_WITH_LIGHTGBM] [--table]
 
-Adds to benchmarks/results/tables.json what is missing there. Learning rates of `mlp` and the settings of `boosting` were
-chosen on german_credit and on Cleveland and Hungary by themselves (docs/tables.md): on these they are not independent.
+Adds to benchmarks/results/tables.json what is missing there. The learning rate of `mlp`, the scale of columns and the
+settings of `boosting` were chosen on german_credit, Cleveland and Hungary, each by itself (docs/tables.md): there the
+numbers are not independent of them.
 """
 
 from __future__ import annotations

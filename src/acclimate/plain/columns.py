@@ -17,7 +17,7 @@ class ColumnFeatures:
     """Numbers as they are, NaN where they are missing, and a column for each value of a category (`Coding.plain`)."""
 
     coding: Coding
-    kind: ClassVar[str] = "columns"
+    kind: ClassVar[str] = "cells"  # columns.json is the user's model's own
 
     @property
     def width(self) -> int:

@@ -119,5 +119,6 @@ TABLE = Kind(
     given=given,
     keys=keys,
     exact=keys,
+    findings=findings,
     shown=_shown,
 )
