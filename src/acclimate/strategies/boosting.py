@@ -46,7 +46,7 @@ class Boosting:
     rounds: int | None = None  # None: chosen
     most_rounds: int = 300  # to choose from
     leaves: int | None = None  # of a tree; None: chosen
-    least: int = 10  # rows in a leaf
+    least: int | None = None  # rows in a leaf; None: a tenth of the rows, from 2 to 10
     penalty: float = 1.0  # on the squares of a leaf's value
     share: float = 0.3  # of the features that a split may choose from
     inner_folds: int = 4
@@ -88,7 +88,7 @@ class Boosting:
             moves = _Moves.of(self.by, _features(plain, splits.train), _features(plain, target))
         train = _rows(problem, splits.train, plain, moves)
         leaves, rounds = self._chosen(problem, splits, train, plain, moves, run)
-        ensemble = boosted(train, problem.task, self._growth(leaves, rounds, run.seed))
+        ensemble = boosted(train, problem.task, self._growth(leaves, rounds, len(splits.train), run.seed))
         head = ensemble.head(plain.width, problem.task.width(problem.decoder), train.features)
         if moves is not None:
             head = moves.before(head)
@@ -122,7 +122,7 @@ class Boosting:
             parts = [(train.take(a), train.take(b)) for a, b in pairs]
         best = (np.inf, self.leaves or LEAVES[0], self.rounds or _FEW)
         for leaves in LEAVES if self.leaves is None else (self.leaves,):
-            growth = self._growth(leaves, self.rounds or self.most_rounds, run.seed)
+            growth = self._growth(leaves, self.rounds or self.most_rounds, len(splits.train), run.seed)
             losses = [boosted(a, task, growth).losses(b, task, outputs) for a, b in parts]
             if losses:
                 total = np.sum(losses, axis=0)
@@ -130,8 +130,9 @@ class Boosting:
                 best = min(best, (float(total[at]), leaves, at + 1))
         return best[1], best[2]
 
-    def _growth(self, leaves: int, rounds: int, seed: int) -> Growth:
-        return Growth(rounds, leaves, self.learning_rate, self.least, self.penalty, self.share, seed)
+    def _growth(self, leaves: int, rounds: int, rows: int, seed: int) -> Growth:
+        least = max(2, min(10, rows // 10)) if self.least is None else self.least
+        return Growth(rounds, leaves, self.learning_rate, least, self.penalty, self.share, seed)
 
 
 def _features(plain: Plain, data: Data) -> Floats:
