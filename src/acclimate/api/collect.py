@@ -25,6 +25,7 @@ BASELINE_NAMES = {
     "tfidf": "TF-IDF + linear",
     "pixels": "pixels + linear",
     "spectra": "spectra + linear",
+    "boosting": "gradient boosting",
     "source_only": "the source alone",
 }
 
@@ -43,8 +44,18 @@ def estimate_text(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[dict[str, Any]], task: str) -> str:
-    """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first."""
+def verdict(
+    scores: Scores,
+    strategy: str,
+    model_name: str,
+    baselines: Sequence[dict[str, Any]],
+    task: str,
+    transfers: bool = True,
+) -> str:
+    """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first.
+
+    Without `transfers` nothing was carried over from elsewhere, and none of it speaks of transfer.
+    """
     main = scores.estimates[scores.metric]
     metric = scores.metric.replace("_", " ")
     number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
@@ -52,6 +63,8 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     without = [b for b in baselines if b["key"] in BASELINES and b["value"] is not None]
     best_of = max if greater_is_better(task, scores.metric) else min
     rival = best_of(without, key=lambda b: b["value"]) if without else None
+    if not transfers:
+        return f"{using} reaches {number}. {_beside(rival, metric)}Nothing here was pretrained, so this is no transfer."
     if strategy in BASELINES:
         return f"Without transfer, as asked: {using} reaches {number}."
     if rival is None or rival.get("difference") is None:
@@ -79,6 +92,15 @@ def beside_source(rows: Sequence[dict[str, Any]]) -> str:
     gap = row["difference"]
     said = {"better": "Better than", "worse": "Worse than"}.get(gap["verdict"], "Not to be told from")
     return f" {said} {row['name']} ({row['value']:.3f}), which did not adapt: difference {difference(gap)}."
+
+
+def _beside(rival: dict[str, Any] | None, metric: str) -> str:
+    """What the best of the others has, where they can be told apart; else that they cannot."""
+    if rival is None or rival.get("difference") is None:
+        return ""
+    told = {"worse": "more", "better": "less"}.get(rival["difference"]["verdict"])
+    name = f"{rival['name']} ({metric} {rival['value']:.3f})"
+    return f"{name} has {told}. " if told else f"These rows cannot tell it from {name}. "
 
 
 def one_class(task: str, judged: Judged) -> str:

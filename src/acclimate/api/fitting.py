@@ -91,6 +91,9 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
             f"{report.source} ({how_read(report.facts)}): {report.read:,} rows read, {report.kept:,} kept, "
             f"{report.read - report.kept:,} dropped"
         )
+    if backbone is not None:  # the columns of a table are learned from the rows that labels are learned from
+        learned = [prepared.train, *([] if prepared.labelled is None else [prepared.labelled])]
+        backbone = backbone.fit_rows([x for part in learned for x in part.inputs]).requires_grad_(False)
     problem = _problem(request, prepared, backbone)
     _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)

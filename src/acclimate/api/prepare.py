@@ -231,7 +231,9 @@ def unlabelled(
         )
     whole = guessed.columns
     row_id = whole.id if whole.id in table.columns else None
-    columns = Columns(text=whole.text, file=whole.file, kind=whole.kind, id=row_id)
+    columns = Columns(
+        text=whole.text, file=whole.file, kind=whole.kind, id=row_id, features=whole.features, holds=whole.holds
+    )
     data, report = gated(table, columns, guessed.task, gate, measure, "target", None, progress)
     return data, report, said
 

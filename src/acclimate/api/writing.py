@@ -25,7 +25,7 @@ from acclimate.files import plain
 from acclimate.metrics.decisions import predictive_values
 from acclimate.model import holds
 from acclimate.report.data import ReportData
-from acclimate.strategies import Problem
+from acclimate.strategies import BASELINES, STRATEGIES, Problem
 
 
 def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted, metric: str, seconds: float) -> Model:
@@ -59,6 +59,12 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     if held := holds(fitted.predictor):
         run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
+
+
+def _transfers(problem: Problem, fitted: Fitted) -> bool:
+    """Whether anything was carried over: pretrained weights, or rows of another domain."""
+    adapted = fitted.predictor.strategy not in BASELINES and fitted.predictor.strategy not in STRATEGIES
+    return adapted or problem.backbone is None or problem.backbone.pretrained
 
 
 def _peak() -> int:
@@ -167,7 +173,9 @@ def _report(
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
-        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
+        verdict=collect.verdict(
+            scores, predictor.strategy, model_name, rows, prepared.task, _transfers(problem, fitted)
+        )
         + (collect.beside_source(rows) if _is_of_target(request, prepared) else "")
         + collect.one_class(prepared.task, fitted.judged)
         + _of_source(request, prepared)

@@ -25,8 +25,9 @@ def fit(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. minilm for texts, "
-            "mobilenetv2 for pictures and whisper-tiny for sounds when absent.",
+            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, columns for tables (mlp is a network on "
+            "them).",
         ),
     ] = None,
     strategy: Annotated[
@@ -77,6 +78,7 @@ def fit(
     text_column: options.TextColumn = None,
     file_column: options.FileColumn = None,
     modality: options.Modality = None,
+    column_kind: options.ColumnKind = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
     id_column: options.IdColumn = None,
@@ -226,6 +228,7 @@ def fit(
         text_column=options.one_or_many(text_column),
         file_column=file_column,
         modality=modality,
+        column_kinds=options.kinds(column_kind),
         group_column=group_column,
         time_column=time_column,
         id_column=id_column,

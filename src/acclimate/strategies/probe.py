@@ -70,6 +70,11 @@ class Probe:
         """The same on features that `change` has moved; the head then takes features as moved. `used_on` are such
         features of rows that it is made for: their spread counts as much as that of the training rows."""
         kind = kind_of(splits.train)
+        if self.plain and kind.baseline == "boosting":
+            raise UserError(
+                f"a linear model cannot read {kind.plural} as they are, with cells that may be missing; use "
+                "linear_probe on --model columns, or boosting"
+            )
         plain = fit_plain(kind.name, splits.train.inputs, self.max_words) if self.plain else None
         if plain is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
