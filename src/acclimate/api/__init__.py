@@ -48,7 +48,7 @@ ALIASES = {
 def fit(
     train_data: Any = None,
     *,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     model: str = "minilm",
     strategy: str = "auto",
     task: str | None = None,
@@ -100,6 +100,8 @@ def fit(
     **others: Any,
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
+
+    Several `label` columns, each yes or no and empty where it is not known, are one multi-label task.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the

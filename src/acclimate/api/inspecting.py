@@ -18,7 +18,7 @@ def many(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def columns_of(
-    label: str | None,
+    label: str | Sequence[str] | None,
     text: str | Sequence[str] | None,
     group: str | None,
     when: str | None,
@@ -29,7 +29,9 @@ def columns_of(
     domain: str | None,
 ) -> Columns:
     """Which column plays which part, as the arguments of `fit` and `inspect` name them."""
-    return Columns(label, many(text), group, when, row_id, many(subgroup), weight, many(drop), domain)
+    labels = many(label)
+    one = labels[0] if len(labels) == 1 else labels or None
+    return Columns(one, many(text), group, when, row_id, many(subgroup), weight, many(drop), domain)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Inspection:
 def inspect(
     data: Any,
     *,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     model: str | None = None,
     task: str | None = None,
     text_column: str | Sequence[str] | None = None,

@@ -13,6 +13,7 @@ from acclimate.data import domains
 from acclimate.data.audit import Audit, Lengths, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
+from acclimate.data.marks import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
@@ -100,9 +101,10 @@ def gather(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
     for role in ("valid", "test", LABELS):
-        if role in tables and guessed.columns.label not in tables[role].columns:
+        lacking = [n for n in guessed.columns.labels if role in tables and n not in tables[role].columns]
+        if lacking:
             raise UserError(
-                f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
+                f"{tables[role].source} has no column {lacking[0]!r}, so it cannot serve as {role} data; "
                 f"its columns: {', '.join(tables[role].columns)}"
             )
     if "target" in tables:
@@ -212,10 +214,11 @@ def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) ->
 def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
     """The inputs of the target alone: what else the file holds, its labels before all, is not looked at."""
     said = []
-    if guessed.columns.label in table.columns:
+    if there := [name for name in guessed.columns.labels if name in table.columns]:
+        named = f"column {there[0]!r} is" if len(there) == 1 else f"{len(there)} label columns are"
         said.append(
-            f"{table.source}: its column {guessed.columns.label!r} is ignored, since target data is used without "
-            "labels; give labelled rows of it as test data, to be judged on"
+            f"{table.source}: its {named} ignored, since target data is used without labels; give labelled rows of it "
+            "as test data, to be judged on"
         )
     columns = Columns(text=guessed.columns.text, id=guessed.columns.id if guessed.columns.id in table.columns else None)
     data, report = gated(table, columns, guessed.task, gate, measure, "target", None)
@@ -264,7 +267,7 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
     if task == "regress" or data.labels is None:
         return None
     if task == "multilabel":
-        return tuple(sorted({c for row in data.labels for c in row}))  # type: ignore[union-attr]
+        return classes_of(data.labels)
     return tuple(sorted(set(data.labels)))
 
 

@@ -19,7 +19,7 @@ def fit(
     train: Annotated[
         str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL or JSON with a header or keys.")
     ] = None,
-    label: options.Label = None,
+    label: options.Labels = None,
     model: Annotated[
         str,
         typer.Option(
@@ -185,7 +185,7 @@ def fit(
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
-            label,
+            options.one_or_many(label),
             tuple(text_column or ()),
             group_column,
             time_column,
@@ -201,7 +201,7 @@ def fit(
 
     fitted = api.fit(
         source,
-        label=label,
+        label=options.one_or_many(label),
         model=model,
         strategy=strategy,
         task=task,

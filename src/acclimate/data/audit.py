@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from acclimate.data import duplicates, findings, leaks
+from acclimate.data import duplicates, findings, leaks, marks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, texts_of, used
 from acclimate.data.cross import cross_check
@@ -61,7 +61,7 @@ def audit(
         raise UserError(f"on_bad must be 'skip' or 'fail', got {on_bad!r}")
     check(table, columns)
     texts = texts_of(table, columns)
-    labels, notes = _labels(table, columns, task, label_delimiter, classes)
+    labels, notes = _labels(table, columns, task, label_delimiter, classes, strict=on_bad == "fail")
     times = None if columns.time is None else to_numbers(table.columns[columns.time], columns.time)
     reasons = [_reason(table, columns, task, i, texts, labels, times) for i in range(len(table))]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
@@ -94,11 +94,20 @@ def audit(
 
 
 def _labels(
-    table: Table, columns: Columns, task: str, label_delimiter: str | None, classes: tuple[Label, ...] | None
+    table: Table,
+    columns: Columns,
+    task: str,
+    label_delimiter: str | None,
+    classes: tuple[Label, ...] | None,
+    *,
+    strict: bool,
 ) -> tuple[list[Label | None] | None, list[str]]:
     """One label a row (None where missing), and sentences on how they were read."""
     if columns.label is None:
         return None, []
+    if isinstance(columns.label, tuple):
+        rows, odd = marks.read_marks({name: table.columns[name] for name in columns.label}, table.source)
+        return rows, findings.odd_notes(odd, table.lines, strict)
     cells = table.columns[columns.label]
     if task == "multilabel":
         sign = label_delimiter or (None if table.typed else find_label_delimiter(cells))
@@ -158,7 +167,8 @@ def _refuse(table: Table, columns: Columns, dropped: dict[str, tuple[int, ...]],
                 f"; column {columns.label!r} does not hold numbers: use --task classify, or name another label column"
             )
         elif "missing_label" in dropped:
-            hint = f"; is {columns.label!r} the right label column, and has it been filled in?"
+            named = " or ".join(map(repr, columns.labels))
+            hint = f"; is {named} the right label column, and has it been filled in?"
         elif "bad_time" in dropped:
             hint = f"; write the times in {columns.time!r} as YYYY-MM-DD or as numbers"
         raise UserError(f"{table.source} has no usable row: {told or 'it has no rows'}{hint}")
@@ -261,7 +271,11 @@ def _of_rows(
     if task == "regress":
         return out
     out += findings.near_labels(data.labels, data.lines, private=private)
-    out += findings.class_sizes(data.labels, data.lines, task, of_train=classes is None and role == "train")
+    of_train = classes is None and role == "train"
+    if isinstance(data.labels[0], marks.Marks):
+        out += findings.yes_no(data, of_train=of_train)
+    else:
+        out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train)
     if task != "multilabel":
         out += leaks.label_in_text(keys, data.labels, data.lines, private=private)
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))
@@ -271,7 +285,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     said = table.facts.get("notes", [])
     facts = {**table.facts, "notes": [*(said if isinstance(said, list) else []), *notes], "task": task}
     parts = {
-        "label": columns.label,
+        "label": columns.label if columns.label is None or isinstance(columns.label, str) else list(columns.label),
         "text": list(columns.text),
         "group": columns.group,
         "time": columns.time,
@@ -284,6 +298,8 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     facts["distinct_inputs"] = len(set(data.clusters.tolist())) if data.clusters is not None else len(data)
     if data.groups is not None:
         facts["groups"] = len(set(data.groups))
+    if told := marks.counted(data.labels or ()):
+        facts["label_columns"] = told
     if task == "regress" and data.labels:
         values = np.array([float(str(v)) for v in data.labels])
         facts["target"] = {
@@ -299,5 +315,6 @@ def _counts(data: Data, task: str) -> dict[str, int]:
     """Rows of each class, the largest first, ties in the order of the names; nothing for numbers."""
     if data.labels is None or task == "regress":
         return {}
-    counts = Counter(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))
+    counts = Counter({name: 0 for name in marks.counted(data.labels)})
+    counts.update(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -35,7 +35,7 @@ class Table:
 class Columns:
     """Which column plays which part. A column named here, or in `drop`, is never guessed to be something else."""
 
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None  # several: each says yes or no, or is empty where nobody knows
     text: tuple[str, ...] = ()  # one or two
     group: str | None = None  # patient, customer, student: never on both sides of a split
     time: str | None = None  # train on the past, test on the future
@@ -44,6 +44,11 @@ class Columns:
     weight: str | None = None
     drop: tuple[str, ...] = ()
     domain: str | None = None  # where a row comes from: hospital, site, year; judged by leaving each out
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label columns: none, one or several."""
+        return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
 
 
 @dataclass(frozen=True)
