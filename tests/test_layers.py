@@ -20,7 +20,7 @@ LAYERS = [
     ["align", "shallow", "hold"],
     ["backbones"],
     ["tasks"],
-    ["features", "words"],
+    ["features", "plain"],
     ["model"],
     ["transferability", "shift"],
     ["validate"],

@@ -20,13 +20,15 @@ from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError
 from acclimate.features import ROWS_A_PART, Features, Store, extract
 from acclimate.metrics.digest import slices
+from acclimate.plain import Plain, sparse
+from acclimate.plain import load as load_plain
+from acclimate.plain import save as save_plain
 from acclimate.run import Run
 from acclimate.tasks import TASKS
 from acclimate.tasks.answered import joined
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import HEADS, Head
-from acclimate.words import WordFeatures, sparse
 
 FORMAT = 1
 _FILE = "acclimate.json"
@@ -40,7 +42,7 @@ class Predictor:
     decoder: Decoder
     head: Head
     backbone: Backbone | None = None
-    words: WordFeatures | None = None
+    plain: Plain | None = None  # features without transfer: beside those of the backbone, or alone
     strategy: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     trained: tuple[str, ...] = ()  # names of the parameters that moved, the head's included
@@ -67,7 +69,7 @@ class Predictor:
         self.head.eval().to("cpu")
         width = self.task.width(self.decoder)
         for features, some in self._features(inputs, run or Run(), store):
-            words = None if self.words is None else self.words.transform(some)
+            words = None if self.plain is None else self.plain.transform(some)
             for part in slices(len(some), width):
                 mine = None if words is None else sparse(words[part], torch.float32)
                 yield features[part], self._judged(features[part], mine)
@@ -133,10 +135,8 @@ class Predictor:
         if self.backbone is not None:
             (folder / "backbone").mkdir()
             self.backbone.save(folder / "backbone")
-        if self.words is not None:
-            words = {"analyzer": self.words.analyzer, "ngrams": self.words.ngrams, "vocabulary": self.words.vocabulary}
-            (folder / "words.json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
-            save_file({"idf": torch.from_numpy(self.words.idf)}, folder / "words.safetensors")
+        if self.plain is not None:
+            save_plain(self.plain, folder)
         if self.adapter is not None:
             (folder / "adapter").mkdir()
             save_file(self.adapter, folder / "adapter" / "adapter_model.safetensors")
@@ -171,9 +171,7 @@ def holds(predictor: Predictor) -> str:
     """What of the training data a bundle carries, in words; empty if nothing but fitted weights."""
     if predictor.head.kind == "knn":
         return "the features of every training row"
-    if predictor.words is not None:
-        return "words of the training texts"
-    return ""
+    return "" if predictor.plain is None else predictor.plain.holds
 
 
 def load(folder: str | Path) -> Predictor:
@@ -193,17 +191,12 @@ def load(folder: str | Path) -> Predictor:
         head.load_state_dict(load_file(folder / "head.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: head.safetensors does not fit acclimate.json: {error}") from error
-    words = None
-    if (folder / "words.json").is_file():
-        values = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-        idf = load_file(folder / "words.safetensors")["idf"].numpy()
-        words = WordFeatures(values["analyzer"], tuple(values["ngrams"]), tuple(values["vocabulary"]), idf)
     return Predictor(
         task,
         decoder,
         head.eval(),
         _load_backbone(folder / "backbone"),
-        words,
+        load_plain(folder),
         strategy,
         settings,
         trained,

@@ -11,10 +11,10 @@ from acclimate.api.model import Model
 from acclimate.data.rows import Columns
 from acclimate.metrics import digest
 from acclimate.model import Predictor
+from acclimate.plain.words import WordFeatures
 from acclimate.tasks import TASKS
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import LinearHead
-from acclimate.words import WordFeatures
 
 CLASSES = 120
 TEXTS = ["", "w0", "", "", "w1 w2", "w2", "w0 w1", "", "w1", "w2 w2 w0", "", ""]
@@ -27,7 +27,7 @@ def model() -> Model:
         head.word_weight.copy_(torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(0)) * 5)
     words = WordFeatures("word", (1, 1), ("w0", "w1", "w2"), np.ones(3))
     decoder = Decoder("classify", tuple(range(CLASSES)), "int", conformal=tuple(np.linspace(0, 1, 50)))
-    return Model(Predictor(TASKS["classify"], decoder, head, words=words), Columns(text=("text",), label="y"))
+    return Model(Predictor(TASKS["classify"], decoder, head, plain=words), Columns(text=("text",), label="y"))
 
 
 @pytest.mark.parametrize("few", [False, True])

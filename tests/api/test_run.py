@@ -159,7 +159,7 @@ def test_a_failed_fit_leaves_an_old_run_in_its_place(
     assert state(tmp_path / "run") == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
     monkeypatch.undo()
-    assert fit(None, output_dir=tmp_path / "run", resume=True, model="minilm", strategy="auto").run_dir
+    assert fit(None, output_dir=tmp_path / "run", resume=True, model=None, strategy="auto").run_dir
     assert read_json(tmp_path / "run" / "run.json")["data_sha256"] == json.loads(before["run.json"])["data_sha256"]
     assert not (tmp_path / "run" / "state").exists()
 
@@ -194,7 +194,7 @@ def test_a_killed_fit_leaves_no_half_run(fit: Fit, train: Path, folder: Path, tm
     assert len(list(runs_folder.iterdir())) == 2  # the other is hidden, and named after its process
     with pytest.raises(acclimate.UserError, match="is not finished; go on with it by --resume, or .* --overwrite"):
         fit(train, label="label", output_dir=runs_folder / "run")
-    fit(None, output_dir=runs_folder / "run", resume=True, model="minilm", strategy="auto")
+    fit(None, output_dir=runs_folder / "run", resume=True, model=None, strategy="auto")
     assert [p.name for p in runs_folder.iterdir()] == ["run"]
     assert "run.json" in names(runs_folder / "run")
     assert not (runs_folder / "run" / "state").exists()

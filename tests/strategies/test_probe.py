@@ -80,8 +80,8 @@ def test_a_class_that_only_the_validation_rows_hold_is_passed_over(words: bool, 
     data, _ = tm.task_rows("classify", 48)
     valid = tm.rows(12, labels=("good", "strange", "bad"), seed=3)
     known = valid.take([i for i, y in enumerate(valid.labels or ()) if y != "strange"])
-    with_it, _ = fit(Probe(words=words), shared_bert, data, valid=valid)
-    without, _ = fit(Probe(words=words), shared_bert, data, valid=known)
+    with_it, _ = fit(Probe(plain=words), shared_bert, data, valid=valid)
+    without, _ = fit(Probe(plain=words), shared_bert, data, valid=known)
     assert with_it.settings == without.settings
     none, _ = fit(Probe(), shared_bert, data, valid=tm.rows(6, labels=("odd", "strange")))
     assert none.settings["strength"] in STRENGTHS
@@ -90,7 +90,7 @@ def test_a_class_that_only_the_validation_rows_hold_is_passed_over(words: bool, 
 def test_the_order_of_the_rows_does_not_matter(shared_bert: Any) -> None:
     data, _ = tm.task_rows("classify", 42)
     order = np.random.default_rng(1).permutation(42)
-    for probe in (Probe(strength=1.0), Probe(strength=1.0, words=True)):
+    for probe in (Probe(strength=1.0), Probe(strength=1.0, plain=True)):
         a, _ = fit(probe, shared_bert, data)
         b, _ = fit(probe, shared_bert, data.take(order))
         assert a.logits(data.inputs) == pytest.approx(b.logits(data.inputs), abs=1e-4)
@@ -100,7 +100,7 @@ def test_a_weight_of_zero_is_a_row_left_out(shared_bert: Any) -> None:
     data, _ = tm.task_rows("classify", 42)
     weights = np.ones(42)
     weights[:9] = 0
-    for probe in (Probe(), Probe(words=True)):
+    for probe in (Probe(), Probe(plain=True)):
         a, _ = fit(probe, shared_bert, replace(data, weights=weights))
         b, _ = fit(probe, shared_bert, data.take(range(9, 42)))
         assert a.settings == b.settings
@@ -148,7 +148,7 @@ def test_rare_labels_are_found_once_their_thresholds_are_tuned() -> None:
     texts = tuple("the " + " ".join(f"word{j}" for j in np.flatnonzero(row)) for row in hot)
     data = Data(texts, tuple(tuple(f"l{j:02}" for j in np.flatnonzero(row)) for row in hot), clusters=np.arange(600))
     learn, tune, judge = data.take(range(300)), data.take(range(300, 450)), data.take(range(450, 600))
-    fitted, problem = fit(Probe(features=False, words=True, strength=0.1), None, learn, "multilabel")
+    fitted, problem = fit(Probe(features=False, plain=True, strength=0.1), None, learn, "multilabel")
     plain = fitted.task.decide(fitted.outputs(judge.inputs), fitted.decoder)
     assert plain.sum() == 0
     thresholds = multilabel_thresholds(problem.targets(tune), fitted.outputs(tune.inputs))
@@ -164,8 +164,8 @@ def test_the_hybrid_reads_what_the_backbone_cannot(shared_bert: Any) -> None:
     texts = tuple(f"table river {'四四' if i % 2 else '五五'} stone" for i in range(40))
     data = Data(texts, tuple("even" if i % 2 else "odd" for i in range(40)), clusters=np.arange(40))
     probe, _ = fit(Probe(), shared_bert, data)
-    hybrid, _ = fit(Probe(words=True), shared_bert, data)
-    tfidf, _ = fit(Probe(features=False, words=True), None, data)
+    hybrid, _ = fit(Probe(plain=True), shared_bert, data)
+    tfidf, _ = fit(Probe(features=False, plain=True), None, data)
     assert abs(probe.outputs(texts)[:, 0] - 0.5).max() < 0.01
     for fitted in (hybrid, tfidf):
         assert fitted.outputs(texts)[1::2, 0].min() > 0.9
@@ -177,13 +177,13 @@ def test_the_hybrid_reads_what_the_backbone_cannot(shared_bert: Any) -> None:
 def test_texts_without_a_word() -> None:
     data = Data(("!!", "??", "...", "--"), ("a", "b", "a", "b"))
     with pytest.raises(UserError, match="no text holds a single word"):
-        fit(Probe(features=False, words=True), None, data)
+        fit(Probe(features=False, plain=True), None, data)
 
 
 def test_a_hybrid_without_any_word_is_a_probe(shared_bert: Any) -> None:
     data = Data(("!!", "??", "...", "--", "!?", ".-"), ("a", "b") * 3)
-    fitted, _ = fit(Probe(words=True, strength=1.0), shared_bert, data)
-    assert fitted.words is None
+    fitted, _ = fit(Probe(plain=True, strength=1.0), shared_bert, data)
+    assert fitted.plain is None
     assert fitted.outputs(data.inputs).shape == (6, 2)
 
 

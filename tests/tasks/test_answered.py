@@ -14,12 +14,12 @@ from acclimate.data.rows import Data
 from acclimate.metrics import digest
 from acclimate.metrics.digest import Digest, slices
 from acclimate.model import Predictor
+from acclimate.plain.words import WordFeatures
 from acclimate.run import Run
 from acclimate.tasks import TASKS
 from acclimate.tasks.answered import answered, rows_of
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.heads import LinearHead
-from acclimate.words import WordFeatures
 
 VOCABULARY = tuple(f"w{i}" for i in range(8))
 
@@ -31,7 +31,7 @@ def predictor_of(classes: int, task: str = "classify", **decoder: Any) -> Predic
         head.word_weight.copy_(torch.randn(classes, len(VOCABULARY), generator=torch.Generator().manual_seed(0)) * 4)
     words = WordFeatures("word", (1, 1), VOCABULARY, np.ones(len(VOCABULARY)))
     names = tuple(f"c{i:04d}" for i in range(classes))
-    return Predictor(TASKS[task], Decoder(task, names, **decoder), head, words=words)
+    return Predictor(TASKS[task], Decoder(task, names, **decoder), head, plain=words)
 
 
 def rows(n: int, classes: int) -> Data:

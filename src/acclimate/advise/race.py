@@ -12,6 +12,7 @@ import numpy as np
 from acclimate import ranks
 from acclimate.advise.costs import announce, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
+from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
@@ -86,7 +87,7 @@ def race(
         decisions.append(text)
 
     frozen = [name for name in candidates if _KNOWN[name].frozen]
-    for name in ("majority", *frozen[:1], "tfidf", *frozen[1:]):
+    for name in ("majority", *frozen[:1], kind_of(data).baseline, *frozen[1:]):
         some = any(t.name in frozen for t in trials)
         trial, why = _frozen(name, problem, data, pairs, run, every_fold, some)
         trials += [trial] if trial is not None else []
@@ -139,8 +140,10 @@ def _frozen(
 ) -> tuple[Trial | None, str]:
     """A baseline or a candidate that leaves the backbone frozen, judged; or nothing; and what is to be said of it."""
     strategy = {**BASELINES, **_KNOWN}[name]
-    if (strategy.needs_backbone and problem.backbone is None) or (
-        name == "centroid" and problem.task.name == "regress"
+    if (
+        (strategy.needs_backbone and problem.backbone is None)
+        or (name == "centroid" and problem.task.name == "regress")
+        or (name == "hybrid" and not kind_of(data).has_words)
     ):
         return None, ""
     if run.once(f"late/{name}", partial(_late, run, some)):

@@ -34,7 +34,8 @@ ALIASES = {
     "lr": "learning_rate", "epochs": "num_train_epochs", "max_epochs": "num_train_epochs",
     "per_device_train_batch_size": "batch_size", "max_seq_length": "max_length", "cutoff_len": "max_length",
     "random_state": "seed", "target": "label", "label_column": "label", "target_column": "label",
-    "text_col": "text_column",
+    "text_col": "text_column", "image_column": "file_column", "audio_column": "file_column",
+    "path_column": "file_column", "image_col": "file_column",
     "base_model": "model", "backbone": "model", "model_name_or_path": "model", "checkpoint_name": "model",
     "problem_type": "task", "task_type": "task", "eval_metric": "metric", "scoring": "metric",
     "metric_for_best_model": "metric", "max_time": "time_limit", "time_limit_s": "time_limit", "path": "output_dir",
@@ -49,7 +50,7 @@ def fit(
     train_data: Any = None,
     *,
     label: str | Sequence[str] | None = None,
-    model: str = "minilm",
+    model: str | None = None,
     strategy: str = "auto",
     task: str | None = None,
     valid_data: Any = None,
@@ -60,6 +61,8 @@ def fit(
     lambda_: str | float | None = None,
     pretrain: str | None = None,
     text_column: str | Sequence[str] | None = None,
+    file_column: str | None = None,
+    modality: str | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
     id_column: str | None = None,
@@ -102,6 +105,8 @@ def fit(
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     Several `label` columns, each yes or no and empty where it is not known, are one multi-label task.
+    A path may be a folder of pictures in class folders. `modality` says what the inputs are where that is not told by
+    the data; `model` is one for such inputs where none is named.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
@@ -156,7 +161,7 @@ def fit(
     return _carried_out(
         Request(
             train=train_data,
-            model=model,
+            model=model or "",
             strategy=strategy,
             columns=columns_of(
                 label,
@@ -168,6 +173,8 @@ def fit(
                 weight_column,
                 drop,
                 domain_column,
+                file_column,
+                modality,
             ),  # fmt: skip
             gate=Gate(on_bad, label_delimiter, private),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),

@@ -9,15 +9,22 @@ from typing import Any
 import numpy as np
 
 from acclimate.api.finish import Judged, unseen
+from acclimate.data.kinds import kind_of
 from acclimate.data.marks import Marks
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
+from acclimate.strategies import BASELINES
 
 MOST_POINTS = 800  # in the map of features
 MOST_MISTAKES = 20
-BASELINE_NAMES = {"majority": "majority class", "tfidf": "TF-IDF + linear", "source_only": "the source alone"}
+BASELINE_NAMES = {
+    "majority": "majority class",
+    "tfidf": "TF-IDF + linear",
+    "pixels": "pixels + linear",
+    "source_only": "the source alone",
+}
 
 
 def baseline_name(name: str, task: str) -> str:
@@ -38,13 +45,12 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first."""
     main = scores.estimates[scores.metric]
     metric = scores.metric.replace("_", " ")
-    by_name = {b["key"]: b for b in baselines}
     number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
-    using = strategy if strategy in ("tfidf", "majority") else f"{strategy} on {model_name}"
-    without = [b for key in ("tfidf", "majority") if (b := by_name.get(key)) is not None and b["value"] is not None]
+    using = strategy if strategy in BASELINES else f"{strategy} on {model_name}"
+    without = [b for b in baselines if b["key"] in BASELINES and b["value"] is not None]
     best_of = max if greater_is_better(task, scores.metric) else min
     rival = best_of(without, key=lambda b: b["value"]) if without else None
-    if strategy in ("tfidf", "majority"):
+    if strategy in BASELINES:
         return f"Without transfer, as asked: {using} reaches {number}."
     if rival is None or rival.get("difference") is None:
         return f"{using}: {number}."
@@ -136,11 +142,12 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         )
         at = np.flatnonzero(wrong)
         order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
-    rows = []
+    rows, kind = [], kind_of(data)
     for i in order:
         value = data.inputs[i]
         rows.append({
-            "input": value if isinstance(value, str) else list(value),
+            "input": kind.shown(value),
+            **({} if kind.drawn is None else {"picture": kind.drawn(value)}),
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
             "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),
@@ -175,11 +182,13 @@ def next_steps(
     ]
     lost = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "worse"]
     level = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "not decidable"]
-    if lost and lost[-1]["key"] == "tfidf":
+    plain = kind_of(judged.data).baseline
+    if lost and lost[-1]["key"] == plain:
         steps.append(
             {
-                "text": "The words alone do better here: fit without a pretrained model, smaller and faster.",
-                "command": f"{fit_again} --strategy tfidf",
+                "text": f"{baseline_name(plain, '')} does better here: fit without a pretrained model, smaller and "
+                "faster.",
+                "command": f"{fit_again} --strategy {plain}",
             }
         )
     elif level:

@@ -79,7 +79,7 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
                 "high": scores.high,
                 "n": scores.n,
                 "difference": gap,
-                "learned_from": 0 if model.run_dir is None else runs.learned_from(model.run_dir, rows.inputs),
+                "learned_from": 0 if model.run_dir is None else runs.learned_from(model.run_dir, rows),
             }
         )
     assert metric is not None
@@ -90,7 +90,7 @@ def _same_columns(models: Sequence[tuple[str, Model]]) -> None:
     first_name, first = models[0]
     for name, model in models[1:]:
         for what, mine, theirs in (
-            ("reads", first.columns.text, model.columns.text),
+            ("reads", first.columns.inputs, model.columns.inputs),
             ("learned", first.columns.labels, model.columns.labels),
         ):
             if mine != theirs:

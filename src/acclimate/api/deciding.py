@@ -17,6 +17,7 @@ from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.race import Race, compare, gap_text
 from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
+from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError
@@ -206,11 +207,12 @@ def rows_to_label(
     columns, text = prepared.columns, io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     named = [] if columns.id is None or rows.ids is None else [columns.id]
-    writer.writerow([*named, *columns.text, columns.label, SAMPLING])
+    writer.writerow([*named, *columns.inputs, columns.label, SAMPLING])
     for i, one in enumerate(rows.inputs):
         first = [rows.ids[i]] if named and rows.ids is not None else []
-        texts = (one,) if isinstance(one, str) else one
-        writer.writerow([*first, *texts, "" if labels is None else labels[i], f"{weights[i]:.6g}"])
+        shown = kind_of(rows).shown(one)
+        cells = (shown,) if isinstance(shown, str) else shown
+        writer.writerow([*first, *cells, "" if labels is None else labels[i], f"{weights[i]:.6g}"])
     return text.getvalue()
 
 
@@ -232,7 +234,8 @@ def next_command(request: Request, label: str, labels: str) -> str:
 
 # Options that say what the data and the model are, with their defaults.
 _USUAL: dict[str, Any] = {
-    "model": "minilm", "task": None, "text_column": None, "group_column": None, "time_column": None, "id_column": None,
+    "model": None, "task": None, "text_column": None, "file_column": None,
+    "modality": None, "group_column": None, "time_column": None, "id_column": None,
     "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
     "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
     "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,

@@ -25,14 +25,26 @@ from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
-from acclimate.data.rows import Data
+from acclimate.data.columns import Guess
+from acclimate.data.kinds import Kind, kind_of
+from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, Strategy, adapts, named
+from acclimate.strategies import (
+    BASELINES,
+    OVER_DOMAINS,
+    STRATEGIES,
+    Problem,
+    Splits,
+    Strategy,
+    adapts,
+    named,
+    without_transfer,
+)
 from acclimate.strategies.foresee import Foreseen
 from acclimate.strategies.tune import Tune, cut_short
 from acclimate.tasks import TASKS
@@ -48,8 +60,14 @@ def fit(request: Request) -> Model:
     adapting.check(strategy, request)
     given = request.sources()
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
-    _early(request, sources.guessed.task, strategy)
-    request = replace(request, sha256=state.sha256_of(given), content=state.content_of(sources.tables))
+    _early(request, sources.guessed, strategy)
+    columns = sources.guessed.columns
+    request = replace(
+        request,
+        model=request.model or kind_of(columns).model,
+        sha256=state.sha256_of(given),
+        content=state.content_of(sources.tables, columns.file),
+    )
     with state.kept(request) as (request, used):
         return _fit(request, sources, strategy, start - used)
 
@@ -58,11 +76,11 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     say = request.run.progress.say
     wanted = strategy is None or strategy[1].needs_backbone
     loading = time.monotonic()
-    backbone = _backbone(request) if wanted else None
+    backbone = _backbone(request, kind_of(sources.guessed.columns)) if wanted else None
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
-    prepared = prepare(sources, backbone, request.gate, request.run.seed)
+    prepared = prepare(sources, backbone, request.gate, request.run)
     for reason in prepared.reasons:
         say(reason)
     for report in prepared.audits:
@@ -101,8 +119,13 @@ def _reads_features(strategy: tuple[str, Strategy] | None) -> bool:
     return getattr(strategy[1], "start", "") == "probe"
 
 
-def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -> None:
+def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | None) -> None:
     """What can be told wrong before a model is loaded, and perhaps fetched."""
+    kind = kind_of(guessed.columns)
+    if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(kind):
+        raise UserError(
+            f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by {kind.baseline}"
+        )
     precision = request.reading["precision"]
     if precision is not None and check_precision(precision) == "int8" and strategy and not strategy[1].frozen:
         raise UserError(
@@ -110,7 +133,7 @@ def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -
             "use --precision fp32, or a strategy such as linear_probe"
         )
     if request.metric is not None:
-        metric_name(request.metric, task)
+        metric_name(request.metric, guessed.task)
     if not (request.class_weight in (None, "balanced") or isinstance(request.class_weight, Mapping)):
         raise UserError(
             f"class_weight {request.class_weight!r} is not understood; give 'balanced' or one weight a class, "
@@ -118,13 +141,13 @@ def _early(request: Request, task: str, strategy: tuple[str, Strategy] | None) -
         )
 
 
-def _backbone(request: Request) -> Backbone:
+def _backbone(request: Request, kind: Kind) -> Backbone:
     request.run.progress.say(f"loading {request.model}")
     backbone = load_backbone(request.model, **request.reading)
-    if backbone.modality != "text":
+    if backbone.modality not in kind.models:
         raise UserError(
-            f"{request.model!r} reads {backbone.modality}, and the inputs here are text; "
-            "`acclimate models list` shows the text models"
+            f"{request.model!r} reads {backbone.modality}, and the inputs here are {kind.plural}; "
+            f"`acclimate models list` shows those that read {' or '.join(kind.models)} (such as {kind.model})"
         )
     return backbone.requires_grad_(False).eval()
 
@@ -298,26 +321,6 @@ def _rows_to_choose_by(prepared: Prepared, seed: int) -> tuple[Data, Pairs]:
     return both, [(np.arange(n), np.arange(n, n + m))]
 
 
-def joined(a: Data, b: Data) -> Data:
-    """The rows of both; a part that one of them lacks is left out."""
-
-    def both(x: Any, y: Any) -> Any:
-        if x is None or y is None:
-            return None
-        return np.concatenate([x, y]) if isinstance(x, np.ndarray) else (*x, *y)
-
-    return Data(
-        inputs=(*a.inputs, *b.inputs),
-        labels=both(a.labels, b.labels),
-        weights=both(a.weights, b.weights),
-        groups=both(a.groups, b.groups),
-        subgroups={k: both(v, b.subgroups[k]) for k, v in a.subgroups.items() if k in b.subgroups},
-        domains=both(a.domains, b.domains),
-        lines=(*a.lines, *b.lines),
-        source=f"{a.source}, {b.source}",
-    )
-
-
 def _last_rows(
     prepared: Prepared, problem: Problem, name: str, strategy: Strategy, judged: bool, seed: int
 ) -> tuple[Splits, str]:
@@ -355,7 +358,7 @@ def _baselines(
     """What does without transfer, on the same rows as the model; with a model that adapted what does without that."""
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
-    compared = dict(BASELINES)
+    compared = without_transfer(kind_of(prepared.train))
     if adapted:
         compared[SOURCE_ONLY] = STRATEGIES["linear_probe"]
     elif contest.chosen in OVER_DOMAINS:

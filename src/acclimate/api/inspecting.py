@@ -9,6 +9,7 @@ from typing import Any
 
 from acclimate.api.prepare import measure_with
 from acclimate.data.columns import task_name
+from acclimate.data.kinds import named
 from acclimate.data.rows import Columns
 
 
@@ -27,11 +28,24 @@ def columns_of(
     weight: str | None,
     drop: Sequence[str],
     domain: str | None,
+    file: str | None = None,
+    modality: str | None = None,
 ) -> Columns:
     """Which column plays which part, as the arguments of `fit` and `inspect` name them."""
     labels = many(label)
-    one = labels[0] if len(labels) == 1 else labels or None
-    return Columns(one, many(text), group, when, row_id, many(subgroup), weight, many(drop), domain)
+    return Columns(
+        labels[0] if len(labels) == 1 else labels or None,
+        many(text),
+        group,
+        when,
+        row_id,
+        many(subgroup),
+        weight,
+        many(drop),
+        domain,
+        file,
+        "" if modality is None else named(modality).name,
+    )
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,8 @@ def inspect(
     model: str | None = None,
     task: str | None = None,
     text_column: str | Sequence[str] | None = None,
+    file_column: str | None = None,
+    modality: str | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
     id_column: str | None = None,
@@ -84,8 +100,9 @@ def inspect(
     from acclimate.data.read import read
 
     columns = columns_of(
-        label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop, domain_column
-    )
+        label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop, domain_column,
+        file_column, modality,
+    )  # fmt: skip
     table = read(data)
     found = guess(table, columns, None if task is None else task_name(task), label_delimiter)
     measure = None if model is None else measure_with(load_backbone(model, max_length=max_length))

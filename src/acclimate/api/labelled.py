@@ -13,11 +13,20 @@ from acclimate.api import deciding
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Fitted, Request
+from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies import (
+    ADAPTATIONS,
+    FEW_LABELS,
+    STRATEGIES,
+    Problem,
+    Splits,
+    Strategy,
+    without_transfer,
+)
 from acclimate.usage import Usage
 
 
@@ -126,7 +135,7 @@ def _baselines(
     prepared: Prepared, problem: Problem, race: Race, source: Splits, few: Data, pairs: Pairs, run: Run
 ) -> dict[str, tuple[Predictor, Judged]]:
     """What does without the labels of the target, on the rows that give the number."""
-    every = {**BASELINES, SOURCE_ONLY: STRATEGIES["linear_probe"]}
+    every = {**without_transfer(kind_of(few)), SOURCE_ONLY: STRATEGIES["linear_probe"]}
     every |= {t.name: ADAPTATIONS[t.name] for t in race.trials if t.name in ADAPTATIONS}
     ran = {t.name: t for t in race.trials}
     usual, found = Choice(positive=problem.decoder.positive), {}

@@ -16,8 +16,8 @@ from acclimate.api.predicting import Asked, Block, Predictions, blocks, predicti
 from acclimate.api.prepare import present
 from acclimate.api.testing import adapted
 from acclimate.data.audit import audit
-from acclimate.data.columns import texts_of
-from acclimate.data.labels import is_blank
+from acclimate.data.columns import missing_column
+from acclimate.data.kinds import Reading, kind_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import hash_of
@@ -25,6 +25,7 @@ from acclimate.errors import UserError
 from acclimate.evaluate import Difference, Scores
 from acclimate.model import Predictor
 from acclimate.model import load as load_predictor
+from acclimate.progress import Progress
 from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
 from acclimate.testtime import Adapter
@@ -131,25 +132,34 @@ class Model:
                             "are adapted; give --adapt or --conformal")  # fmt: skip
         asked = Asked.of(self.predictor, conformal, abstain_below)
         table = source if isinstance(source, Table) else read(source, may_be_empty=True)
-        texts = texts_of(table, self.columns)
-        answers = None if adapt is None else adapted(self.predictor, texts, adapt, self._run())
-        return predictions(self.predictor, table, texts, asked, answers)
+        read_in = self._reading(table)
+        answers = None if adapt is None else adapted(self.predictor, read_in.inputs, adapt, self._run())
+        return predictions(self.predictor, table, read_in, asked, answers, kind=kind_of(self.columns))
 
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
-        if isinstance(inputs, str) and Path(inputs).suffix.lower() not in _FILES:
+        kind = kind_of(self.columns)
+        one = isinstance(inputs, (str, Path)) and kind.has_words and Path(inputs).suffix.lower() not in _FILES
+        if one or type(inputs).__module__.startswith("PIL.") or isinstance(inputs, bytes):
             inputs = [inputs]
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
         if named or isinstance(inputs, (str, Path)):
             table = read(inputs)
-            return texts_of(table, self.columns), table
-        if hasattr(inputs, "tolist"):  # a numpy array or a pandas series of texts
+            return list(self._reading(table).inputs), table
+        if hasattr(inputs, "tolist") and getattr(inputs, "ndim", 1) == 1:  # a numpy array or a pandas series
             inputs = inputs.tolist()
         rows = list(inputs)
         if rows and isinstance(rows[0], dict):
             table = read(rows)
-            return texts_of(table, self.columns), table
-        return [_one_input(x, len(self.columns.text), i) for i, x in enumerate(rows)], None
+            return list(self._reading(table).inputs), table
+        return [kind.given(x, self.columns, i) for i, x in enumerate(rows)], None
+
+    def _reading(self, table: Table) -> Reading:
+        """The inputs of a table; what the gate would drop is None, and says why."""
+        missing = [name for name in self.columns.inputs if name not in table.columns]
+        if missing:
+            raise missing_column(missing[0], table)
+        return kind_of(self.columns).read(table, self.columns, Progress())
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -173,7 +183,7 @@ class Model:
             mine = finish.judged(self.predictor, rows, answers.parts())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
-        if self.run_dir is not None and (known := runs.learned_from(self.run_dir, rows.inputs)):
+        if self.run_dir is not None and (known := runs.learned_from(self.run_dir, rows)):
             warning = (
                 f"{known} of these {len(rows)} rows (or near duplicates) were learned from, so these numbers are "
                 "too good; judge the model on rows that it has not seen"
@@ -277,8 +287,8 @@ def load(path: str | Path) -> Model:
     try:
         parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         columns = Columns(**parts)
-        if not columns.text:
-            raise ValueError("no text column")
+        if not columns.inputs:
+            raise ValueError("no column of inputs")
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{bundle / 'columns.json'} is damaged ({error}); copy the bundle again or fit anew") from error
     if not in_run:
@@ -301,20 +311,3 @@ def _if_there(path: Path, read_from: Callable[[Any], _T]) -> _T | None:
         return found
     except (UserError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _one_input(value: Any, parts: int, position: int) -> Input | None:
-    if is_blank(value) or type(value).__name__ == "NAType":  # the null of pandas, which equals nothing
-        return None
-    if isinstance(value, str):
-        if parts == 2:
-            raise UserError(f"input {position + 1} is one text, and this model reads two; give pairs (first, second)")
-        return value
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, str) for v in value):
-        if parts != 2:
-            raise UserError(f"input {position + 1} is a pair, and this model reads one text")
-        return None if is_blank(value[0]) and is_blank(value[1]) else (value[0], value[1])
-    raise UserError(
-        f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
-        + (" in pairs" if parts == 2 else "")
-    )

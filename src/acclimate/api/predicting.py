@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from acclimate.api.testing import Answers, Told
+from acclimate.data.account import REASONS
+from acclimate.data.kinds import Kind, Reading
 from acclimate.data.rows import Input, Table
 from acclimate.errors import UserError
 from acclimate.metrics.decisions import conformal_quantile
@@ -94,12 +96,15 @@ def blocks(
 def predictions(
     predictor: Predictor,
     table: Table,
-    texts: Sequence[Input | None],
+    read: Reading,
     asked: Asked,
     answers: Answers | None = None,
+    *,
+    kind: Kind,
 ) -> Predictions:
     """The table and its new columns. A note says why a row has no answer; there is such a column where one may be."""
-    problems = ["" if t is not None else (p or "no text to judge") for t, p in zip(texts, table.problems, strict=True)]
+    texts, said = read.inputs, {**REASONS, "blank_input": f"no {kind.noun} to judge"}
+    problems = [p or ("" if r is None else said[r]) for p, r in zip(table.problems, read.reasons, strict=True)]
     noted = any(problems) or asked.abstain_below is not None
     found = blocks(predictor, texts, None if answers is None else answers.parts())
     parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in found)

@@ -18,6 +18,8 @@ from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError
+from acclimate.progress import Progress
+from acclimate.run import Run
 
 LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
 SAMPLING = "sampling_weight"  # the column of label_these.csv that says how many target rows a row stands for
@@ -114,7 +116,7 @@ def gather(
 
 def has_inputs(table: Table, columns: Columns) -> None:
     """Refuse target data without the columns that hold the inputs of the training rows."""
-    lacking = [name for name in columns.text if name not in table.columns]
+    lacking = [name for name in columns.inputs if name not in table.columns]
     if lacking:
         raise UserError(
             f"{table.source} has no column {lacking[0]!r}, which holds the inputs of the training rows; rename the "
@@ -122,26 +124,26 @@ def has_inputs(table: Table, columns: Columns) -> None:
         )
 
 
-def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int = 0) -> Prepared:
+def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | None = None) -> Prepared:
     """Audit every source, check them against each other, and split."""
-    guessed = sources.guessed
-    measure = measure_with(backbone)
-    data, report = gated(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None)
+    guessed, run = sources.guessed, run or Run()
+    measure, progress = measure_with(backbone), run.progress
+    data, report = gated(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None, progress)
     classes = _classes(data, guessed.task)
     others: dict[str, Data] = {}
     audits, reasons = [report], list(guessed.reasons)
     for role, table in sources.tables.items():
         if role == "target":
-            others[role], target_report, said = unlabelled(table, guessed, gate, measure)
+            others[role], target_report, said = unlabelled(table, guessed, gate, measure, progress)
             found = [*_adapted_to(data, others[role], "train"), *_adapted_to(others.get("test"), others[role], "test")]
             audits.append(replace(target_report, findings=(*target_report.findings, *found)))
             reasons += said
         elif role != "train":
             columns = present(guessed.columns, table)
-            if role == LABELS and SAMPLING in table.columns and SAMPLING not in columns.text:
+            if role == LABELS and SAMPLING in table.columns and SAMPLING not in columns.inputs:
                 columns = replace(columns, weight=SAMPLING)
                 reasons.append(f"{table.source}: its rows count by {SAMPLING}, by which they stand for all target rows")
-            other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes)
+            other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes, progress)
             found = list(cross_check(data, other, role.replace("_", " ")))
             if role == LABELS:
                 refuse_new_classes(other, guessed.task, classes)
@@ -150,7 +152,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, seed: int =
             others[role] = other
     _check_domains(data, others)
     few = others.get(LABELS)
-    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), few, seed)
+    train, test, how = _split(data, guessed.task, others.get("test"), others.get("valid"), few, run.seed)
     return Prepared(
         guessed.columns,
         guessed.task,
@@ -211,7 +213,9 @@ def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) ->
                 )
 
 
-def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[Data, Audit, list[str]]:
+def unlabelled(
+    table: Table, guessed: Guess, gate: Gate, measure: Any, progress: Progress | None = None
+) -> tuple[Data, Audit, list[str]]:
     """The inputs of the target alone: what else the file holds, its labels before all, is not looked at."""
     said = []
     if there := [name for name in guessed.columns.labels if name in table.columns]:
@@ -220,8 +224,10 @@ def unlabelled(table: Table, guessed: Guess, gate: Gate, measure: Any) -> tuple[
             f"{table.source}: its {named} ignored, since target data is used without labels; give labelled rows of it "
             "as test data, to be judged on"
         )
-    columns = Columns(text=guessed.columns.text, id=guessed.columns.id if guessed.columns.id in table.columns else None)
-    data, report = gated(table, columns, guessed.task, gate, measure, "target", None)
+    whole = guessed.columns
+    row_id = whole.id if whole.id in table.columns else None
+    columns = Columns(text=whole.text, file=whole.file, kind=whole.kind, id=row_id)
+    data, report = gated(table, columns, guessed.task, gate, measure, "target", None, progress)
     return data, report, said
 
 
@@ -241,7 +247,14 @@ def present(columns: Columns, table: Table) -> Columns:
 
 
 def gated(
-    table: Table, columns: Columns, task: str, gate: Gate, measure: Any, role: str, classes: tuple[Any, ...] | None
+    table: Table,
+    columns: Columns,
+    task: str,
+    gate: Gate,
+    measure: Any,
+    role: str,
+    classes: tuple[Any, ...] | None,
+    progress: Progress | None = None,
 ) -> tuple[Data, Audit]:
     """The usable rows of a table and their account; an error where there is none."""
     data, report = audit(
@@ -254,6 +267,7 @@ def gated(
         measure=measure,
         private=gate.private,
         role=role,
+        progress=progress,
     )
     if not len(data):
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())

@@ -9,14 +9,14 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from acclimate import files
-from acclimate.data.duplicates import keys
-from acclimate.data.rows import Input
+from acclimate.data.kinds import kind_of
+from acclimate.data.rows import Data
 from acclimate.errors import MachineFailed, UserError
 from acclimate.files import plain
 
@@ -186,18 +186,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def remember(run_dir: Path, inputs: Sequence[Input]) -> None:
-    """Keep an 8-byte hash of every folded training input, so that `evaluate` can tell rows that were learned from."""
-    write_json(run_dir / _SEEN, sorted({_short(key) for key in keys(inputs)}))
+def remember(run_dir: Path, data: Data) -> None:
+    """Keep an 8-byte hash of the key of every training input, so that `evaluate` can tell rows learned from."""
+    write_json(run_dir / _SEEN, sorted({_short(key) for key in kind_of(data).keys(data.inputs)}))
 
 
-def learned_from(run_dir: Path, inputs: Sequence[Input]) -> int:
+def learned_from(run_dir: Path, data: Data) -> int:
     """How many of these inputs the run learned from (near duplicates count); 0 where it kept no hashes."""
     path = run_dir / _SEEN
     if not path.is_file():
         return 0
     seen = set(read_json(path))
-    return sum(_short(key) in seen for key in keys(inputs))
+    return sum(_short(key) in seen for key in kind_of(data).keys(data.inputs))
 
 
 def _short(key: str) -> str:

@@ -16,6 +16,7 @@ from acclimate.api.prepare import Gate, gated, has_inputs, measure_with, unlabel
 from acclimate.backbones import load as load_backbone
 from acclimate.catalogue import cache
 from acclimate.data.columns import guess
+from acclimate.data.kinds import kind_of, named
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data
 from acclimate.errors import UserError
@@ -69,8 +70,10 @@ def measure_shift(
     target: Any,
     *,
     label: str | None = None,
-    model: str = "minilm",
+    model: str | None = None,
     text_column: str | Sequence[str] | None = None,
+    file_column: str | None = None,
+    modality: str | None = None,
     group_column: str | None = None,
     max_length: int | None = None,
     seed: int = 0,
@@ -86,16 +89,19 @@ def measure_shift(
     progress = Progress(quiet=quiet)
     run = Run(seed=seed, device=pick_device(), cache=cache.features(), progress=progress)
     text = (text_column,) if isinstance(text_column, str) else tuple(text_column or ())
-    columns, gate = Columns(label=label, text=text, group=group_column), Gate(on_bad, None, private)
+    wanted = "" if modality is None else named(modality).name
+    columns = Columns(label=label, text=text, group=group_column, file=file_column, kind=wanted)
+    gate = Gate(on_bad, None, private)
     tables = read(source), read(target)
     guessed = guess(tables[0], columns)
     has_inputs(tables[1], guessed.columns)
-    backbone = load_backbone(model, max_length=max_length).requires_grad_(False).eval()
-    if backbone.modality != "text":
-        raise UserError(f"{model!r} reads {backbone.modality}, and the inputs here are text")
+    kind = kind_of(guessed.columns)
+    backbone = load_backbone(model or kind.model, max_length=max_length).requires_grad_(False).eval()
+    if backbone.modality not in kind.models:
+        raise UserError(f"{model!r} reads {backbone.modality}, and the inputs here are {kind.plural}")
     measured = measure_with(backbone)
-    ours, _ = gated(tables[0], guessed.columns, guessed.task, gate, measured, "source", None)
-    theirs, _, said = unlabelled(tables[1], guessed, gate, measured)
+    ours, _ = gated(tables[0], guessed.columns, guessed.task, gate, measured, "source", None, progress)
+    theirs, _, said = unlabelled(tables[1], guessed, gate, measured, progress)
     if min(len(ours), len(theirs)) < 20:
         raise UserError(
             f"{ours.source} has {len(ours)} rows and {theirs.source} {len(theirs)}; at least 20 on both sides are "
@@ -109,7 +115,7 @@ def measure_shift(
         features[0],
         features[1],
         labels=codes,
-        texts=None if private else (_texts(some[0]), _texts(some[1])),
+        texts=None if private or not kind.has_words else (_texts(some[0]), _texts(some[1])),
         groups=_groups(*some),
         seed=seed,
     )
@@ -148,7 +154,8 @@ def _cut(whole: tuple[Data, Data], some: list[Data]) -> list[str]:
 
 
 def _texts(data: Data) -> list[str]:
-    return [x if isinstance(x, str) else "\n".join(x) for x in data.inputs]
+    shown = map(kind_of(data).shown, data.inputs)
+    return [x if isinstance(x, str) else "\n".join(x) for x in shown]
 
 
 def _groups(a: Data, b: Data) -> Any:

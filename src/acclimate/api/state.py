@@ -24,12 +24,14 @@ from acclimate import ranks
 from acclimate.api import runs
 from acclimate.api.request import Request
 from acclimate.catalogue import cache
+from acclimate.data.folders import base_of, file_of
 from acclimate.data.read import read
 from acclimate.data.rows import Table
 from acclimate.data.split import hash_of
 from acclimate.errors import MachineFailed, UserError
 from acclimate.files import plain, read_object, write_text
 from acclimate.interrupt import Interrupted, Terminated
+from acclimate.keys import key_of
 from acclimate.run import Run
 from acclimate.settings import parse_duration
 
@@ -193,17 +195,29 @@ def sha256_of(sources: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def content_of(tables: Mapping[str, Table]) -> dict[str, str]:
-    """A key of every table's cells as they were read: line ends, encoding and place of a file do not count."""
+def content_of(tables: Mapping[str, Table], file: str | None = None) -> dict[str, str]:
+    """A key of every table's cells as they were read: line ends, encoding and place of a file do not count.
+
+    In the column `file` a path counts as what the file holds.
+    """
     found = {}
     for role, table in tables.items():
         digest = hashlib.sha256()
         for name, values in table.columns.items():
             digest.update(repr(name).encode())
+            held = [_held(value, table) for value in values] if name == file else values
             for at in range(0, len(values), 1000):
-                digest.update(repr(values[at : at + 1000]).encode("utf-8", "surrogatepass"))
+                digest.update(repr(held[at : at + 1000]).encode("utf-8", "surrogatepass"))
         found[role] = digest.hexdigest()
     return found
+
+
+def _held(cell: object, table: Table) -> object:
+    """The content of a picture or a recording; what cannot be read stays what it is called."""
+    try:
+        return key_of(file_of(cell, base_of(table)), "image")
+    except UserError:
+        return cell
 
 
 @contextmanager

@@ -120,11 +120,11 @@ def _write_files(
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
-        runs.remember(folder, prepared.train.inputs)
+        runs.remember(folder, prepared.train)
     if prepared.test is not None and request.test is not None and "test" in hashes:
         runs.count_use(folder, hashes["test"], str(request.test))
     for name, (predictor, _) in fitted.baselines.items():
-        if predictor.words is None or not request.gate.private:  # a vocabulary is made of the training texts
+        if not request.gate.private or predictor.plain is None or not predictor.plain.holds:
             predictor.save(folder / "baselines" / name)
 
 

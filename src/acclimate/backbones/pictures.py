@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from acclimate.errors import UserError
+from acclimate.data.pictures import opened
 
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 DRAFT = "pil-draft"
@@ -44,7 +43,8 @@ class ImageSettings:
 
 def square(value: Any, settings: ImageSettings) -> Pixels:
     """The centre (s, s, 3) of a path, a Pillow image or an array (h, w, 3), the shorter side resized to size/crop."""
-    picture, size = _opened(value, settings), settings.size
+    picture = opened(value, _SPARE * settings.side if settings.backend == DRAFT else None)
+    size = settings.size
     ratio = settings.side / min(picture.size)
     scaled = (max(size, round(picture.width * ratio)), max(size, round(picture.height * ratio)))
     picture = picture.resize(scaled, FILTERS[settings.interpolation])
@@ -57,19 +57,3 @@ def standardised(pixels: list[Pixels], settings: ImageSettings) -> Tensor:
     scaled = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     mean, std = torch.tensor(settings.mean), torch.tensor(settings.std)
     return ((scaled - mean[:, None, None]) / std[:, None, None]).contiguous()
-
-
-def _opened(value: Any, settings: ImageSettings) -> Any:
-    from PIL import Image, ImageOps
-
-    if not isinstance(value, (str, Path)):
-        return (value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))).convert("RGB")
-    try:
-        with Image.open(value) as opened:
-            if settings.backend == DRAFT:
-                opened.draft(None, (_SPARE * settings.side,) * 2)  # of formats other than JPEG: nothing
-            opened.load()
-            ImageOps.exif_transpose(opened, in_place=True)
-            return opened if opened.mode == "RGB" else opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{value} cannot be read as a picture: {error}") from error

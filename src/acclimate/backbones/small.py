@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.augment import affine
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.data.pictures import is_file, opened
 from acclimate.errors import UserError
 
 NAME = "small-cnn"
@@ -132,23 +133,13 @@ def _grey(value: Any, side: int) -> NDArray[np.float32]:
     """One picture as (side, side) floats from 0 to 1; what has another size is averaged down to it, or stretched."""
     from PIL import Image
 
-    if isinstance(value, (str, Path, Image.Image)):
-        values = _opened(value)
+    if is_file(value) or isinstance(value, Image.Image):
+        values = np.asarray(opened(value).convert("L"), np.float32) / np.float32(255)
     else:
         values = _numbers(np.asarray(value))
     if values.shape != (side, side):
         values = np.asarray(Image.fromarray(values).resize((side, side), _BOX))
     return np.ascontiguousarray(values, np.float32)
-
-
-def _opened(value: Any) -> NDArray[np.float32]:
-    from PIL import Image
-
-    try:
-        picture = value if isinstance(value, Image.Image) else Image.open(value)
-        return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{value} cannot be read as a picture: {error}") from error
 
 
 def _numbers(array: NDArray[Any]) -> NDArray[np.float32]:

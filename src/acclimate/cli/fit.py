@@ -17,15 +17,17 @@ from acclimate.settings import parse_duration, parse_settings
 
 def fit(
     train: Annotated[
-        str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL or JSON with a header or keys.")
+        str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures.")
     ] = None,
     label: options.Labels = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="MODEL", help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder."
+            metavar="MODEL",
+            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. minilm for texts and "
+            "mobilenetv2 for pictures when absent.",
         ),
-    ] = "minilm",
+    ] = None,
     strategy: Annotated[
         str,
         typer.Option(metavar="NAME", help="How to transfer; `acclimate methods` lists them. auto: measure and choose."),
@@ -72,6 +74,8 @@ def fit(
         ),
     ] = None,
     text_column: options.TextColumn = None,
+    file_column: options.FileColumn = None,
+    modality: options.Modality = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
     id_column: options.IdColumn = None,
@@ -194,6 +198,8 @@ def fit(
             weight_column,
             tuple(drop or ()),
             domain_column,
+            file_column,
+            modality or "",
         )
         early.columns(source, wanted, task)
 
@@ -213,6 +219,8 @@ def fit(
         lambda_=lambda_,
         pretrain=pretrain,
         text_column=options.one_or_many(text_column),
+        file_column=file_column,
+        modality=modality,
         group_column=group_column,
         time_column=time_column,
         id_column=id_column,

@@ -31,6 +31,10 @@ ALIASES = {
     "--text-col": "--text-column",
     "--text-column-name": "--text-column",
     "--input-field": "--text-column",
+    "--image-column": "--file-column",
+    "--image-col": "--file-column",
+    "--audio-column": "--file-column",
+    "--path-column": "--file-column",
     "--label-delim": "--label-delimiter",
     "--model-name-or-path": "--model",
     "--base-model": "--model",
@@ -107,6 +111,13 @@ Task = Annotated[
 TextColumn = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="The text to learn from; give it twice for two texts read together."),
+]
+FileColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The paths of pictures, where inputs are files named in a table.")
+]
+Modality = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What the inputs are, text or image. Told by the data when absent."),
 ]
 GroupColumn = Annotated[
     str | None,

@@ -17,9 +17,11 @@ def shift(
     ],
     label: options.Label = None,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="The pretrained model whose features are compared.")
-    ] = "minilm",
+        str | None, typer.Option(metavar="MODEL", help="The pretrained model whose features are compared.")
+    ] = None,
     text_column: options.TextColumn = None,
+    file_column: options.FileColumn = None,
+    modality: options.Modality = None,
     group_column: options.GroupColumn = None,
     max_length: options.MaxLength = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of everything random.")] = 0,
@@ -47,6 +49,8 @@ def shift(
         label=label,
         model=model,
         text_column=options.one_or_many(text_column),
+        file_column=file_column,
+        modality=modality,
         group_column=group_column,
         max_length=max_length,
         seed=seed,

@@ -21,6 +21,11 @@ REASONS = {
     "bad_time": "time cannot be read",
     "bad_weight": "weight is not a number of at least 0",
     "missing_domain": "no domain",
+    "missing_file": "the file is not there",
+    "empty_file": "the file is empty (0 bytes)",
+    "not_a_picture": "the file is no picture",
+    "broken_file": "the file is damaged or cut off",
+    "too_large": "more pixels than can be read (178 million)",
 }
 
 
@@ -96,8 +101,11 @@ def render(account: Audit) -> RichTable:
     view.add_column("rows", justify="right")
     view.add_column("which", overflow="fold", min_width=40)
     view.add_row("read", f"{account.read:,}", escape(how_read(account.facts)))
+    files = account.facts.get("dropped_files")
     for reason, lines in account.dropped.items():
-        view.add_row(f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", lines_text(lines))
+        which = str(files.get(reason) or "") if isinstance(files, dict) else ""
+        row = f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", escape(which or lines_text(lines))
+        view.add_row(*row)
     view.add_row("kept", f"{account.kept:,}", "")
     colour = {"error": "red", "warning": "yellow", "info": "dim"}
     for one in account.findings:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from acclimate.data import duplicates, findings, leaks, marks
+from acclimate.data import findings, leaks, marks
 from acclimate.data.account import REASONS, Audit, render
-from acclimate.data.columns import check, index_like, texts_of, used
+from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
 from acclimate.data.findings import Finding, Lengths, finding, lines_text, rows_text, verb
+from acclimate.data.kinds import Kind, Reading, kind_of
 from acclimate.data.labels import (
     as_text,
     check_kind,
@@ -24,9 +25,12 @@ from acclimate.data.labels import (
     task_name,
     typed_labels,
 )
-from acclimate.data.rows import Columns, Data, FloatArray, Input, Label, Table
+from acclimate.data.rows import Columns, Data, FloatArray, Input, IntArray, Label, Table
 from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
+from acclimate.progress import Progress
+
+_NAMED = 5  # files that are named in a message
 
 __all__ = ["Audit", "Finding", "Lengths", "audit", "cross_check", "render"]
 
@@ -42,6 +46,7 @@ def audit(
     measure: Callable[[list[Input]], Lengths] | None = None,
     private: bool = False,
     role: str = "train",
+    progress: Progress | None = None,
 ) -> tuple[Data, Audit]:
     """The usable rows of a table, and the account of all of them.
 
@@ -60,32 +65,37 @@ def audit(
     if on_bad not in ("skip", "fail"):
         raise UserError(f"on_bad must be 'skip' or 'fail', got {on_bad!r}")
     check(table, columns)
-    texts = texts_of(table, columns)
+    kind = kind_of(columns)
+    read = kind.read(table, columns, progress or Progress())
     labels, notes = _labels(table, columns, task, label_delimiter, classes, strict=on_bad == "fail")
     times = None if columns.time is None else to_numbers(table.columns[columns.time], columns.time)
-    reasons = [_reason(table, columns, task, i, texts, labels, times) for i in range(len(table))]
+    reasons = [_reason(table, columns, task, i, read, labels, times) for i in range(len(table))]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     dropped: dict[str, tuple[int, ...]] = {
         reason: tuple(table.lines[i] for i, r in enumerate(reasons) if r == reason)
         for reason in REASONS
         if reason in set(reasons)
     }
-    _refuse(table, columns, dropped, len(kept), on_bad)
-    keys = duplicates.keys([t for t in (texts[i] for i in kept) if t is not None])
-    data = _data(table, columns, kept, texts, labels, times, keys, task)
+    said = {**REASONS, "blank_input": kind.blank}
+    _refuse(table, columns, dropped, len(kept), on_bad, said)
+    inputs = tuple(read.inputs[i] for i in kept)
+    keys = kind.keys(inputs)
+    data = _data(table, columns, kept, inputs, labels, times, kind.clusters(inputs, keys))
     found = [
         finding(
             reason,
             "warning",
-            f"{rows_text(len(lines))} dropped: {REASONS[reason]}",
+            f"{rows_text(len(lines))} dropped: {said[reason]}{_named(table, columns, lines)}",
             len(lines),
             lines,
         )
         for reason, lines in dropped.items()
     ]
-    found += _of_rows(data, keys, task, classes, private=private, role=role)
+    found += _of_rows(data, keys, task, classes, kind, private=private, role=role)
     found += _of_columns(table, columns, kept, data, task)
     facts = _facts(table, columns, task, data, notes)
+    if columns.file is not None and dropped:
+        facts["dropped_files"] = {r: _named(table, columns, lines).removeprefix(": ") for r, lines in dropped.items()}
     if measure is not None:
         found += findings.too_long(data, measure(list(data.inputs)), facts)
     order = {"error": 0, "warning": 1, "info": 2}
@@ -130,15 +140,15 @@ def _reason(
     columns: Columns,
     task: str,
     i: int,
-    texts: Sequence[Input | None],
+    read: Reading,
     labels: Sequence[Label | None] | None,
     times: Sequence[float | None] | None,
 ) -> str | None:
     """Why row i cannot be used: the first reason that holds."""
     if table.problems[i] is not None:
         return "unparsed"
-    if texts[i] is None:
-        return "blank_input"
+    if read.inputs[i] is None:
+        return read.reasons[i]
     if labels is not None and labels[i] is None:
         return "missing_label"
     if labels is not None and task == "regress" and isinstance(labels[i], str):
@@ -154,10 +164,20 @@ def _reason(
     return None
 
 
-def _refuse(table: Table, columns: Columns, dropped: dict[str, tuple[int, ...]], kept: int, on_bad: str) -> None:
+def _refuse(
+    table: Table,
+    columns: Columns,
+    dropped: dict[str, tuple[int, ...]],
+    kept: int,
+    on_bad: str,
+    said: dict[str, str],
+) -> None:
     if not dropped and kept:
         return
-    told = "; ".join(f"{rows_text(len(lines))} {REASONS[r]} ({lines_text(lines)})" for r, lines in dropped.items())
+    told = "; ".join(
+        f"{rows_text(len(lines))} {said[r]} ({lines_text(lines)}){_named(table, columns, lines)}"
+        for r, lines in dropped.items()
+    )
     if on_bad == "fail" and dropped:
         raise UserError(f"{table.source}: {told}. Correct these rows, or pass --on-bad skip to leave them out")
     if not kept:
@@ -174,15 +194,23 @@ def _refuse(table: Table, columns: Columns, dropped: dict[str, tuple[int, ...]],
         raise UserError(f"{table.source} has no usable row: {told or 'it has no rows'}{hint}")
 
 
+def _named(table: Table, columns: Columns, lines: Sequence[int]) -> str:
+    """The files of these rows by name, where inputs are files."""
+    if columns.file is None:
+        return ""
+    cells = dict(zip(table.lines, table.columns[columns.file], strict=True))
+    names = [str(cells[n]) for n in lines if isinstance(cells[n], str)]
+    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
+
+
 def _data(
     table: Table,
     columns: Columns,
     kept: list[int],
-    texts: Sequence[Input | None],
+    inputs: tuple[Input, ...],
     labels: Sequence[Label | None] | None,
     times: Sequence[float | None] | None,
-    keys: list[str],
-    task: str,
+    clusters: IntArray,
 ) -> Data:
     def cells(name: str) -> list[object]:
         column = table.columns[name]
@@ -197,7 +225,7 @@ def _data(
             for g, n in zip(cells(columns.group), lines, strict=True)
         )
     return Data(
-        inputs=tuple(t for t in (texts[i] for i in kept) if t is not None),
+        inputs=inputs,
         labels=None if labels is None else tuple(v for v in (labels[i] for i in kept) if v is not None),
         weights=None if columns.weight is None else _weights(cells(columns.weight)),
         groups=groups,
@@ -208,9 +236,10 @@ def _data(
             for n in dict.fromkeys((*columns.subgroup, *filter(None, [columns.domain])))
         },
         domains=None if columns.domain is None else tuple(as_text(c).strip() for c in cells(columns.domain)),
-        clusters=duplicates.clusters([], keys),
+        clusters=clusters,
         lines=lines,
         source=table.source,
+        kind=columns.kind or "text",
     )
 
 
@@ -234,15 +263,23 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
 
 
 def _of_rows(
-    data: Data, keys: list[str], task: str, classes: tuple[Label, ...] | None, *, private: bool, role: str
+    data: Data,
+    keys: list[str],
+    task: str,
+    classes: tuple[Label, ...] | None,
+    kind: Kind,
+    *,
+    private: bool,
+    role: str,
 ) -> list[Finding]:
     assert data.clusters is not None
-    out = findings.repeated(data.inputs, data.clusters, data.lines)
+    out = findings.repeated(kind.exact(data.inputs), data.clusters, data.lines, kind.near)
     if len(data) > 1 and len(set(data.clusters.tolist())) == 1:
-        out.append(
-            finding("constant", "error", "every row holds the same text; is this the right text column?", len(data))
-        )
-    half = [n for one, n in zip(data.inputs, data.lines, strict=True) if isinstance(one, tuple) and not all(one)]
+        what = f"every row holds the same {kind.noun}; is this the right {kind.noun} column?"
+        out.append(finding("constant", "error", what, len(data)))
+    out += kind.findings(data)
+    pairs = [(one, n) for one, n in zip(data.inputs, data.lines, strict=True) if isinstance(one, tuple)]
+    half = [n for one, n in pairs if not all(one)] if kind.has_words else []
     if half:
         out.append(
             finding(
@@ -276,7 +313,7 @@ def _of_rows(
         out += findings.yes_no(data, of_train=of_train)
     else:
         out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train)
-    if task != "multilabel":
+    if task != "multilabel" and kind.has_words:
         out += leaks.label_in_text(keys, data.labels, data.lines, private=private)
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))
 
@@ -287,6 +324,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     parts = {
         "label": columns.label if columns.label is None or isinstance(columns.label, str) else list(columns.label),
         "text": list(columns.text),
+        "file": columns.file,
         "group": columns.group,
         "time": columns.time,
         "id": columns.id,
@@ -295,6 +333,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     parts |= {"subgroup": list(columns.subgroup), "weight": columns.weight, "drop": list(columns.drop)}
     facts["columns"] = {part: name for part, name in parts.items() if name}
     facts["all_columns"] = list(table.columns)
+    facts["kind"] = columns.kind or "text"
     facts["distinct_inputs"] = len(set(data.clusters.tolist())) if data.clusters is not None else len(data)
     if data.groups is not None:
         facts["groups"] = len(set(data.groups))

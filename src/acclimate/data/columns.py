@@ -19,6 +19,7 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
+from acclimate.data.spotting import spotted
 from acclimate.errors import UserError
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]
@@ -117,12 +118,12 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
     """
     check(table, columns)
     chosen = None if task is None else task_name(task)
-    reasons: list[str] = []
+    columns, reasons = spotted(table, columns)
     if columns.label is None:
         label, why = _find_label(table, columns)
         columns = replace(columns, label=label)
         reasons.append(why)
-    if not columns.text:
+    if not columns.inputs:
         text, why = _find_text(table, columns)
         columns = replace(columns, text=text)
         reasons.append(why)
@@ -160,7 +161,7 @@ def used(columns: Columns) -> tuple[str, ...]:
     """Every column that the user or the guess gave a part, or dropped."""
     single = (*columns.labels, columns.group, columns.time, columns.id, columns.weight, columns.domain)
     return tuple(
-        dict.fromkeys([*(n for n in single if n is not None), *columns.text, *columns.subgroup, *columns.drop])
+        dict.fromkeys([*(n for n in single if n is not None), *columns.inputs, *columns.subgroup, *columns.drop])
     )
 
 
@@ -168,7 +169,7 @@ def check(table: Table, columns: Columns) -> None:
     """Every named column exists and no column is both label and something else that would give the answer away."""
     for name in used(columns):
         if name not in table.columns:
-            raise _missing(name, table)
+            raise missing_column(name, table)
     if len(columns.text) > 2:
         raise UserError(
             f"at most two text columns can be read together, got {len(columns.text)}: {', '.join(columns.text)}"
@@ -178,7 +179,7 @@ def check(table: Table, columns: Columns) -> None:
     if len(set(columns.labels)) < len(columns.labels):
         raise UserError(f"a label column is named twice ({', '.join(columns.labels)}); name each once")
     for name in columns.labels:
-        if name not in (*columns.text, columns.weight, columns.domain):
+        if name not in (*columns.inputs, columns.weight, columns.domain):
             continue
         raise UserError(
             f"column {name!r} cannot be both the label and something else; name another column for one of them"
@@ -188,7 +189,8 @@ def check(table: Table, columns: Columns) -> None:
             raise UserError(f"column {name!r} is to be dropped and is also given a part; take it out of one of the two")
 
 
-def _missing(name: str, table: Table) -> UserError:
+def missing_column(name: str, table: Table) -> UserError:
+    """The error for a column that a table does not have."""
     names = list(table.columns)
     folded = {n.casefold().strip(): n for n in names}
     near = folded.get(name.casefold().strip()) or next(
@@ -213,7 +215,7 @@ def _find_label(table: Table, columns: Columns) -> tuple[str | None, str]:
     ending = [n for n in free if re.search(r"(^|[_\s-])(label|target|class|category|sentiment)$", n.casefold().strip())]
     if len(ending) == 1:
         return ending[0], f"label column {ending[0]!r}, by its name"
-    text = columns.text or _text_of(table, free)
+    text = columns.inputs or _text_of(table, free)
     rest = [n for n in free if n not in text and not index_like(table.columns[n]) and not _names_rows(table.columns[n])]
     coded = [n for n in rest if _few_values(table.columns[n], table.typed) and not _is_prose(table.columns[n])]
     picked = coded if len(coded) == 1 else rest if len(rest) == 1 and text else []
@@ -366,7 +368,7 @@ def texts_of(table: Table, columns: Columns) -> list[Input | None]:
         raise UserError("no text column is named; name one or two with --text-column")
     for name in columns.text:
         if name not in table.columns:
-            raise _missing(name, table)
+            raise missing_column(name, table)
     parts = [
         [None if is_blank(c) else c if isinstance(c, str) else as_text(c) for c in table.columns[n]]
         for n in columns.text

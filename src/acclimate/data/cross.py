@@ -1,19 +1,20 @@
-"""Whether a second source repeats the first: the same texts, groups or times on both sides make a score look better
+"""Whether a second source repeats the first: the same inputs, groups or times on both sides make a score look better
 than it is."""
 
 from __future__ import annotations
 
-from acclimate.data import duplicates
 from acclimate.data.findings import Finding, finding, rows_text, verb
+from acclimate.data.kinds import kind_of
 from acclimate.data.marks import contradict
 from acclimate.data.rows import Data, Label
 
 
 def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tuple[Finding, ...]:
-    """Rows of `other` (called `name`: "test", "valid") whose text or group is also in `train` (called `first`). Lines
+    """Rows of `other` (called `name`: "test", "valid") whose input or group is also in `train` (called `first`). Lines
     are those of `other`."""
-    everything = duplicates.keys([*train.inputs, *other.inputs])
-    labels: dict[str, set[Label]] = {}
+    kind, both = kind_of(train), [*train.inputs, *other.inputs]
+    everything = kind.clusters(both, kind.keys(both)).tolist()
+    labels: dict[int, set[Label]] = {}
     for i, key in enumerate(everything[: len(train)]):
         labels.setdefault(key, set()).update(() if train.labels is None else (train.labels[i],))
     again, against = [], []
@@ -35,11 +36,11 @@ def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tu
         text = f"{rows_text(len(against))} of {name} {verb(len(against), 'are')} also in {first} with another label"
         out.append(finding("conflicting_label", "warning", text, len(against), against))
     if train.groups is not None and other.groups is not None:
-        both = set(train.groups) & set(other.groups)
+        owners = set(train.groups) & set(other.groups)
         shared = [
             other.lines[i] if other.lines else i + 1
             for i, g in enumerate(other.groups)
-            if g in both and not g.startswith("(none, line ")
+            if g in owners and not g.startswith("(none, line ")
         ]
         if shared:
             text = (

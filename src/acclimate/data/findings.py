@@ -7,12 +7,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from acclimate.data import duplicates, marks
 from acclimate.data.labels import as_text, is_blank, number
-from acclimate.data.rows import Data, Input, IntArray, Label
+from acclimate.data.rows import Data, IntArray, Label
 from acclimate.errors import UserError
 
 _OWNER = re.compile(
@@ -75,12 +76,12 @@ def lines_text(lines: Sequence[int], most: int = 5) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {shown}{', ...' if len(lines) > most else ''}"
 
 
-def repeated(inputs: Sequence[Input], cluster: IntArray, lines: Sequence[int]) -> list[Finding]:
-    """Exact repeats, and those that only folding shows."""
-    first_exact: set[Input] = set()
+def repeated(exact_of: Sequence[Any], cluster: IntArray, lines: Sequence[int], but_for: str) -> list[Finding]:
+    """Exact repeats, and those that are near duplicates: equal `but_for` what the kind of input says."""
+    first_exact: set[Any] = set()
     first_cluster: set[int] = set()
     exact, near = [], []
-    for one, c, line in zip(inputs, cluster.tolist(), lines, strict=True):
+    for one, c, line in zip(exact_of, cluster.tolist(), lines, strict=True):
         if one in first_exact:
             exact.append(line)
         elif c in first_cluster:
@@ -96,8 +97,8 @@ def repeated(inputs: Sequence[Input], cluster: IntArray, lines: Sequence[int]) -
         out.append(finding("duplicate", "warning", text, len(exact), exact))
     if near:
         text = (
-            f"{rows_text(len(near))} {verb(len(near), 'repeat')} an earlier input but for case, spaces or "
-            "punctuation; kept on the same side of a split"
+            f"{rows_text(len(near))} {verb(len(near), 'repeat')} an earlier input {but_for}; kept on the same side of "
+            "a split"
         )
         out.append(finding("near_duplicate", "warning", text, len(near), near))
     return out

@@ -33,6 +33,8 @@ def plain(value: Any) -> object:
     kind = type(value).__name__
     if kind in ("NAType", "NaTType"):
         return None
+    if getattr(value, "ndim", 0) >= 2:  # a picture or a sound as an array: one cell, not many
+        return value
     if kind == "Timestamp":
         return value.to_pydatetime(warn=False)
     if hasattr(value, "tolist"):  # NumPy scalars and arrays

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 from acclimate.data import frames, header
 from acclimate.data.dialect import cut
 from acclimate.data.encoding import Decoded, decode
+from acclimate.data.folders import files_of, listed, of_one, read_folder
 from acclimate.data.rows import Table
 from acclimate.errors import MachineFailed, UserError
 
@@ -44,8 +45,8 @@ _FOREIGN = (  # first bytes -> what it is and what to do
 def read(
     source: Any, *, delimiter: str | None = None, encoding: str | None = None, may_be_empty: bool = False
 ) -> Table:
-    """Read a file (CSV, TSV, text, Parquet, JSONL, JSON), a frame, an Arrow table, a `datasets.Dataset`, a dict or
-    a list.
+    """Read a file (CSV, TSV, text, Parquet, JSONL, JSON), a folder of pictures, a frame, an Arrow table, a
+    `datasets.Dataset`, a dict or a list.
 
     The content of a file decides, not its name. Cells of text files stay text ("NA" and "null" too); an empty cell
     is None. A header without rows is refused unless it `may_be_empty`.
@@ -57,7 +58,9 @@ def read(
     if isinstance(source, Table):
         return source
     if isinstance(source, (str, Path)):
-        return read_file(Path(source), str(source), delimiter, encoding, may_be_empty)
+        path = Path(source).expanduser()
+        files = _of_files(path, str(source))
+        return files if files is not None else read_file(path, str(source), delimiter, encoding, may_be_empty)
     package = type(source).__module__.split(".")[0]
     if package == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns"):
         return frames.from_pandas(source)
@@ -74,6 +77,21 @@ def read(
         "pyarrow.Table, "
         "a datasets.Dataset, a list of dicts or a dict of lists"
     )
+
+
+def _of_files(path: Path, name: str) -> Table | None:
+    """A folder of pictures or recordings, with or without a table that lists them, or one of them alone."""
+    try:
+        folder, file = path.is_dir(), path.is_file()
+    except (OSError, ValueError):
+        return None
+    if not folder:
+        return of_one(path, name) if file else None
+    table = listed(path)
+    if table is None:
+        return read_folder(path, name)
+    found = read(table)
+    return replace(found, source=name, facts={**found.facts, "folder": str(path)})
 
 
 def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None, may_be_empty: bool = False) -> Table:
@@ -101,19 +119,21 @@ def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None
 
 
 def there(path: Path, name: str) -> None:
-    """Refuse what is no file: an address, a folder, a path where nothing is."""
+    """Refuse what cannot be read: an address, a folder without data, a path where nothing is."""
     if name.split("://")[0] in ("http", "https", "s3", "gs", "hf", "ftp"):
         raise UserError(f"{name} is an address; download the file first and give its path")
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError):  # a text that was meant as data: too long for a name, or with a NUL
         raise UserError(f"{name[:60]!r}... is no file name; give a path, or a list of texts") from None
+    if is_folder and (listed(path) or files_of(path)[0]):
+        return
     if is_folder:
         inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _DATA)
         what = (
             f"give one of its files: {', '.join(inside[:8])}"
             if inside
-            else "it holds no CSV, TSV, JSONL or Parquet file"
+            else "it holds no CSV, TSV, JSONL or Parquet file, and no pictures"
         )
         raise UserError(f"{name} is a folder; {what}")
     if not exists:

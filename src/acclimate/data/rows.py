@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Input: TypeAlias = str | tuple[str, str]  # one text, or two read together
+# One raw input, as its kind (data/kinds) has it: a text, two texts read together, a picture as a path or an array ...
+Input: TypeAlias = Any
 Label: TypeAlias = str | int | float | bool | tuple[str, ...]  # a tuple holds the classes of a multi-label row
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -44,6 +45,13 @@ class Columns:
     weight: str | None = None
     drop: tuple[str, ...] = ()
     domain: str | None = None  # where a row comes from: hospital, site, year; judged by leaving each out
+    file: str | None = None  # the paths of pictures or recordings, or what Python holds of them
+    kind: str = ""  # what the inputs are, a name of data/kinds; empty where it is still to be found out
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that an input is read from."""
+        return self.text if self.file is None else (self.file,)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -66,6 +74,7 @@ class Data:
     clusters: IntArray | None = None  # rows with one number are duplicates of each other and stay together
     lines: tuple[int, ...] = ()
     source: str = "<memory>"
+    kind: str = "text"  # what an input is: a name of data/kinds
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -90,3 +99,24 @@ class Data:
             clusters=None if self.clusters is None else self.clusters[at],
             lines=pick(self.lines) if self.lines else (),
         )
+
+
+def joined(a: Data, b: Data) -> Data:
+    """The rows of both; a part that one of them lacks is left out."""
+
+    def both(x: Any, y: Any) -> Any:
+        if x is None or y is None:
+            return None
+        return np.concatenate([x, y]) if isinstance(x, np.ndarray) else (*x, *y)
+
+    return Data(
+        inputs=(*a.inputs, *b.inputs),
+        labels=both(a.labels, b.labels),
+        weights=both(a.weights, b.weights),
+        groups=both(a.groups, b.groups),
+        subgroups={k: both(v, b.subgroups[k]) for k, v in a.subgroups.items() if k in b.subgroups},
+        domains=both(a.domains, b.domains),
+        lines=(*a.lines, *b.lines),
+        source=f"{a.source}, {b.source}",
+        kind=a.kind,
+    )

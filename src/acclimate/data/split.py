@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data import duplicates
+from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data, FloatArray, IntArray
 from acclimate.errors import UserError
+from acclimate.keys import key_of
 
 Pair = tuple[IntArray, IntArray]
 NDArrayBool = NDArray[np.bool_]
@@ -33,7 +34,10 @@ def units(data: Data) -> IntArray:
 
     A text that occurs in the groups A and B joins the two, and everything that is joined to either.
     """
-    cluster = data.clusters if data.clusters is not None else duplicates.clusters(data.inputs)
+    cluster = data.clusters
+    if cluster is None:
+        kind = kind_of(data)
+        cluster = kind.clusters(data.inputs, kind.keys(data.inputs))
     n = len(data)
     if data.groups is None:
         return _renumber(np.asarray(cluster, dtype=np.int64))
@@ -345,9 +349,13 @@ def _expanding(data: Data, task: str, unit: IntArray, k: int) -> list[Pair]:
 
 
 def hash_of(source: Data | str | Path) -> str:
-    """The sha256 of a file's bytes, or of the rows (inputs, labels, weights, groups, times)."""
+    """The sha256 of a file's bytes, of those of a folder, or of the rows (inputs, labels, weights, groups, times)."""
     digest = hashlib.sha256()
     if not isinstance(source, Data):
+        if Path(source).is_dir():
+            for path in sorted(p for p in Path(source).rglob("*") if p.is_file()):
+                digest.update(str(path.relative_to(source)).encode() + b"\0" + key_of(path))
+            return digest.hexdigest()
         with Path(source).open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)

@@ -40,7 +40,8 @@ class ReportData:
     decisions: list[str] = field(default_factory=list)
     history: list[Json] = field(default_factory=list)  # {"step", "epoch", "train_loss", "valid_loss", "valid_metric"}
     projection: Json | None = None  # {"x": [...], "y": [...], "label": [...], "method": "PCA" (if said)}
-    mistakes: list[Json] | None = None  # {"input": text or two texts, "truth", "predicted", "confidence", "line"}
+    # {"input": text or two texts, "truth", "predicted", "confidence", "line", "picture": a data URI where there is one}
+    mistakes: list[Json] | None = None
     mistakes_note: str = ""
     splits: dict[str, int] = field(default_factory=dict)  # name -> rows
     how_tested: str = ""

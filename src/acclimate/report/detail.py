@@ -326,6 +326,9 @@ def scatter(data: ReportData) -> list[Block]:
     return [Figure("scatter", draw, f"{caption} The dashed line is a perfect answer.", alt)]
 
 
+PICTURES = ("data:image/jpeg;base64,", "data:image/svg+xml;base64,")
+
+
 def mistakes(data: ReportData) -> list[Block]:
     """The most confident mistakes, or that they are withheld."""
     note = [Text(prose(data.mistakes_note))] if data.mistakes_note else []
@@ -345,6 +348,7 @@ def mistakes(data: ReportData) -> list[Block]:
             one_line(_label(m.get("predicted")), 80),
             percent(m.get("confidence")) if finite(m.get("confidence")) is not None else "",
             f"line {clean(m['line'])}" if m.get("line") is not None else "",
+            str(m["picture"]) if str(m.get("picture", "")).startswith(PICTURES) else "",
         )
         for m in data.mistakes
     )

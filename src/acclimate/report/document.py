@@ -108,6 +108,7 @@ class Mistake:
     predicted: str
     confidence: str
     line: str
+    picture: str = ""  # a data URI, for HTML alone
 
 
 @dataclass(frozen=True)

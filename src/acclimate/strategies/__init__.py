@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from acclimate.align import ALIGNMENTS
+from acclimate.data.kinds import Kind
 from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
@@ -23,14 +24,15 @@ from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "majority": Constant(),
-    "tfidf": Probe(features=False, words=True),
+    "tfidf": Probe(features=False, plain=True),  # of texts
+    "pixels": Probe(features=False, plain=True),  # of pictures
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "centroid": Centroid(),
     "knn": Knn(),
     "ridge": RidgeProbe(),
     "linear_probe": Probe(),
-    "hybrid": Probe(words=True),
+    "hybrid": Probe(plain=True),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
     "lora": Tune(moves="lora", start="probe", learning_rate=5e-4),
     "full": Tune(),
@@ -79,7 +81,7 @@ SETTING_ALIASES = {  # what other libraries call them
     "num_epochs": "num_train_epochs", "per_device_train_batch_size": "batch_size", "target_modules": "lora_targets",
     "warmup_ratio": "warmup_steps", "warmup": "warmup_steps", "scheduler": "lr_scheduler_type", "n_neighbors": "k",
     "n_neighbours": "k", "c": "strength", "C": "strength", "grad_accumulation": "gradient_accumulation_steps",
-    "lambda": "weight",
+    "lambda": "weight", "words": "plain",
 }  # fmt: skip
 
 
@@ -101,6 +103,11 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
         check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
+
+
+def without_transfer(kind: Kind) -> dict[str, Strategy]:
+    """The baselines for inputs of this kind."""
+    return {name: BASELINES[name] for name in ("majority", kind.baseline)}
 
 
 def adapts(strategy: Strategy) -> bool:
@@ -127,4 +134,5 @@ __all__ = [
     "Strategy",
     "adapts",
     "named",
+    "without_transfer",
 ]

@@ -103,7 +103,7 @@ def with_labelled(splits: Splits, weight: float) -> Splits:
     heavy = np.tile(theirs * (weight * ours.sum() / (theirs.sum() * copies)), copies)
     both = Data(
         (*source.inputs, *few.inputs * copies), (*(source.labels or ()), *(few.labels or ()) * copies),
-        np.concatenate([ours, heavy]), source=source.source,
+        np.concatenate([ours, heavy]), source=source.source, kind=source.kind,
     )  # fmt: skip
     return replace(splits, train=both, target_labelled=None)
 
@@ -123,7 +123,7 @@ class Strategy(Protocol):
 
     @property
     def needs_backbone(self) -> bool:
-        """False for what learns from the words alone."""
+        """False for what learns without a pretrained network."""
 
     @property
     def frozen(self) -> bool:

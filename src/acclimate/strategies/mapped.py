@@ -211,7 +211,7 @@ def _with_pseudo(problem: Problem, source: Data, target: Data, wanted: dict[int,
     labels = tuple(problem.decoder.classes[k] for k in wanted.values())
     return Data(
         (*source.inputs, *rows.inputs), (*(source.labels or ()), *labels), np.concatenate([ours, theirs]),
-        source=source.source,
+        source=source.source, kind=source.kind,
     )  # fmt: skip
 
 

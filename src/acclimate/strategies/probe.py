@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from acclimate.data.domains import leave_one_out
+from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data, IntArray
 from acclimate.data.split import folds, units
 from acclimate.errors import UserError
 from acclimate.model import Predictor
+from acclimate.plain import Plain, fit_plain
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
 from acclimate.tasks.base import Floats
@@ -21,7 +23,6 @@ from acclimate.threads import few
 from acclimate.train.links import link_of
 from acclimate.train.ridge import LARGEST_UNIT, Ridge, judged, leave_out
 from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
-from acclimate.words import WordFeatures, fit_words
 
 STRENGTHS = tuple(float(f"{10 ** (i / 5 - 2):.3g}") for i in range(25))  # 0.01 to 631, five to a factor of ten
 Change = Callable[[Any], Any]  # features (n, d) of the training rows, then of those to choose by -> (n, k)
@@ -36,12 +37,13 @@ class Probe:
     alone the fit has a closed form, and C comes from leaving every row out (with its duplicates and its group).
 
     Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
-    Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `words` the
-    head reads TF-IDF words beside the features (`hybrid`); with `features=False` words alone (`tfidf`, no transfer).
+    Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `plain` the
+    head reads TF-IDF words beside the features (`hybrid`); with `features=False` those alone (`tfidf`, no transfer). Of
+    pictures the plain features are pixels (`pixels`).
     """
 
     features: bool = True
-    words: bool = False
+    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures
     strength: float | None = None  # C; None: chosen from a path by folds
     inner_folds: int = 4
     max_words: int = 50_000
@@ -50,8 +52,8 @@ class Probe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs_backbone", self.features)
-        if not (self.features or self.words):
-            raise UserError("a probe reads features, words or both; at least one must be on")
+        if not (self.features or self.plain):
+            raise UserError("a probe reads features, plain ones or both; at least one must be on")
         if self.strength is not None and not self.strength > 0:
             raise UserError(f"strength {self.strength!r} must be above 0; it is C in Σ loss + ‖W‖²/(2C)")
         for name, least in (("inner_folds", 2), ("max_words", 1)):
@@ -67,21 +69,22 @@ class Probe:
     ) -> Predictor:
         """The same on features that `change` has moved; the head then takes features as moved. `used_on` are such
         features of rows that it is made for: their spread counts as much as that of the training rows."""
-        words = fit_words(splits.train.inputs, self.max_words) if self.words else None
-        if words is None and not self.features:
+        kind = kind_of(splits.train)
+        plain = fit_plain(kind.name, splits.train.inputs, self.max_words) if self.plain else None
+        if plain is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
-        known = Known.of(problem, splits, self.features, words, change, used_on)
-        head = problem.task.head(known.rows.features.shape[1], problem.decoder, words.width if words else 0).double()
+        known = Known.of(problem, splits, self.features, plain, change, used_on)
+        head = problem.task.head(known.rows.features.shape[1], problem.decoder, plain.width if plain else 0).double()
         with few(4.0 * len(known.rows) * sum(p.numel() for p in head.parameters()) + 1.0):
-            fit = self._closed if words is None and problem.task.name == "regress" else self._iterated
+            fit = self._closed if plain is None and problem.task.name == "regress" else self._iterated
             strength = fit(head, problem, splits, known, run)
         known.scaling.fold_into(head)
-        name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): "tfidf"}[
-            (self.features, self.words)
+        name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): kind.baseline}[
+            (self.features, self.plain)
         ]
         settings = {
             "features": self.features,
-            "words": self.words,
+            "plain": self.plain,
             "strength": strength,
             "inner_folds": self.inner_folds,
             "max_words": self.max_words,
@@ -91,7 +94,7 @@ class Probe:
             problem.decoder,
             head.float(),
             problem.backbone if self.features else None,
-            words,
+            plain,
             name,
             settings,
             tuple(f"head.{n}" for n, _ in head.named_parameters()),
@@ -154,7 +157,7 @@ class Known:
         problem: Problem,
         splits: Splits,
         features: bool,
-        words: WordFeatures | None,
+        plain: Plain | None,
         change: Change | None = None,
         used_on: Floats | None = None,
     ) -> Known:
@@ -171,7 +174,7 @@ class Known:
         return Known(
             Rows(
                 scaling.apply(raw),
-                None if words is None else words.transform(inputs),
+                None if plain is None else plain.transform(inputs),
                 np.concatenate([weights[0], rest]),
             ),
             np.concatenate(targets),

@@ -19,6 +19,7 @@ from acclimate.errors import UserError
 from acclimate.features import Store, to_device
 from acclimate.model import Predictor
 from acclimate.oom import out_of_memory
+from acclimate.plain import sparse
 from acclimate.run import Run
 from acclimate.tasks.base import Floats
 from acclimate.tasks.classify import softmax
@@ -26,7 +27,6 @@ from acclimate.tasks.heads import ConstantHead
 from acclimate.testtime.base import Adapted, Adapter
 from acclimate.testtime.guard import Guard
 from acclimate.testtime.norms import affine, described, norms
-from acclimate.words import sparse
 
 LEARNING, STOPPED, AS_IT_WAS = range(3)  # the stages of a stream
 
@@ -203,8 +203,8 @@ class Stream:
             norm.training = len(inputs) > 1
         network, device = self.network, self._run.device
         words: Tensor | None = None
-        if self._source.words is not None:
-            words = sparse(self._source.words.transform(inputs), torch.float32).to(device)
+        if self._source.plain is not None:
+            words = sparse(self._source.plain.transform(inputs), torch.float32).to(device)
         try:
             with torch.enable_grad():  # without it a picture network would read the batch in parts
                 batch = to_device(network.collate(network.encode(inputs)), device)

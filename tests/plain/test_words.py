@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from acclimate.words import WordFeatures, fit_words, joined, sparse
+from acclimate.plain.words import WordFeatures, fit_words, joined, sparse
 
 TEXTS = ["Good good film, 5 stars", "I see a bad film", "a good day"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,12 @@ class WordFeatures:
     ngrams: tuple[int, int]
     vocabulary: tuple[str, ...]  # in column order
     idf: NDArray[np.float64]
+    kind: ClassVar[str] = "words"
+
+    @property
+    def holds(self) -> str:
+        """Every word is one that somebody wrote."""
+        return "words of the training texts"
 
     @property
     def width(self) -> int:
@@ -42,6 +48,17 @@ class WordFeatures:
         vectorizer = _vectorizer(self.analyzer, self.ngrams, vocabulary={t: i for i, t in enumerate(self.vocabulary)})
         vectorizer.idf_ = self.idf
         return vectorizer.transform([joined(x) for x in inputs])
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+        """Vocabulary and idf."""
+        about = {"analyzer": self.analyzer, "ngrams": self.ngrams, "vocabulary": self.vocabulary}
+        return about, {"idf": self.idf}
+
+    @staticmethod
+    def of_state(values: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> WordFeatures:
+        """What `state` gave."""
+        ngrams = (int(values["ngrams"][0]), int(values["ngrams"][1]))
+        return WordFeatures(values["analyzer"], ngrams, tuple(values["vocabulary"]), arrays["idf"])
 
 
 def sparse(matrix: Any, dtype: torch.dtype) -> Tensor:

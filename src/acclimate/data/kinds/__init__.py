@@ -1,0 +1,28 @@
+"""The kinds of input, by name. A new one is a file with its `Kind`, named in this dict.
+
+What a table holds is told by `found`; everything else that differs between kinds, the `Kind` knows.
+"""
+
+from __future__ import annotations
+
+from acclimate.data.kinds.base import Kind, Reading
+from acclimate.data.kinds.image import IMAGE
+from acclimate.data.kinds.text import TEXT
+from acclimate.data.rows import Columns, Data
+from acclimate.errors import unknown
+
+__all__ = ["KINDS", "Kind", "Reading", "kind_of", "named"]
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE)}
+
+
+def kind_of(what: Columns | Data) -> Kind:
+    """The kind of these columns, or of these rows; text where nothing else was said."""
+    return KINDS[what.kind or "text"]
+
+
+def named(name: str) -> Kind:
+    """The kind of this name, or an error that lists them."""
+    if name not in KINDS:
+        raise unknown("modality", name, KINDS)
+    return KINDS[name]

@@ -1,0 +1,55 @@
+"""What the gate, the splits and the report must know of a kind of input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from acclimate.data.duplicates import clusters
+from acclimate.data.findings import Finding
+from acclimate.data.rows import Columns, Data, Input, IntArray, Table
+from acclimate.progress import Progress
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One entry a row of a table: the input, or None and the reason of the gate why there is none."""
+
+    inputs: tuple[Input | None, ...]
+    reasons: tuple[str | None, ...]
+
+
+def _one(value: Any) -> str:
+    return str(value)
+
+
+def _nothing_more(data: Data) -> list[Finding]:
+    return []
+
+
+def _numbered(inputs: Sequence[Input], keys: Sequence[str]) -> IntArray:
+    return clusters(inputs, keys)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input. Its functions take inputs as `read` gives them."""
+
+    name: str
+    noun: str  # of one input, in messages
+    plural: str
+    models: tuple[str, ...]  # the modalities of backbones that read it
+    model: str  # the backbone where the user names none
+    baseline: str  # the strategy that does without transfer: a name of BASELINES
+    blank: str  # what is said of a row without input
+    near: str  # "but for ...": what near duplicates may differ in
+    read: Callable[[Table, Columns, Progress], Reading]
+    given: Callable[[Any, Columns, int], Input | None]  # what Python gives as one input, at this position; None: blank
+    keys: Callable[[Sequence[Input]], list[str]]  # equal for one content, in every process
+    exact: Callable[[Sequence[Input]], Sequence[Any]]  # hashable; equal for exact repeats
+    clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
+    findings: Callable[[Data], list[Finding]] = _nothing_more
+    shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows
+    drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
+    has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them

@@ -1,0 +1,50 @@
+"""Features without transfer, by the kind of input: words of texts, pixels of pictures. What every baseline reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from acclimate.plain.base import Plain
+from acclimate.plain.pixels import PixelFeatures, fit_pixels
+from acclimate.plain.words import WordFeatures, fit_words, sparse
+
+__all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
+
+CLASSES: dict[str, Any] = {c.kind: c for c in (WordFeatures, PixelFeatures)}
+_FIT: dict[str, Callable[[Sequence[Any], int], Plain | None]] = {  # by kind of input
+    "text": fit_words,
+    "image": lambda inputs, most: fit_pixels(inputs),
+}
+
+
+def fit_plain(kind: str, inputs: Sequence[Any], most: int) -> Plain | None:
+    """Features of these training rows, at most so many where their number depends on the rows; None where none occur.
+
+    >>> fit_plain("text", ["good film", "bad film"], 100).width
+    5
+    """
+    return _FIT[kind](inputs, most)
+
+
+def save(plain: Plain, folder: Path) -> None:
+    """KIND.json and KIND.safetensors."""
+    from safetensors.numpy import save_file
+
+    values, arrays = plain.state()
+    (folder / f"{plain.kind}.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    save_file(arrays, folder / f"{plain.kind}.safetensors")
+
+
+def load(folder: Path) -> Plain | None:
+    """What `save` wrote into this folder, if it did."""
+    from safetensors.numpy import load_file
+
+    for kind, made in CLASSES.items():
+        if (folder / f"{kind}.json").is_file():
+            values = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+            found: Plain = made.of_state(values, load_file(folder / f"{kind}.safetensors"))
+            return found
+    return None
