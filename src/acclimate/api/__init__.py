@@ -76,6 +76,7 @@ def fit(
     overwrite: bool = False,
     seed: int = 0,
     on_bad: str = "skip",
+    split: str | None = None,
     truncation: str = "head",
     max_length: int | None = None,
     pooling: str | None = None,
@@ -106,7 +107,8 @@ def fit(
 
     Several `label` columns, each yes or no and empty where it is not known, are one multi-label task.
     A path may be a folder of pictures in class folders. `modality` says what the inputs are where that is not told by
-    the data; `model` is one for such inputs where none is named.
+    the data; `model` is one for such inputs where none is named. Molecules are split by scaffold, unless `split` is
+    "random".
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
@@ -176,7 +178,7 @@ def fit(
                 file_column,
                 modality,
             ),  # fmt: skip
-            gate=Gate(on_bad, label_delimiter, private),
+            gate=Gate(on_bad, label_delimiter, private, split),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
             folder=ranks.by_first(lambda: runs.new_folder(output_dir, stem, overwrite, resume)),
             run=Run(

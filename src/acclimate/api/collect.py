@@ -23,6 +23,7 @@ BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + linear",
     "pixels": "pixels + linear",
+    "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",
 }
 

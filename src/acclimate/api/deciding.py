@@ -239,7 +239,7 @@ _USUAL: dict[str, Any] = {
     "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
     "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
     "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
-    "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
+    "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip", "split": None,
 }  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from acclimate.data.marks import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import folds, holdout
-from acclimate.errors import UserError
+from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
 from acclimate.run import Run
 
 LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
 SAMPLING = "sampling_weight"  # the column of label_these.csv that says how many target rows a row stands for
+SPLITS = ("scaffold", "random")
 FEW = 200  # rows below which the number comes from out-of-fold predictions
 
 
@@ -33,10 +34,13 @@ class Gate:
     on_bad: str = "skip"
     label_delimiter: str | None = None
     private: bool = False
+    split: str | None = None  # "scaffold", "random", or what suits the kind of input
 
     def __post_init__(self) -> None:
         if self.on_bad not in ("skip", "fail"):
             raise UserError(f"on_bad must be 'skip' or 'fail', got {self.on_bad!r}")
+        if self.split not in (None, *SPLITS):
+            raise unknown("split", str(self.split), SPLITS)
 
 
 @dataclass(frozen=True)
@@ -268,6 +272,7 @@ def gated(
         private=gate.private,
         role=role,
         progress=progress,
+        split=gate.split,
     )
     if not len(data):
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())

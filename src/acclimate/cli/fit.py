@@ -145,6 +145,10 @@ def fit(
         float | None, typer.Option(metavar="P", min=0, max=1, help="Report the predictive value at this prevalence.")
     ] = None,
     on_bad: options.OnBad = "skip",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[
@@ -234,6 +238,7 @@ def fit(
         overwrite=overwrite,
         seed=seed,
         on_bad=on_bad,
+        split=split,
         truncation=truncation,
         max_length=max_length,
         pooling=pooling,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 REASONS = {
     "unparsed": "not parsed (wrong number of fields)",
+    "bad_syntax": "no SMILES (syntax)",
+    "bad_valence": "no possible molecule (valence or aromaticity)",
     "blank_input": "no text to read (blank or null)",
     "missing_label": "no label",
     "bad_label": "label is not a number",

@@ -47,13 +47,15 @@ def audit(
     private: bool = False,
     role: str = "train",
     progress: Progress | None = None,
+    split: str | None = None,
 ) -> tuple[Data, Audit]:
     """The usable rows of a table, and the account of all of them.
 
     `classes` are those that a model knows, for valid and test data: labels take their type, others are named in a
     finding and kept.
     `measure` counts tokens. `on_bad="fail"` refuses a source with any row to drop. `private` keeps text and labels
-    out of messages.
+    out of messages. Where the user names no group, the kind's own (scaffolds of molecules) stay together, unless
+    `split` is "random".
 
     >>> from acclimate.data.read import read
     >>> table = read({"text": ["good", " ", "bad", "fine"], "label": ["pos", "neg", "neg", None]})
@@ -80,7 +82,8 @@ def audit(
     _refuse(table, columns, dropped, len(kept), on_bad, said)
     inputs = tuple(read.inputs[i] for i in kept)
     keys = kind.keys(inputs)
-    data = _data(table, columns, kept, inputs, labels, times, kind.clusters(inputs, keys))
+    owners = _owners(columns, kind, split, inputs)
+    data = _data(table, columns, kept, inputs, labels, times, kind.clusters(inputs, keys), owners)
     found = [
         finding(
             reason,
@@ -93,6 +96,8 @@ def audit(
     ]
     found += _of_rows(data, keys, task, classes, kind, private=private, role=role)
     found += _of_columns(table, columns, kept, data, task)
+    if owners is not None:
+        found.append(_split_by(kind.owner, owners))
     facts = _facts(table, columns, task, data, notes)
     if columns.file is not None and dropped:
         facts["dropped_files"] = {r: _named(table, columns, lines).removeprefix(": ") for r, lines in dropped.items()}
@@ -203,6 +208,26 @@ def _named(table: Table, columns: Columns, lines: Sequence[int]) -> str:
     return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
 
 
+def _owners(columns: Columns, kind: Kind, split: str | None, inputs: tuple[Input, ...]) -> tuple[str, ...] | None:
+    """The kind's own groups, where it has some and no column says what is to be kept apart."""
+    named = columns.group or columns.time or columns.domain
+    if split not in (None, "random"):
+        if kind.owners is None or kind.owner != split:
+            raise UserError(f"a split by {split} is for molecules that rdkit reads, and the inputs are {kind.plural}")
+        if named is not None:
+            raise UserError(f"a split by {split} and column {named!r} both say what is kept apart; give one of the two")
+    return None if kind.owners is None or split == "random" or named is not None else kind.owners(inputs)
+
+
+def _split_by(owner: str, owners: tuple[str, ...]) -> Finding:
+    count = len(set(owners))
+    text = (
+        f"rows that share a {owner} stay on one side of every split, and count as one in intervals: {count:,} for "
+        f"{rows_text(len(owners))} (--split random lifts this)"
+    )
+    return finding(f"split_by_{owner}", "info", text, count)
+
+
 def _data(
     table: Table,
     columns: Columns,
@@ -211,13 +236,14 @@ def _data(
     labels: Sequence[Label | None] | None,
     times: Sequence[float | None] | None,
     clusters: IntArray,
+    owners: tuple[str, ...] | None,
 ) -> Data:
     def cells(name: str) -> list[object]:
         column = table.columns[name]
         return [column[i] for i in kept]
 
     lines = tuple(table.lines[i] for i in kept)
-    groups = None
+    groups = owners
     if columns.group is not None:
         # a row without group is a group of its own: nothing says whose it is
         groups = tuple(

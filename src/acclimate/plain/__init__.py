@@ -1,4 +1,4 @@
-"""Features without transfer, by the kind of input: words of texts, pixels of pictures. What every baseline reads."""
+"""Features without transfer, by the kind of input: words of texts, pixels of pictures, fingerprints of molecules."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.plain.base import Plain
+from acclimate.plain.fingerprints import FingerprintFeatures
 from acclimate.plain.pixels import PixelFeatures, fit_pixels
 from acclimate.plain.words import WordFeatures, fit_words, sparse
 
 __all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
 
-CLASSES: dict[str, Any] = {c.kind: c for c in (WordFeatures, PixelFeatures)}
+CLASSES: dict[str, Any] = {c.kind: c for c in (WordFeatures, PixelFeatures, FingerprintFeatures)}
 _FIT: dict[str, Callable[[Sequence[Any], int], Plain | None]] = {  # by kind of input
     "text": fit_words,
+    "smiles": fit_words,
     "image": lambda inputs, most: fit_pixels(inputs),
+    "molecule": lambda inputs, most: FingerprintFeatures(),
 }
 
 

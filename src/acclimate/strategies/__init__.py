@@ -26,6 +26,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "majority": Constant(),
     "tfidf": Probe(features=False, plain=True),  # of texts
     "pixels": Probe(features=False, plain=True),  # of pictures
+    "fingerprints": Probe(features=False, plain=True),  # of molecules
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "centroid": Centroid(),

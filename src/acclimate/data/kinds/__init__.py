@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.kinds.image import IMAGE
+from acclimate.data.kinds.molecule import MOLECULE, SMILES
 from acclimate.data.kinds.text import TEXT
 from acclimate.data.rows import Columns, Data
 from acclimate.errors import unknown
 
 __all__ = ["KINDS", "Kind", "Reading", "kind_of", "named"]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE, MOLECULE, SMILES)}
 
 
 def kind_of(what: Columns | Data) -> Kind:

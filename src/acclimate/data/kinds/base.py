@@ -51,5 +51,7 @@ class Kind:
     clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
     findings: Callable[[Data], list[Finding]] = _nothing_more
     shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows
+    owners: Callable[[Sequence[Input]], tuple[str, ...]] | None = None  # groups, where the user names none
+    owner: str = ""  # what such a group is called
     drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
     has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them
