@@ -139,7 +139,7 @@ class Model:
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
         kind = kind_of(self.columns)
-        one = isinstance(inputs, (str, Path)) and kind.has_words and Path(inputs).suffix.lower() not in _FILES
+        one = isinstance(inputs, (str, Path)) and "text" in kind.models and Path(inputs).suffix.lower() not in _FILES
         if one or type(inputs).__module__.startswith("PIL.") or isinstance(inputs, bytes):
             inputs = [inputs]
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")

@@ -103,6 +103,7 @@ MOLECULE = Kind(
     drawn=_drawn,
     owners=molecules.scaffolds,
     owner="scaffold",
+    beside=True,
 )
 
 
@@ -137,4 +138,5 @@ SMILES = replace(
     drawn=None,
     owners=None,
     owner="",
+    beside=False,
 )
