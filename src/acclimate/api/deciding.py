@@ -25,12 +25,13 @@ from acclimate.features import Store
 from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
+from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits, Strategy
 from acclimate.tasks.base import Floats
 from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
 from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN, own_agreement
 
 CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features
+MOVING = ("consistency",)  # where features are those of random weights
 GENTLE = "mcc"  # takes no class shares for granted
 USUAL = "self_train"  # stands beside labels where no candidate is better than the source by what can be seen
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
@@ -58,7 +59,7 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
     learn, hold = holdout(train, problem.task.name, share=SHARE, seed=run.seed)
     held, splits = train.take(hold), Splits(train.take(learn), target=target)
     found: list[Candidate] = []
-    for name, strategy in {SOURCE_ONLY: STRATEGIES["linear_probe"], **{n: ADAPTATIONS[n] for n in CANDIDATES}}.items():
+    for name, strategy in {SOURCE_ONLY: alone(problem), **{n: ADAPTATIONS[n] for n in judged(problem)}}.items():
         fitted = strategy.fit(problem, splits, run)
         # Only the first one's answers to source rows are read: a head that took a map in is made for target rows.
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
@@ -66,6 +67,16 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
     codes, all_codes = (problem.targets(data).astype(np.int64) for data in (held, train))
     own = own_agreement(all_codes, _table(store, train), run.seed, len(target))
     return found, Rows(codes, _table(store, held), _table(store, target), run.seed, own)
+
+
+def alone(problem: Problem) -> Strategy:
+    """What learns from the source alone: a probe; of a network that knows nothing yet, all of it."""
+    return STRATEGIES["full" if problem.network()[0].drawn else "linear_probe"]
+
+
+def judged(problem: Problem) -> tuple[str, ...]:
+    """The label-free candidates: on frozen features; of a network that knows nothing yet what moves it."""
+    return MOVING if problem.network()[0].drawn else CANDIDATES
 
 
 def _table(store: Store, data: Data) -> Floats:
@@ -82,7 +93,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
     train, target = _some(prepared.train, run), _some(prepared.target, run)
-    run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
+    run.progress.say(f"judging {', '.join(judged(problem))} without labels on {len(target):,} target rows")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
     if different < FEWEST:
         few = f"{different} different row{'' if different == 1 else 's'}"

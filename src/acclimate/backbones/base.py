@@ -46,6 +46,7 @@ class Backbone(nn.Module, ABC):
     width: int  # d, the number of features
     runtime: str = "torch"  # what computed the features last
     padded: bool = False  # whether rows are padded though they could be packed
+    drawn: bool = False  # whether its weights were drawn at random, so that frozen ones are of little use
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
