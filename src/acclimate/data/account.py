@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 REASONS = {
     "unparsed": "not parsed (wrong number of fields)",
+    "blank_input": "no text to read (blank or null)",
     "bad_syntax": "no SMILES (syntax)",
     "bad_valence": "no possible molecule (valence or aromaticity)",
-    "blank_input": "no text to read (blank or null)",
     "missing_label": "no label",
     "bad_label": "label is not a number",
     "bad_time": "time cannot be read",
