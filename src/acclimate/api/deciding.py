@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,9 @@ from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError
-from acclimate.features import Store
 from acclimate.keys import key_of
 from acclimate.model import Predictor
+from acclimate.plain import fit_plain
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits, Strategy
 from acclimate.tasks.base import Floats
@@ -55,7 +55,7 @@ class Decided:
 
 def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[list[Candidate], Rows]:
     """The source alone and every label-free candidate, fitted on three quarters of the training rows."""
-    store = problem.network()[1]
+    untouched = _untouched(problem, train)
     learn, hold = holdout(train, problem.task.name, share=SHARE, seed=run.seed)
     held, splits = train.take(hold), Splits(train.take(learn), target=target)
     found: list[Candidate] = []
@@ -65,8 +65,8 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
         found.append(Candidate(name, source, _probabilities(problem, fitted, target, run)))
     codes, all_codes = (problem.targets(data).astype(np.int64) for data in (held, train))
-    own = own_agreement(all_codes, _table(store, train), run.seed, len(target))
-    return found, Rows(codes, _table(store, held), _table(store, target), run.seed, own)
+    own = own_agreement(all_codes, untouched(train), run.seed, len(target))
+    return found, Rows(codes, untouched(held), untouched(target), run.seed, own)
 
 
 def alone(problem: Problem) -> Strategy:
@@ -79,8 +79,13 @@ def judged(problem: Problem) -> tuple[str, ...]:
     return MOVING if problem.network()[0].drawn else CANDIDATES
 
 
-def _table(store: Store, data: Data) -> Floats:
-    return np.asarray(store.get(data.inputs), np.float64)
+def _untouched(problem: Problem, train: Data) -> Callable[[Data], Floats]:
+    """Features that no candidate has moved: of the pretrained network, or, where it knows nothing yet, plain ones."""
+    backbone, store = problem.network()
+    plain = fit_plain(train.kind, train.inputs, MOST) if backbone.drawn else None
+    if plain is None:
+        return lambda data: np.asarray(store.get(data.inputs), np.float64)
+    return lambda data: np.asarray(plain.transform(data.inputs).toarray(), np.float64)
 
 
 def _probabilities(problem: Problem, fitted: Any, data: Data, run: Run) -> Floats:
@@ -189,9 +194,9 @@ def settled(
     if request.gate.private or not len(rest) or taken not in (alone.name, adapted.name):
         return Decided((f"{told}.",))
     first, second = (_probabilities(problem, models[t.name], rest, request.run) for t in (alone, adapted))
-    assert problem.store is not None
+    untouched = _untouched(problem, _some(prepared.train, request.run))
     more = min(ASK, len(rest))
-    at, weights = label_apart(_table(problem.store, rest), first, second, more, seed=request.run.seed + len(few))
+    at, weights = label_apart(untouched(rest), first, second, more, seed=request.run.seed + len(few))
     if few.ids is None or rest.ids is None:  # one table has one number of columns
         few, rest = replace(few, ids=None), replace(rest, ids=None)
     before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
