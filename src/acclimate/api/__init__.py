@@ -158,7 +158,7 @@ def fit(
              "lambda": lambda_, "pretrain": pretrain, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
-             "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
+             "private": private, "split": split, "feature_dtype": feature_dtype, "candidates": candidates, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
