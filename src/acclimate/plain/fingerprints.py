@@ -22,6 +22,7 @@ class FingerprintFeatures:
     radius: int = molecules.RADIUS
     bits: int = molecules.BITS
     kind: ClassVar[str] = "fingerprints"
+    dense: ClassVar[bool] = False
 
     @property
     def width(self) -> int:
