@@ -3,8 +3,8 @@
 Run: OMP_NUM_THREADS=1 python benchmarks/molecules.py --data FOLDER (holds molecules/BBBP.csv, delaney-processed.csv and
 tox21.csv; rdkit is needed); --table prints the results of the last run. Five seeds, each with its own fifth of the rows
 held out, by scaffold (or, for two of the sets, at random, to see what that hides). Nothing was tuned on these rows: all
-strategies are as they come. The forest is scikit-learn's, 200 trees on 2,048 bits, otherwise as it comes. Results are added to benchmarks/results/molecules.json one by one;
-a run that is cut off goes on.
+strategies are as they come. The forest is scikit-learn's, 200 trees on 2,048 bits, otherwise as it comes. Results are
+added to benchmarks/results/molecules.json one by one; a run that is cut off goes on.
 """
 
 from __future__ import annotations
