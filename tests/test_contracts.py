@@ -26,7 +26,9 @@ from acclimate.tasks import TASKS
 
 RUN = Run(seed=3)
 # `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
-EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n != "consistency"}
+# Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs.
+OTHERS = ("consistency", "pixels", "fingerprints")
+EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in OTHERS}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
     **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "mcd", "jan", "deepjdot"), ("classify", "ordinal")),

@@ -49,7 +49,7 @@ ALIASES = {
 def fit(
     train_data: Any = None,
     *,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     model: str | None = None,
     strategy: str = "auto",
     task: str | None = None,
@@ -77,6 +77,7 @@ def fit(
     overwrite: bool = False,
     seed: int = 0,
     on_bad: str = "skip",
+    split: str | None = None,
     truncation: str = "head",
     max_length: int | None = None,
     max_seconds: float | None = None,
@@ -106,10 +107,11 @@ def fit(
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
+    Several `label` columns, each yes or no and empty where it is not known, are one multi-label task.
     A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
     not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
     has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
-    guessed wrong.
+    guessed wrong. Molecules are split by scaffold, unless `split` is "random".
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
@@ -158,9 +160,9 @@ def fit(
              "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
              "lambda": lambda_, "pretrain": pretrain, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length,
-             "max_seconds": max_seconds, "pooling": pooling, "precision": precision, "class_weight": class_weight,
-             "private": private, "feature_dtype": feature_dtype, "candidates": candidates, **own,
+             "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "precision": precision,
+             "class_weight": class_weight, "private": private, "split": split, "feature_dtype": feature_dtype,
+             "candidates": candidates, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -181,7 +183,7 @@ def fit(
                 modality,
                 column_kinds,
             ),  # fmt: skip
-            gate=Gate(on_bad, label_delimiter, private),
+            gate=Gate(on_bad, label_delimiter, private, split),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
             folder=ranks.by_first(lambda: runs.new_folder(output_dir, stem, overwrite, resume)),
             run=Run(

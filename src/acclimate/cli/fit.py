@@ -20,7 +20,7 @@ def fit(
         str | None,
         typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
     ] = None,
-    label: options.Label = None,
+    label: options.Labels = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -152,6 +152,10 @@ def fit(
         float | None, typer.Option(metavar="P", min=0, max=1, help="Report the predictive value at this prevalence.")
     ] = None,
     on_bad: options.OnBad = "skip",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[
@@ -196,7 +200,7 @@ def fit(
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
-            label,
+            options.one_or_many(label),
             tuple(text_column or ()),
             group_column,
             time_column,
@@ -214,7 +218,7 @@ def fit(
 
     fitted = api.fit(
         source,
-        label=label,
+        label=options.one_or_many(label),
         model=model,
         strategy=strategy,
         task=task,
@@ -242,6 +246,7 @@ def fit(
         overwrite=overwrite,
         seed=seed,
         on_bad=on_bad,
+        split=split,
         truncation=truncation,
         max_length=max_length,
         max_seconds=max_seconds,

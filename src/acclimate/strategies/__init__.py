@@ -29,6 +29,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "pixels": Probe(features=False, plain=True),  # of pictures
     "spectra": Probe(features=False, plain=True),  # of sounds
     "boosting": Boosting(),  # of rows of a table
+    "fingerprints": Probe(features=False, plain=True),  # of molecules
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "centroid": Centroid(),
