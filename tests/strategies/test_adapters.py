@@ -17,7 +17,7 @@ import tiny_models as tm
 from acclimate import backbones, model
 from acclimate.errors import UserError
 from acclimate.run import Run
-from acclimate.strategies import Splits, lora, named
+from acclimate.strategies import Splits, adapters, named
 from acclimate.tasks.base import Network
 
 RUN = Run()
@@ -36,7 +36,7 @@ def test_every_linear_layer_of_the_blocks_gets_an_adapter(
     kind: str, which: str, folder_of: Callable[[str], Path]
 ) -> None:
     backbone = backbones.load(str(folder_of(kind)))
-    names = lora.targets(backbone, which)
+    names = adapters.targets(backbone, which)
     layers = {
         n: m for n, m in backbone.model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"
     }
@@ -59,17 +59,17 @@ def test_only_adapters_and_head_move(kind: str, folder_of: Callable[[str], Path]
     fitted = fit(backbone)
     assert tm.same_state(backbone, before)
     body = [n for n in fitted.trained if n.startswith("backbone.")]
-    assert len(body) == 2 * len(lora.targets(backbone, "blocks"))
+    assert len(body) == 2 * len(adapters.targets(backbone, "blocks"))
     assert all(".lora_A." in n or ".lora_B." in n for n in body)
     assert [n for n in fitted.trained if n not in body] == ["head.weight", "head.bias"]
     changed = {n for n, v in tm.state(fitted.backbone).items() if not torch.equal(v, before[n])}
-    assert changed == {f"model.{n}.weight" for n in lora.targets(backbone, "blocks")}
+    assert changed == {f"model.{n}.weight" for n in adapters.targets(backbone, "blocks")}
 
 
 def test_merging_changes_no_logit(bert: Any) -> None:
     fitted_head = fit(bert).head
     backbone = bert.clone()
-    lora.add(backbone, 4, 8, 0.0, "blocks")
+    adapters.add(backbone, "lora", {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}, "blocks")
     generator = torch.Generator().manual_seed(0)
     for name, parameter in backbone.named_parameters():
         if "lora_B" in name:
@@ -78,19 +78,19 @@ def test_merging_changes_no_logit(bert: Any) -> None:
     batch = bert.collate(bert.encode(["good day", "bad river stone table"]))
     with torch.no_grad():
         wrapped = network(batch).logits
-        weights, _ = lora.take(backbone)
+        weights, _ = adapters.take(backbone, batch)
         merged = network(batch).logits
         plain = Network(bert, fitted_head)(batch).logits
     assert type(backbone.model) is type(bert.model)
     assert torch.allclose(wrapped, merged, atol=1e-5)
     assert not torch.allclose(plain, merged, atol=1e-2)
-    assert len(weights) == 2 * len(lora.targets(bert, "blocks"))
+    assert len(weights) == 2 * len(adapters.targets(bert, "blocks"))
 
 
 def test_the_merged_weight_is_w_plus_alpha_over_r_b_a(shared_bert: Any) -> None:
     fitted = fit(shared_bert, lora_rank=4, lora_alpha=12)
     assert fitted.adapter is not None
-    for name in lora.targets(shared_bert, "blocks"):
+    for name in adapters.targets(shared_bert, "blocks"):
         a, b = (fitted.adapter[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
         assert a.shape[0] == b.shape[1] == 4
         start = shared_bert.model.get_submodule(name).weight
@@ -108,7 +108,7 @@ def test_the_bundle_holds_adapter_head_and_what_was_trained(shared_bert: Any, tm
     assert all(torch.equal(saved[k], fitted.adapter[k]) for k in saved)
     config = json.loads((tmp_path / "m" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["r"], config["lora_alpha"], config["peft_type"]) == (8, 16, "LORA")
-    assert config["target_modules"] == lora.targets(shared_bert, "blocks")
+    assert config["target_modules"] == adapters.targets(shared_bert, "blocks")
     again = model.load(tmp_path / "m")
     texts = ["good day", "bad river", "table"]
     assert np.array_equal(again.logits(texts), fitted.logits(texts))
@@ -134,4 +134,4 @@ def test_a_model_without_linear_layers_says_so() -> None:
             return self.stages
 
     with pytest.raises(UserError, match="'tiny-cnn' has no linear layer among lora_targets='blocks'; try all-linear"):
-        lora.targets(Bare(), "blocks")
+        adapters.targets(Bare(), "blocks")
