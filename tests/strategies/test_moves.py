@@ -12,8 +12,8 @@ import torch
 
 import tiny_models as tm
 from acclimate import backbones, model
-from acclimate.backbones.small import load_small
 from acclimate.backbones.base import Origin
+from acclimate.backbones.small import load_small
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.run import Run
@@ -42,8 +42,8 @@ def released(backbone: Any, what: str) -> set[str]:
 
 def small_pictures(n: int = 16) -> Data:
     rng = np.random.default_rng(0)
-    pictures = [rng.random((8, 8), np.float32) * (0.3 if i % 2 else 1.0) for i in range(n)]
-    return Data(tuple(pictures), tuple("dark" if i % 2 else "light" for i in range(n)))
+    pictures = [(rng.random((8, 8)) * (0.3 if i % 2 else 1.0)).tolist() for i in range(n)]
+    return Data(tuple(pictures), tuple("dark" if i % 2 else "light" for i in range(n)), clusters=np.arange(n))
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "albert"])
@@ -178,3 +178,34 @@ def test_thirds_of_few_blocks(folder_of: Callable[[str], Path], tmp_path: Path) 
     assert moves.thirds(backbones.load(str(folder_of("bert")))) == ["first:1", "middle:1", "top:1"]
     assert moves.thirds(backbones.load(str(tm.write("bert", tmp_path / "two", layers=2)))) == ["first:1", "top:1"]
     assert moves.thirds(load_small("small-cnn", Origin("small-cnn"))) == ["first:2", "middle:2", "top:2"]
+
+
+@pytest.mark.parametrize("name", ["bitfit", "norm_only", "surgical", "gradual"])
+def test_a_network_of_timm_is_tuned_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="image backbones need the `image` extra")
+    from acclimate.backbones.image import ImageBackbone
+    from acclimate.backbones.pictures import ImageSettings
+
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", pretrained=False, num_classes=0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # timm's own start has branches that are multiplied by zero
+            torch.nn.init.ones_(module.weight)
+    settings = ImageSettings(size=32, crop=1.0, mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="nearest")
+    backbone = ImageBackbone(network.eval().requires_grad_(False), "resnet10t", settings, Origin("tiny-timm"))
+    rng = np.random.default_rng(0)
+    pictures = tuple(rng.integers(0, 100 + 155 * (i % 2), (32, 32, 3), dtype=np.uint8) for i in range(12))
+    data = Data(pictures, tuple("dark" if i % 2 else "light" for i in range(12)), clusters=np.arange(12))
+    before = tm.state(backbone)
+    _, tune = named(name, {"num_train_epochs": 2, "learning_rate": 1e-2, "unfreeze": 0.5 if name == "gradual" else 0.0})
+    fitted = fit(tune, backbone, data)
+    assert tm.same_state(backbone, before)
+    found = {n.removeprefix("backbone.") for n in fitted.trained if n.startswith("backbone.")}
+    moved = {n for n in changed(before, fitted.backbone) if "running_" not in n and "num_batches" not in n}
+    assert moved and moved <= found
+    if name in ("bitfit", "norm_only"):
+        assert {before[n].ndim for n in found} == {1}
+        assert moved == found
+        assert changed(before, fitted.backbone) == moved or name == "norm_only"
+    fitted.save(tmp_path / "m")
+    assert np.array_equal(model.load(tmp_path / "m").logits(pictures), fitted.logits(pictures))

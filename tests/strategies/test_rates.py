@@ -62,14 +62,15 @@ def test_without_decay_the_groups_are_those_of_before(shared_bert: Any) -> None:
     task = TASKS["classify"]
     network = task.attach(shared_bert.clone().requires_grad_(True), task.decoder(("a", "b"), "str"))
     plain = Tune().optimizer_of(network).param_groups
-    assert [len(g["params"]) for g in plain] == [len([p for p in network.backbone.parameters() if p.ndim > 1]),
-                                                len([p for p in network.backbone.parameters() if p.ndim == 1]), 1, 1]  # fmt: skip
+    sizes = [p.ndim for p in network.backbone.parameters()]
+    assert [len(g["params"]) for g in plain] == [sum(n > 1 for n in sizes), sum(n == 1 for n in sizes), 1, 1]
 
 
 def test_with_one_step_of_plain_descent_the_layers_move_by_their_rates(shared_bert: Any) -> None:
     """Adam's first step is the rate times the sign of the gradient: the largest change of each layer is its rate."""
     tune = Tune(layer_decay=0.5, start="probe", learning_rate=1e-3, num_train_epochs=1, batch_size=16, dropout=0.0,
-                optimizer="adam", weight_decay=0.0, warmup_steps=0, max_grad_norm=0, lr_scheduler_type="constant")  # fmt: skip
+                optimizer="adam", weight_decay=0.0, warmup_steps=0, max_grad_norm=0,
+                lr_scheduler_type="constant")  # fmt: skip
     fitted = fit(tune, shared_bert, tm.rows(16))
     for block, before, rate in zip(fitted.backbone.blocks, shared_bert.blocks, (2.5e-4, 5e-4, 1e-3), strict=True):
         moved = max(float((a - b).abs().max()) for a, b in zip(block.parameters(), before.parameters(), strict=True))
@@ -135,6 +136,18 @@ def test_statistics_of_closed_layers_stay_too() -> None:
         backbone({"pixels": images})
     changed = {n for n, v in tm.state(backbone).items() if not torch.equal(v, before[n])}
     assert changed == {f"stages.1.1.{n}" for n in ("running_mean", "running_var", "num_batches_tracked")}
+
+
+def test_layers_have_their_rates_though_frozen_ones_are_replayed(shared_bert: Any) -> None:
+    """Block 3 has the rate, block 2 half of it; stubs stand in the place of block 1."""
+    tune = Tune(moves="top:2", layer_decay=0.5, start="probe", learning_rate=1e-3, num_train_epochs=2, batch_size=16,
+                dropout=0.0, optimizer="adam", weight_decay=0.0, warmup_steps=0, max_grad_norm=0,
+                lr_scheduler_type="constant")  # fmt: skip
+    fitted = fit(tune, shared_bert, tm.rows(16))
+    assert any("frozen blocks is kept" in note for note in fitted.notes)
+    for block, before, rate in zip(fitted.backbone.blocks, shared_bert.blocks, (0.0, 5e-4, 1e-3), strict=True):
+        moved = max(float((a - b).abs().max()) for a, b in zip(block.parameters(), before.parameters(), strict=True))
+        assert moved == pytest.approx(2 * rate, rel=5e-2)
 
 
 @pytest.mark.parametrize("moves", ["all", "top:2", "lora", "bias"])

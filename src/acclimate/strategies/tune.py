@@ -59,7 +59,12 @@ _STEPS = 300  # what a small data set needs before the weights settle (Mosbach e
 class Tune:
     """Gradient descent on L(θ) = L_source(θ) + λ·L_target(θ) over the weights in `moves`, from the pretrained ones.
 
-    moves: "all", "top:K" (the last K blocks and what follows them) or "lora" (Hu et al. 2021, arXiv:2106.09685).
+    moves: "all"; "top:K" (the last K blocks and what follows them), "first:K" (the stem and the first K), "middle:K";
+    "surgical" (the third of the blocks with the largest relative gradient ‖∂L/∂θ_b‖/‖θ_b‖ at the start: Lee et al.
+    2022, arXiv:2210.11466); "bias" (BitFit, Ben Zaken et al. 2021, arXiv:2106.10199); "norm" (scales and shifts of
+    LayerNorm, BatchNorm and the like, the statistics of the latter with them: Frankle et al. 2020, arXiv:2003.00152);
+    "lora" (Hu et al. 2021, arXiv:2106.09685); "peft:METHOD" with the method's own settings, as "peft:dora" or
+    "peft:loha:r=4", merged into the weights at the end.
     start: the head begins at "zero", or at the "probe" fitted on frozen features first (LP-FT, Kumar et al. 2022,
     arXiv:2202.10054), which spares the features the distortion of the first steps.
     align: "none" (λ = 0: the target is not read), or an alignment (acclimate.align) of each source batch with as many
@@ -68,9 +73,14 @@ class Tune:
     served best. Labelled target rows add λ times their mean loss; in an alignment they stand on the source's side.
     pretrain: "none", or "mlm": all weights first go on guessing hidden words of the target's texts, then tuning begins
     there (Gururangan et al. 2020, arXiv:2004.10964; settings in `Mlm`).
+    hold: "none", or penalties that tie what moves to the pretrained network (acclimate.hold), added to L_source.
+    unfreeze: the head moves alone first, then layer after layer from the top starts to move, evenly over this share of
+    the steps; layer_decay: block l of L has the rate η·d^(L − l), the stem η·d^L (both: ULMFiT, Howard & Ruder 2018,
+    arXiv:1801.06146, sections 3.2 and 3.3).
 
     Use when: hundreds of rows a class, and new rows look like the training ones. Prefer `linear_probe` with few rows
-    or under shift; prefer `lora` where the checkpoint must be small, `partial` where time or memory is short.
+    or under shift; prefer `lora`, `bitfit` or `norm_only` where what is learned must be small, `partial` where time or
+    memory is short, `surgical` where only the inputs, or only the classes, differ from what the network knows.
     """
 
     moves: str = "all"
@@ -218,11 +228,10 @@ class Tune:
         chosen_by = None if self.aligned else problem.held_out(splits)
         valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
-        prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
+        _, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         read = splits.target if self.pretrains else target
         what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
-        with replaying(prefix):
-            history, said = self._descend(network, rows, valid, both, epochs, what, run)
+        history, said = self._descend(network, rows, valid, both, epochs, what, run)
         more = [sentence for sentence in (_LAST if self.aligned else "", *said, cut_short(history)) if sentence]
         for sentence in more:
             run.progress.say(sentence)
@@ -238,10 +247,13 @@ class Tune:
         trained = Aligned(network, None if both is None else both.loss).to(run.device)
         plain_loss, batches = self._steps(network, rows, both, epochs, run)
         first = batches(0)
-        found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
-        fitting = Fitting(network, run.progress)
         steps = math.ceil(len(first) / self.gradient_accumulation_steps) * epochs
+        # Both ask in which layer a weight lies: before stubs take the place of the frozen ones.
+        optimizer = self.optimizer_of(network, trained.loss)
         opening = Unfreezing.over(network.backbone, self.unfreeze, steps)
+        with replaying(rows.prefix):
+            found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+        fitting = Fitting(network, run.progress)
 
         def loss_of(at: list[int]) -> Tensor:
             with found.at_work(run.device):
@@ -252,10 +264,10 @@ class Tune:
             with found.at_work(run.device):
                 return valid.mean_loss(network, fitting)
 
-        with found.applied(trained):
+        with replaying(rows.prefix), found.applied(trained):
             history = train(
                 trained,
-                self.optimizer_of(network, trained.loss),
+                optimizer,
                 schedule,
                 batches,
                 loss_of,
