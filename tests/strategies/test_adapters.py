@@ -135,3 +135,98 @@ def test_a_model_without_linear_layers_says_so() -> None:
 
     with pytest.raises(UserError, match="'tiny-cnn' has no linear layer among lora_targets='blocks'; try all-linear"):
         adapters.targets(Bare(), "blocks")
+
+
+METHODS = ["dora", "ia3", "loha", "lokr:r=2", "oft", "boft", "vera", "hra", "delora:r=4", "fourierft:n_frequency=20"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_of_peft_is_tuned_merged_saved_and_loaded(method: str, shared_bert: Any, tmp_path: Path) -> None:
+    """Only what peft added moves, the saved model is plain, and what peft adds lies beside it."""
+    before = tm.state(shared_bert)
+    fitted = fit(shared_bert, moves=f"peft:{method}")
+    assert tm.same_state(shared_bert, before)
+    after = tm.state(fitted.backbone)
+    assert after.keys() == before.keys() and type(fitted.backbone.model) is type(shared_bert.model)
+    inside = {f"model.{name}." for name in adapters.targets(shared_bert, "blocks")}
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    assert changed and {n for n in changed if not any(n.startswith(i) for i in inside)} == set()
+    assert fitted.strategy == method.partition(":")[0]
+    fitted.save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["peft_type"].lower() == {"dora": "lora"}.get(fitted.strategy, fitted.strategy)
+    texts = ["good day", "bad river", "table"]
+    assert np.array_equal(model.load(tmp_path / "m").logits(texts), fitted.logits(texts))
+
+
+def test_dora_has_the_columns_of_the_formula(shared_bert: Any) -> None:
+    """W' = m (W + α/r B A)/‖W + α/r B A‖, the norm of each row of peft's (outputs, inputs)."""
+    fitted = fit(shared_bert, moves="peft:dora", lora_rank=4, lora_alpha=8)
+    for name in adapters.targets(shared_bert, "blocks"):
+        a, b = (fitted.adapter[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
+        lengths = fitted.adapter[f"base_model.model.{name}.lora_magnitude_vector"]
+        direction = shared_bert.model.get_submodule(name).weight + 8 / 4 * b @ a
+        expected = lengths[:, None] * direction / direction.norm(dim=1, keepdim=True)
+        assert torch.allclose(fitted.backbone.model.get_submodule(name).weight, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("bert", 4), ("distilbert", 3), ("llama", 3)])
+def test_ia3_scales_keys_values_and_what_leads_out_of_the_wide_layer(
+    kind: str, count: int, folder_of: Callable[[str], Path]
+) -> None:
+    """BERT's attention output is called `dense`, too, but is as wide as its input; llama narrows in `down_proj`."""
+    backbone = backbones.load(str(folder_of(kind)))
+    found = adapters.config(backbone, "peft:ia3", {}, "blocks")
+    names = {name.rsplit(".", 1)[-1] for name in found.target_modules}
+    assert len(found.target_modules) == 3 * len(backbone.blocks)
+    assert len(found.feedforward_modules) == len(backbone.blocks)
+    assert names == {
+        "bert": {"key", "value", "dense"}, "distilbert": {"k_lin", "v_lin", "lin2"},
+        "llama": {"k_proj", "v_proj", "down_proj"},
+    }[kind]  # fmt: skip
+
+
+def test_ia3_of_gpt2_is_by_the_table_of_peft(folder_of: Callable[[str], Path]) -> None:
+    fitted = fit(backbones.load(str(folder_of("gpt2"))), moves="peft:ia3")
+    assert {n.split(".ia3_l")[0].rsplit(".", 1)[-1] for n in fitted.trained if "ia3_l" in n} == {"c_attn", "c_proj"}
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [
+        ("peft:lorra", "unknown method of peft 'lorra'; did you mean 'lora'?"),
+        ("peft:loha:rank=3", "unknown setting of loha 'rank'"),
+        ("peft:loha:r=0", "does not fit 'tiny-bert': `r` should be a positive integer"),
+        ("peft:road", "does not fit 'tiny-bert': "),
+    ],
+)
+def test_what_peft_cannot_do_is_said_before_training(moves: str, said: str, shared_bert: Any) -> None:
+    with pytest.raises(UserError) as error:
+        fit(shared_bert, moves=moves)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("method", sorted(adapters.REFUSED))
+def test_every_method_that_is_refused_has_its_reason(method: str) -> None:
+    with pytest.raises(UserError, match=f"moves='peft:{method}' cannot be done: .*; use lora, peft:dora or peft:ia3"):
+        named("lora", {"moves": f"peft:{method}"})
+
+
+def test_a_merge_that_changes_answers_is_no_model(bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters.add(bert, "peft:loha", {}, "blocks")
+    merge = type(bert.model).__getattr__
+
+    def wrong(self: Any, name: str) -> Any:
+        if name != "merge_and_unload":
+            return merge(self, name)
+
+        def spoilt() -> Any:
+            plain = self.base_model.merge_and_unload()
+            plain.embeddings.word_embeddings.weight.mul_(1.1)
+            return plain
+
+        return spoilt
+
+    monkeypatch.setattr(type(bert.model), "__getattr__", wrong)
+    with pytest.raises(UserError, match=r"merging the adapters \(.*LOHA\) changed the features by .*; use lora"):
+        adapters.take(bert, bert.collate(bert.encode(["good day", "bad river"])))

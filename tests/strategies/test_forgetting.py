@@ -12,6 +12,7 @@ import tiny_models as tm
 from acclimate.run import Run
 from acclimate.strategies import Splits
 from acclimate.strategies.forgetting import forgetting, linear_cka, mean_cosine
+from acclimate.strategies.probe import Probe
 from acclimate.strategies.tune import Tune
 
 
@@ -52,6 +53,28 @@ def test_what_has_not_moved_has_forgotten_nothing(shared_bert: Any) -> None:
     )
     assert forgetting(problem, shared_bert, data.take([0, 1]), Run()) == ""
     assert forgetting(problem, shared_bert, data, Run(deadline=time.monotonic() - 1)) == ""
+
+
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_where_there_is_a_target_it_is_said_how_the_source_fares(task: str, shared_bert: Any) -> None:
+    data, kind = tm.task_rows(task, 24)
+    valid = tm.task_rows(task, 40)[0].take(range(24, 40))
+    problem = tm.problem_of(task, data, kind, shared_bert, Run())
+    tune = Tune(start="probe", num_train_epochs=3, learning_rate=1e-3, align="coral")
+    fitted = tune.fit(problem, Splits(data, valid, tm.rows(20, labels=("neutral",), seed=9)), Run())
+    found = [note for note in fitted.notes if "source rows held out" in note]
+    if task == "regress":
+        assert found == []
+        return
+    right = []
+    for one in (Probe().fit(problem, Splits(data), Run()), fitted):
+        decided = one.task.decide(one.outputs(valid.inputs), one.decoder)
+        answers = one.task.answers(decided, one.decoder)
+        right.append(np.mean([a == b for a, b in zip(answers, valid.labels or (), strict=True)]))
+    assert found == [
+        f"of 16 source rows held out the probe on the frozen encoder answered {right[0]:.3f} rightly, and the tuned "
+        f"model answers {right[1]:.3f}"
+    ]
 
 
 def test_every_tuning_says_how_much_was_forgotten_and_more_for_larger_steps(shared_bert: Any) -> None:

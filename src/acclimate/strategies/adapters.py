@@ -102,9 +102,9 @@ def add(backbone: Backbone, moves: str, low_rank: dict[str, float], which: str) 
     from peft import get_peft_model
 
     with _quiet():
-        config = _config(backbone, moves, low_rank, which)
+        wanted = config(backbone, moves, low_rank, which)
         try:
-            wrapped: Any = get_peft_model(_model(backbone), config)
+            wrapped: Any = get_peft_model(_model(backbone), wanted)
             if method(moves) not in _KNOWN:
                 copy.deepcopy(wrapped).merge_and_unload()  # not only after training
         except _FAILS as error:
@@ -120,7 +120,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _config(backbone: Backbone, moves: str, low_rank: dict[str, float], which: str) -> Any:
+def config(backbone: Backbone, moves: str, low_rank: dict[str, float], which: str) -> Any:
     """peft's configuration: what the user gave, else where adapters go and, for LoRA, its rank."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -147,21 +147,16 @@ def _config(backbone: Backbone, moves: str, low_rank: dict[str, float], which: s
         raise UserError(f"moves={moves!r}: {error}") from error
 
 
-def _ia3_targets(backbone: Backbone) -> dict[str, list[str]]:
+def _ia3_targets(backbone: Backbone) -> dict[str, list[str] | None]:
     """Keys and values, and the layers that lead from the wide middle of a feed-forward part back to the width."""
     found = targets(backbone, "blocks")
     model = _model(backbone)
     keys = [name for name in found if name.rsplit(".", 1)[-1] in _SCALED]
-    narrow = [n for n in found if getattr(model.get_submodule(n), "in_features", 0) > _outputs(model.get_submodule(n))]
-    if not keys and not narrow:
-        raise UserError(
-            f"{backbone.origin.name!r} has no keys, values or feed-forward layers that peft:ia3 would know; use lora"
-        )
+    others = {name: model.get_submodule(name) for name in found if name not in keys}
+    narrow = [n for n, m in others.items() if isinstance(m, nn.Linear) and m.in_features > m.out_features]
+    if not keys:  # peft has a table of models whose keys and values are one layer, or called otherwise
+        return {"target_modules": None, "feedforward_modules": None}
     return {"target_modules": sorted({*keys, *narrow}), "feedforward_modules": sorted(narrow)}
-
-
-def _outputs(layer: Any) -> int:
-    return int(getattr(layer, "out_features", 0))
 
 
 def take(backbone: Backbone, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -173,16 +168,16 @@ def take(backbone: Backbone, batch: Batch) -> tuple[dict[str, Tensor], dict[str,
 
     wrapped: Any = backbone.model
     state = get_peft_model_state_dict(wrapped)
-    config = wrapped.peft_config["default"].to_dict()
+    about = wrapped.peft_config["default"].to_dict()
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in about.items()}
     with torch.no_grad(), in_eval(backbone), _quiet():
         before = backbone(batch)
         backbone.model = wrapped.merge_and_unload()
         differs = gap(before, backbone(batch))
     if differs > _MERGED:
         raise UserError(
-            f"merging the adapters ({config['peft_type']}) changed the features by {differs:.1e} of the largest: peft "
+            f"merging the adapters ({about['peft_type']}) changed the features by {differs:.1e} of the largest: peft "
             "cannot merge this method into these layers; use lora"
         )
     return weights, {

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from acclimate.errors import UserError, unknown
 from acclimate.hold import Lwf, terms
-from acclimate.strategies import adapters
+from acclimate.strategies import adapters, holding
 from acclimate.strategies.alignment import check_align, check_weight
-from acclimate.strategies.moves import top, understood
+from acclimate.strategies.base import Problem
+from acclimate.strategies.moves import separate_blocks, thirds, top, understood
 from acclimate.strategies.pretrain import check_pretrain
 from acclimate.train.arithmetic import MIXED
 from acclimate.train.prefix import CHOICES
@@ -62,6 +63,20 @@ def check(tune: Tune) -> None:
         raise UserError(f"layer_decay={tune.layer_decay!r} must be above 0 and at most 1")
     if tune.num_train_epochs is not None and tune.num_train_epochs < 1:
         raise UserError(f"num_train_epochs={tune.num_train_epochs!r} must be 1 or more")
+
+
+def fits(tune: Tune, problem: Problem) -> None:
+    """Refuse what this backbone or this task cannot have, before anything is computed."""
+    backbone = problem.network()[0]
+    holding.check(tune.hold, terms(tune.hold), problem)
+    if adapters.understood(tune.moves):
+        adapters.config(backbone, tune.moves, {}, tune.lora_targets)
+    if tune.moves == "surgical":
+        thirds(backbone)
+    if tune.unfreeze:
+        separate_blocks(backbone, "they cannot start to move one after the other (unfreeze)")
+    if tune.layer_decay < 1:
+        separate_blocks(backbone, "its layers cannot have rates of their own (layer_decay)")
 
 
 def called(tune: Tune) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import numpy as np
+import torch
 
 from acclimate.backbones.base import Backbone
 from acclimate.data.rows import Data
 from acclimate.features import extract
 from acclimate.run import Run
 from acclimate.strategies.base import Problem
-from acclimate.tasks.base import Floats
+from acclimate.tasks.base import Floats, Network
+from acclimate.tasks.heads import Head
 
-_ROWS = 256  # enough to tell .9 from .95, and a small part of what training reads
+_ROWS = 200  # enough to tell .9 from .95, and a small part of what training reads
+_JUDGED = 1000  # source rows held out
 
 
 def linear_cka(x: Floats, y: Floats) -> float:
@@ -54,6 +57,27 @@ def forgetting(problem: Problem, tuned: Backbone, data: Data, run: Run) -> str:
     return (
         f"features of {len(rows):,} training rows before and after tuning: linear CKA {linear_cka(before, after):.3f}, "
         f"mean cosine {mean_cosine(before, after):.3f} (1: nothing of the pretrained encoder was forgotten)"
+    )
+
+
+def source_kept(problem: Problem, first: Head, tuned: Network, held_out: Data, run: Run) -> str:
+    """One sentence: how the source is answered now, where the model is made for a target, and how it was by the head
+    `first` on the frozen encoder."""
+    if problem.task.name not in ("classify", "ordinal") or not len(held_out) or run.left() <= 0:
+        return ""
+    data = held_out.take(range(min(len(held_out), _JUDGED)))
+    truth = problem.targets(data)
+    before = problem.network()[1].get(data.inputs)
+    after = extract(tuned.backbone, data.inputs, run, nullcontext(_unseen))
+    right = []
+    for head, features in ((first, before), (tuned.head, after)):
+        with torch.inference_mode():
+            logits = head(torch.from_numpy(features).to(next(head.parameters()).device)).double().cpu().numpy()
+        decided = problem.task.decide(problem.task.outputs(logits, problem.decoder), problem.decoder)
+        right.append(float(np.mean(decided == truth)))
+    return (
+        f"of {len(data):,} source rows held out the probe on the frozen encoder answered {right[0]:.3f} rightly, and "
+        f"the tuned model answers {right[1]:.3f}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from acclimate.backbones.base import Backbone
-from acclimate.strategies.moves import layers, separate_blocks
+from acclimate.strategies.moves import layers
 
 Group = dict[str, Any]  # one of an optimiser
 
@@ -27,7 +27,7 @@ def layered(backbone: Backbone, rate: float, weight_decay: float, layer_decay: f
     """
     if layer_decay == 1:
         return groups(backbone, rate, weight_decay)
-    count = len(separate_blocks(backbone, "its layers cannot have rates of their own (layer_decay)"))
+    count = len(backbone.blocks)
     parts: dict[int, list[nn.Parameter]] = {}
     layer = layers(backbone)
     for parameter in backbone.parameters():
@@ -65,7 +65,6 @@ class Unfreezing:
         share of 0 all of them do."""
         if not share:
             return cls(backbone, (), steps)
-        separate_blocks(backbone, "they cannot start to move one after the other (unfreeze)")
         layer = layers(backbone)
         parts: dict[int, list[nn.Parameter]] = {}
         for parameter in backbone.parameters():

@@ -31,12 +31,11 @@ from acclimate.strategies.alignment import (
     weight_at,
 )
 from acclimate.strategies.base import Problem, Splits, unlabelled, with_labelled
-from acclimate.strategies.checks import called, check
-from acclimate.strategies.forgetting import forgetting
+from acclimate.strategies.checks import called, check, fits
+from acclimate.strategies.forgetting import forgetting, source_kept
 from acclimate.strategies.holding import Holding
-from acclimate.strategies.holding import check as check_held
 from acclimate.strategies.inputs import Both, Inputs
-from acclimate.strategies.moves import by_gradient, release, set_dropout, thirds
+from acclimate.strategies.moves import by_gradient, release, set_dropout
 from acclimate.strategies.pretrain import pretrained
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.rates import Unfreezing
@@ -143,10 +142,11 @@ class Tune:
         if self.aligned:
             unlabelled(splits, f"{called(self)} with {self.align}")
             check_alone(self.align)
+        fits(self, problem)
         problem, before = pretrained(self.pretrain, problem, splits, self.mixed_precision, run)
-        splits = with_labelled(splits, self.weight)
+        splits, valid = with_labelled(splits, self.weight), problem.held_out(splits)
         head = self._first_head(problem, splits, run)
-        check_held(self.hold, terms(self.hold), problem)
+        first = copy.deepcopy(head) if splits.target is not None and self.start == "probe" else None
         # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
         with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
             resolved, chosen = self.resolved(problem, splits.train, head, run)
@@ -159,7 +159,8 @@ class Tune:
         if self.pretrains:  # everything moved; low-rank weights alone would be put on a base that nobody has
             names, adapter = tuple(n for n, _ in network.named_parameters()), (None, None)
         backbone.requires_grad_(False)
-        said = [moved, chosen, *before, forgetting(problem, backbone, splits.train, run), *notes]
+        kept = "" if first is None or valid is None else source_kept(problem, first, network, valid, run)
+        said = [moved, chosen, *before, forgetting(problem, backbone, splits.train, run), kept, *notes]
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         return Predictor(
             problem.task,
@@ -198,13 +199,13 @@ class Tune:
         """Adapters' weights and configuration; the backbone is plain afterwards."""
         if not adapters.understood(self.moves):
             return None, None
-        return adapters.take(backbone, to_device(backbone.collate(backbone.encode(data.inputs[:4])), run.device))
+        with full_precision():
+            return adapters.take(backbone, to_device(backbone.collate(backbone.encode(data.inputs[:4])), run.device))
 
     def resolved(self, problem: Problem, data: Data, head: Head, run: Run) -> tuple[Tune, str]:
         """With `moves` "surgical": these settings with the part that the gradient of some rows chose; and why."""
         if self.moves != "surgical":
             return self, ""
-        thirds(problem.network()[0])
         network, _ = dataclasses.replace(self, moves="all").started(problem, copy.deepcopy(head), run)
         at = np.sort(np.random.default_rng(run.seed).permutation(len(data))[:_LOOKED_BY])
         rows = Inputs(problem, data.take(at), network.backbone, run)
