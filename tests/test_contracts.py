@@ -41,7 +41,7 @@ NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "
 # here, the rest with the slow tests.
 LATER = [
     n for n, s in EVERY.items() if isinstance(s, Bottleneck) and n not in ("mcc", "dann", "deep_coral", "shot", "mcd")
-]
+] + ["dora"]  # `lora` and `ia3` go the same way
 both = pytest.mark.parametrize(
     ("strategy", "task"), [pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER)) for s, t in PAIRS]
 )

@@ -57,7 +57,7 @@ def fit(
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
             help="The loss between training and target rows: mcc, dann, coral:..., or a sum, mcc+0.5*coral. On frozen "
-            "features, or as --strategy full, partial, lora or lp_ft moves them.",
+            "features, or as a strategy that tunes (full, lora, bitfit ...) moves them.",
         ),
     ] = None,
     lambda_: Annotated[
@@ -72,7 +72,14 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
-            help="Before full, partial, lora or lp_ft tunes: mlm goes on guessing hidden words of the target's texts.",
+            help="Before a strategy tunes (full, lora ...): mlm goes on guessing hidden words of the target's texts.",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:WEIGHT]",
+            help="What ties a tuned encoder to the pretrained one: l2_sp:0.01, bss, features, lwf; a sum: l2_sp+bss.",
         ),
     ] = None,
     text_column: options.TextColumn = None,
@@ -229,6 +236,7 @@ def fit(
         align=align,
         lambda_=lambda_,
         pretrain=pretrain,
+        hold=hold,
         text_column=options.one_or_many(text_column),
         file_column=file_column,
         modality=modality,
