@@ -29,8 +29,8 @@ class WiseFt(Moving):
     """Between the pretrained weights with a probe as their head, θ₀, and the same tuned, θ₁: θ = (1 − α)·θ₀ + α·θ₁.
 
     Backbone and head are both interpolated, so that one ordinary model comes out. α has the least loss on the rows to
-    choose by among 0, 0.1 ... 1; where there are none it is ½, which the paper recommends then. θ₁ is `lp_ft` with
-    these settings.
+    choose by among 0, 0.1 ... 1; where there are none it is ½, which the paper recommends then. θ₁ is the last epoch of
+    `lp_ft` with these settings: α holds back what an early stop would.
     Wortsman et al. 2022 (arXiv:2109.01903), equation 1; there θ₀ is a model that needs no labels, here the probe.
 
     Use when: new rows will look unlike the training ones; tuning gains at home and loses there, and the middle often
@@ -48,9 +48,10 @@ class WiseFt(Moving):
             raise UserError(f"alpha={self.alpha!r} must be from 0 (pretrained) to 1 (tuned)")
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
-        """Probe, tune from there, and stop between the two."""
-        probe = Probe().fit(problem, splits, run)
-        tuned = self.tune("probe", self.num_train_epochs).fit(problem, splits, run)
+        """Probe, tune from there, and stop between the two. The rows to choose by choose α alone."""
+        learn = replace(splits, valid=None)
+        probe = Probe().fit(problem, learn, run)
+        tuned = self.tune("probe", self.num_train_epochs).fit(problem, learn, run)
         with alone(run):
             network = Network(problem.network()[0].clone().cpu(), probe.head)
             ends = copied(network), copied(_network(tuned))
