@@ -25,11 +25,12 @@ from acclimate.tasks import TASKS
 
 RUN = Run(seed=3)
 # `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
-EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n != "consistency"}
+# `distil` needs a saved teacher: tests/strategies/test_distil.py has its contract.
+EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in ("consistency", "distil")}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
     **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "mcd", "jan", "deepjdot"), ("classify", "ordinal")),
-    **dict.fromkeys(("shot", "pada"), ("classify", "ordinal")),
+    **dict.fromkeys(("shot", "pada", "contrastive"), ("classify", "ordinal")),
 }  # fmt: skip
 PAIRS = [(s, t) for s in EVERY for t in CLASSES.get(s, TASKS)]
 TARGET = tm.rows(20, labels=("neutral",), seed=9)
@@ -47,7 +48,10 @@ both = pytest.mark.parametrize(
 def settings_of(strategy: str) -> dict[str, Any]:
     if isinstance(EVERY[strategy], Bottleneck):
         return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy == "shot" else {})}
-    return {} if EVERY[strategy].frozen else {"num_train_epochs": 1, "learning_rate": 1e-3}
+    if strategy == "contrastive":
+        return {"steps": 3, "learning_rate": 1e-3}
+    few = {"members": 2} if strategy == "soup" else {}
+    return {} if EVERY[strategy].frozen else {"num_train_epochs": 1, "learning_rate": 1e-3, **few}
 
 
 def fit(strategy: str, task: str, backbone: Any, *, seed: int = 3, data: Data | None = None, kind: str = "") -> Any:

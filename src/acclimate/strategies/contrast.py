@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,7 +92,12 @@ class Contrast(Moving):
 
 
 def usual_steps(rows: int) -> int:
-    return 50
+    """How many steps, where nothing is said.
+
+    >>> [usual_steps(rows) for rows in (16, 128, 1_000_000)]
+    [20, 40, 100]
+    """
+    return max(20, min(100, round(20 * math.log2(max(1, rows)) - 100)))
 
 
 def draw(codes: IntArray, size: int, steps: int, seed: int) -> list[IntArray]:
@@ -114,9 +120,12 @@ class Shuffled:
 
     def take(self, n: int) -> IntArray:
         """The next n rows, or all where there are fewer."""
-        if len(self.left) < min(n, len(self.rows)):
-            others = np.setdiff1d(self.rows, self.left, assume_unique=True)
-            self.left = np.concatenate([self.left, self.rng.permutation(others)])
+        n = min(n, len(self.rows))
+        if len(self.left) < n:
+            others = self.rng.permutation(np.setdiff1d(self.rows, self.left, assume_unique=True))
+            now = n - len(self.left)
+            later = self.rng.permutation(np.concatenate([others[now:], self.left]))
+            self.left = np.concatenate([self.left, others[:now], later])
         found, self.left = self.left[:n], self.left[n:]
         return found
 
