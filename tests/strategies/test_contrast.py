@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import tiny_models as tm
+from acclimate import backbones
 from acclimate import model as bundles
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
@@ -28,7 +29,7 @@ from stopping import killed_at
 RUN = Run(seed=3)
 LABELS = ("neutral", "bad", "good")
 DATA, NEW = tm.rows(18, labels=LABELS), tm.rows(12, labels=LABELS, seed=1).inputs
-SMALL = Contrast(steps=4, batch_size=6, learning_rate=1e-3)
+SMALL = Contrast(moves="all", steps=4, batch_size=6, learning_rate=1e-3)
 
 
 def fit(strategy: Any, backbone: Any, run: Run = RUN, data: Data = DATA, **more: Any) -> Predictor:
@@ -137,7 +138,7 @@ def test_only_rows_that_have_a_turn_are_encoded_to_learn_from(
 
 
 def test_steps_grow_with_the_rows_up_to_a_bound() -> None:
-    assert [usual_steps(rows) for rows in (2, 16, 128, 1000, 800_000)] == [20, 20, 40, 100, 100]
+    assert [usual_steps(rows) for rows in (2, 16, 128, 1000, 800_000)] == [10, 10, 28, 79, 100]
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
@@ -178,6 +179,17 @@ def test_a_killed_run_goes_on_bit_for_bit_and_is_saved_whole(moves: str, shared_
     assert np.array_equal(again.logits(NEW), whole.logits(NEW))
     assert (again.adapter is None) == (moves != "lora")
     assert not equal(whole, fit(strategy, shared_bert, replace(RUN, seed=4)))
+
+
+def test_word_vectors_stay_unless_all_is_asked_for(shared_bert: Any, folder_of: Any) -> None:
+    found = fit(replace(SMALL, moves="blocks", steps=2), shared_bert)
+    before, after = tm.state(shared_bert), tm.state(found.backbone)
+    stem = {n for n in before if n.startswith("model.embeddings.")}
+    assert stem and all(torch.equal(before[n], after[n]) for n in stem)
+    assert all(not torch.equal(before[n], after[n]) for n in before if n.endswith("query.weight"))
+    assert found.settings["moves"] == "blocks"
+    shared = backbones.load(str(folder_of("albert")))  # one block, used again and again: all moves
+    assert any("embeddings" in n for n in fit(replace(SMALL, moves="blocks", steps=2), shared).trained)
 
 
 def test_kept_output_of_frozen_blocks_changes_nothing_that_counts(shared_bert: Any) -> None:

@@ -44,9 +44,10 @@ class Contrast(Moving):
     # Loss, rate and steps were chosen on sentences of yelp, amazon and imdb (UCI 331) with 8 and 64 rows a class.
 
     moves: str = "blocks"  # blocks: all of them, and what follows; | all | top:K | lora
+    learning_rate: float = 1e-4
     loss: str = "cosine"  # cosine | supcon
     temperature: float = 0.3  # τ of supcon
-    steps: int | None = None  # None: 20 to 100, the more the more rows there are
+    steps: int | None = None  # None: 10 to 100, as the root of the rows
     strength: float | None = None  # C of the probe; None: chosen
 
     def __post_init__(self) -> None:
@@ -121,12 +122,12 @@ class Contrast(Moving):
 
 
 def usual_steps(rows: int) -> int:
-    """How many steps, where nothing is said.
+    """How many steps, where nothing is said: they grow as the root of the rows.
 
     >>> [usual_steps(rows) for rows in (16, 128, 1_000_000)]
-    [20, 40, 100]
+    [10, 28, 100]
     """
-    return max(20, min(100, round(20 * math.log2(max(1, rows)) - 100)))
+    return max(10, min(100, round(2.5 * math.sqrt(rows))))
 
 
 def draw(codes: IntArray, size: int, steps: int, seed: int) -> list[IntArray]:

@@ -23,6 +23,8 @@ from acclimate.train.memory import Fitting
 from acclimate.train.pairs import Batches
 from acclimate.train.prefix import replaying
 
+_FEW = 60  # steps, of which a trial of numbers would take a fifth or more
+
 
 @dataclass(frozen=True)
 class Moving:
@@ -76,9 +78,12 @@ def descend(
         epochs, tune.warmup_steps, tune.lr_scheduler_type, tune.gradient_accumulation_steps, tune.max_grad_norm
     )
     first = batches(0)
+    steps, mixed = len(first) * epochs, tune.mixed_precision
+    if mixed == "auto" and steps < _FEW:
+        mixed = "no"
     fitting = Fitting(network, run.progress)
     with replaying(prefix):
-        found, said = choose(network, loss_of, first, len(first) * epochs, tune.mixed_precision, run)
+        found, said = choose(network, loss_of, first, steps, mixed, run)
 
         def at_work(at: list[int]) -> Tensor:
             with found.at_work(run.device):
