@@ -144,7 +144,7 @@ def test_steps_grow_with_the_rows_up_to_a_bound() -> None:
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_rows_of_one_class_lie_together_afterwards(loss: str, shared_bert: Any) -> None:
     before = tm.state(shared_bert)
-    found = fit(replace(SMALL, loss=loss, steps=30), shared_bert)
+    found = fit(replace(SMALL, loss=loss, steps=20), shared_bert)
     assert tm.same_state(shared_bert, before)
     codes = np.array([LABELS.index(str(y)) for y in DATA.labels or ()])
     gaps = []
@@ -167,7 +167,7 @@ def test_the_head_is_the_probe_of_the_moved_features(shared_bert: Any) -> None:
     assert fit(replace(SMALL, strength=0.5), shared_bert).settings["strength"] == 0.5
 
 
-@pytest.mark.parametrize("moves", ["all", "top:1", "lora"])
+@pytest.mark.parametrize("moves", ["top:1", "lora"])
 def test_a_killed_run_goes_on_bit_for_bit_and_is_saved_whole(moves: str, shared_bert: Any, tmp_path: Path) -> None:
     strategy = replace(SMALL, moves=moves)
     whole, run = fit(strategy, shared_bert), replace(RUN, state=tmp_path / "state", checkpoint_every=0.0)

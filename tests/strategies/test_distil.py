@@ -80,10 +80,10 @@ def test_without_the_teachers_share_it_is_tuning(shared_bert: Any, teacher: str)
 
 
 def test_the_teacher_alone_is_followed_and_no_label_is_read_then(shared_bert: Any, teacher: str) -> None:
-    settings = {"teacher": teacher, "share": 1.0, "num_train_epochs": 30, "start": "zero", "dropout": 0.0}
-    found = fit(shared_bert, **settings)
+    settings = {"teacher": teacher, "share": 1.0, "start": "zero", "dropout": 0.0}
     shuffled = replace(DATA, labels=tuple(np.random.default_rng(0).permutation(np.array(DATA.labels)).tolist()))
-    assert equal(found, fit(shared_bert, data=shuffled, **settings))
+    assert equal(fit(shared_bert, **settings), fit(shared_bert, data=shuffled, **settings))
+    found = fit(shared_bert, **{**settings, "num_train_epochs": 25})
     said = in_order(bundles.load(teacher), tm.problem_of("classify", DATA, "str", None, RUN),
                     bundles.load(teacher).logits(DATA.inputs))  # fmt: skip
     assert (found.logits(DATA.inputs).argmax(1) == said.argmax(1)).mean() > 0.9
