@@ -10,10 +10,13 @@ from acclimate.data.kinds import Kind
 from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
+from acclimate.strategies.averaged import Soup, WiseFt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
 from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.consistency import Consistency
+from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.discrepancy import Mcd
+from acclimate.strategies.distil import Distil
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
@@ -47,6 +50,10 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "gradual": Tune(unfreeze=0.5),
     "full": Tune(),
     "lp_ft": Tune(start="probe"),
+    "contrastive": Contrast(),
+    "wise_ft": WiseFt(),
+    "distil": Distil(),
+    "soup": Soup(),
 }
 ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from cheap to dear
     "standardise": Mapped(),
@@ -85,6 +92,8 @@ ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
     "constant": "majority", "nearest_centroid": "centroid", "tf_idf": "tfidf", "ridge_probe": "ridge", "lpft": "lp_ft",
+    "setfit": "contrastive", "supcon": "contrastive", "distill": "distil", "distillation": "distil",
+    "wiseft": "wise_ft", "model_soup": "soup", "greedy_soup": "soup",
 }  # fmt: skip
 
 SETTING_ALIASES = {  # what other libraries call them
@@ -92,7 +101,7 @@ SETTING_ALIASES = {  # what other libraries call them
     "num_epochs": "num_train_epochs", "per_device_train_batch_size": "batch_size", "target_modules": "lora_targets",
     "warmup_ratio": "warmup_steps", "warmup": "warmup_steps", "scheduler": "lr_scheduler_type", "n_neighbors": "k",
     "n_neighbours": "k", "c": "strength", "C": "strength", "grad_accumulation": "gradient_accumulation_steps",
-    "lambda": "weight", "words": "plain",
+    "lambda": "weight", "words": "plain", "max_steps": "steps",
 }  # fmt: skip
 
 
@@ -131,6 +140,8 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.weight > 0
     if isinstance(strategy, Boosting):
         return strategy.adapts
+    if isinstance(strategy, Distil):
+        return strategy.rows == "both"
     if isinstance(strategy, LastLayer):
         return strategy.start == "self_train"
     return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))

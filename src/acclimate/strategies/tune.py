@@ -155,7 +155,7 @@ class Tune:
         network.zero_grad(set_to_none=True)  # gradients would stay with the model, as large as what moved
         backbone = network.backbone
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
-        adapter = self._taken(backbone, splits.train, run)
+        adapter = self.taken(backbone, splits.train, run)
         if self.pretrains:  # everything moved; low-rank weights alone would be put on a base that nobody has
             names, adapter = tuple(n for n, _ in network.named_parameters()), (None, None)
         backbone.requires_grad_(False)
@@ -195,7 +195,7 @@ class Tune:
         said = f"{moving:,} of {total:,} backbone parameters moved ({self.moves})"
         return Network(backbone, head.to(run.device)), said
 
-    def _taken(self, backbone: Backbone, data: Data, run: Run) -> tuple[Any, Any]:
+    def taken(self, backbone: Backbone, data: Data, run: Run) -> tuple[Any, Any]:
         """Adapters' weights and configuration; the backbone is plain afterwards."""
         if not adapters.understood(self.moves):
             return None, None
