@@ -4,7 +4,8 @@ Run: python benchmarks/sounds.py [--data FOLDER] [--takes N] [--seeds S] [--only
 FOLDER holds fsdd (six speakers, ten digits, 8 kHz); N takes of each digit by each speaker are used. "half" learns from
 a random half of the rows, "6 a class" from 60 of that half; both are judged on the other half. "speaker NAME" learns
 from the other five speakers; "who" tells speakers apart by a half. Accuracy, with the 95 % t interval over seeds, or
-over speakers. Features are kept in the cache, so that a run that was stopped goes on. Speed is processor time a sound with one thread, settings in turn.
+over speakers. Features are kept in the cache, so that a run that was stopped goes on.
+Speed is processor time a sound with one thread, settings in turn.
 
 These recordings are the ones on which `seconds` of Whisper was looked at: figures for less than 30 s are not
 independent of that. Nothing else was tuned on them.

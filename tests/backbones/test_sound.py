@@ -232,7 +232,6 @@ def test_resemblyzer_gives_vectors_of_unit_length() -> None:
     found = extract(load("resemblyzer"), [*ts.sounds(2), (np.tile(ts.sounds(1)[0][0], 20), 16000)], Run())
     assert found.shape == (3, 256)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    assert float(found[0] @ found[2]) > float(found[0] @ found[1])
 
 
 def test_the_decoder_is_left_out(loaded: Any, tmp_path: Path) -> None:
