@@ -20,6 +20,7 @@ from acclimate import backbones, model
 from acclimate.data.rows import Data
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES, Splits, named
+from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.tasks import TASKS
 
@@ -47,6 +48,8 @@ both = pytest.mark.parametrize(
 def settings_of(strategy: str) -> dict[str, Any]:
     if isinstance(EVERY[strategy], Bottleneck):
         return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy == "shot" else {})}
+    if isinstance(EVERY[strategy], Boosting):
+        return {"most_rounds": 3}
     return {} if EVERY[strategy].frozen else {"num_train_epochs": 1, "learning_rate": 1e-3}
 
 
@@ -132,7 +135,7 @@ def test_the_saved_settings_are_the_constructor(strategy: str, task: str, fitted
     chosen = {k: v for k, v in saved.items() if getattr(asked, k) != v}  # what the fit chose itself
     assert predictor.strategy == name == strategy
     assert same == replace(asked, **chosen)  # type: ignore[type-var]
-    assert set(chosen) <= {"k", "strength"}
+    assert set(chosen) <= {"k", "strength", "rounds", "leaves"}
     assert all(getattr(asked, k) is None for k in chosen)
 
 

@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 
 import acclimate
+from acclimate import strategies
+from acclimate.api import deciding
 from acclimate.api.shifting import measure_shift
 from acclimate.model import load as load_predictor
+from acclimate.strategies.consistency import Consistency
+from acclimate.strategies.tune import Tune
 from drawn import bars, folder
 
 MODEL = "small-cnn:24"
@@ -144,3 +148,37 @@ def test_inspect_and_shift(tmp_path: Path) -> None:
     assert "images: the files of a folder" in found.reasons and found.audit.kept == 40
     shift = measure_shift(train, other, label="label", model=MODEL)
     assert shift.to_json()
+
+
+def test_tiny_pictures_get_a_small_network_that_is_judged_by_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from acclimate.data.kinds import model_for
+    from acclimate.data.read import read
+    from acclimate.data.rows import Columns
+
+    columns = Columns(file="file", kind="image")
+    small, large = (read(folder(tmp_path / str(side), 4, side=side)) for side in (12, 40))
+    assert model_for([small], columns)[0] == "small-cnn:12"
+    assert model_for([small, large], columns)[0] == "mobilenetv2"
+    looked: list[tuple[int, ...]] = []
+    real = deciding.decide
+
+    def noted(found: object, rows: object, **settings: object) -> object:
+        looked.append(rows.target.shape)  # type: ignore[attr-defined]
+        return real(found, rows, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deciding, "decide", noted)
+    for named in (strategies.ADAPTATIONS, strategies.EVERY):
+        monkeypatch.setitem(named, "consistency", Consistency(steps=4, target_steps=2))
+        monkeypatch.setitem(named, "full", Tune(num_train_epochs=1))
+    monkeypatch.setitem(strategies.STRATEGIES, "full", Tune(num_train_epochs=1))
+    folder(tmp_path / "train", 40, side=12)
+    folder(tmp_path / "target", 30, seed=1, side=12)
+    acclimate.fit(
+        tmp_path / "train", target_data=tmp_path / "target", output_dir=tmp_path / "run", candidates=["centroid"],
+        time_limit=120,
+    )  # fmt: skip
+    said = capsys.readouterr().err
+    assert "small-cnn:12, a small network" in said and "judging consistency without labels" in said
+    assert looked == [(30, 768)]  # pixels, not features of random weights

@@ -63,6 +63,7 @@ def fit(
     text_column: str | Sequence[str] | None = None,
     file_column: str | None = None,
     modality: str | None = None,
+    column_kinds: Mapping[str, str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
     id_column: str | None = None,
@@ -106,7 +107,9 @@ def fit(
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
-    not told by the data; `model` is one for such inputs where none is named.
+    not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
+    has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
+    guessed wrong.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
@@ -176,6 +179,7 @@ def fit(
                 domain_column,
                 file_column,
                 modality,
+                column_kinds,
             ),  # fmt: skip
             gate=Gate(on_bad, label_delimiter, private),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),

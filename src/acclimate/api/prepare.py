@@ -108,12 +108,16 @@ def gather(
     for role in ("valid", "test", LABELS):
         if role in tables and guessed.columns.label not in tables[role].columns:
             raise UserError(
-                f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
-                f"its columns: {', '.join(tables[role].columns)}"
+                f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {_called(role)}"
+                f"; its columns: {', '.join(tables[role].columns)}"
             )
     if "target" in tables:
         has_inputs(tables["target"], guessed.columns)
     return Sources(tables, guessed)
+
+
+def _called(role: str) -> str:
+    return "target labels" if role == LABELS else f"{role} data"
 
 
 def has_inputs(table: Table, columns: Columns) -> None:
@@ -227,7 +231,9 @@ def unlabelled(
         )
     whole = guessed.columns
     row_id = whole.id if whole.id in table.columns else None
-    columns = Columns(text=whole.text, file=whole.file, kind=whole.kind, id=row_id)
+    columns = Columns(
+        text=whole.text, file=whole.file, kind=whole.kind, id=row_id, features=whole.features, holds=whole.holds
+    )
     data, report = gated(table, columns, guessed.task, gate, measure, "target", None, progress)
     return data, report, said
 

@@ -25,8 +25,9 @@ def fit(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. minilm for texts, "
-            "mobilenetv2 for pictures and whisper-tiny for sounds when absent.",
+            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, columns for tables (mlp is a network on "
+            "them).",
         ),
     ] = None,
     strategy: Annotated[
@@ -77,6 +78,7 @@ def fit(
     text_column: options.TextColumn = None,
     file_column: options.FileColumn = None,
     modality: options.Modality = None,
+    column_kind: options.ColumnKind = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
     id_column: options.IdColumn = None,
@@ -93,7 +95,10 @@ def fit(
         typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. None when absent; auto stops at 10m."),
     ] = None,
     output_dir: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
+        str | None,
+        typer.Option(
+            "--output-dir", "-o", metavar="RUN", help="The folder to write. A new dated one under runs/ when absent."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
     learning_rate: Annotated[
@@ -223,6 +228,7 @@ def fit(
         text_column=options.one_or_many(text_column),
         file_column=file_column,
         modality=modality,
+        column_kinds=options.kinds(column_kind),
         group_column=group_column,
         time_column=time_column,
         id_column=id_column,
@@ -269,7 +275,8 @@ def fit(
     from acclimate.report import summary
 
     assert fitted.report_data is not None  # what is fitted here has a run, and a run has a report
-    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"))
+    # Not cropped: a command is one line, however long, so that it can be copied.
+    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"), crop=False)
 
 
 def _json_file(path: str) -> dict[str, dict[str, float]]:

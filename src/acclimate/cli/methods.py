@@ -97,5 +97,6 @@ def metrics() -> dict[str, dict[str, bool]]:
 
 
 def fields(strategy: Any) -> dict[str, object]:
-    """What `--set` can change, and its value here."""
-    return {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy) if field.init}
+    """What `--set` can change, and its value here; λ by the name that options call it."""
+    found = {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy) if field.init}
+    return {"lambda" if name == "weight" else name: value for name, value in found.items()}

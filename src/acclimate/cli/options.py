@@ -111,7 +111,16 @@ FileColumn = Annotated[
 ]
 Modality = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What the inputs are: text, image or audio. Told by the data when absent."),
+    typer.Option(
+        metavar="NAME", help="What the inputs are: text, image, audio or table. Told by the data when absent."
+    ),
+]
+ColumnKind = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=KIND",
+        help="What a column of a table holds: number, category, boolean, date, or none to leave it out. Repeatable.",
+    ),
 ]
 GroupColumn = Annotated[
     str | None,
@@ -180,6 +189,17 @@ def one_of(argument: str, first: str | None, option: str, second: str | None) ->
     if value is None:
         raise UserError(f"no file is given; name it as {argument}")
     return value
+
+
+def kinds(pairs: list[str] | None) -> dict[str, str] | None:
+    """Column names and what they hold, from COLUMN=KIND."""
+    found = {}
+    for pair in pairs or ():
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name:
+            raise UserError(f"cannot read the column kind {pair!r}; write COLUMN=KIND, for example cp=category")
+        found[name] = kind
+    return found or None
 
 
 def one_or_many(values: list[str] | None) -> str | tuple[str, ...] | None:

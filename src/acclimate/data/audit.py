@@ -244,12 +244,13 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
     taken = set(used(columns))
     free = {n: c for n, c in table.columns.items() if n not in taken}
     out = findings.odd_columns(free, kept)
+    free |= {name: table.columns[name] for name in columns.features}  # looked at, too, though they are learned from
     if columns.group is None:
         out += findings.group_like(free, kept)
     if data.labels is None:
         return out
     candidates = {n: c for n, c in free.items() if not index_like(c)}
-    return leaks.leaking_columns(candidates, kept, data.labels, task) + out
+    return leaks.leaking_columns(candidates, kept, data.labels, task, columns.features) + out
 
 
 def _of_rows(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
+from acclimate.data.cells import held
 from acclimate.data.folders import KINDS as ENDINGS
 from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank
@@ -44,9 +46,33 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     return _with(columns, columns.kind or "text", None), []
 
 
-def _with(columns: Columns, kind: str, file: str | None) -> Columns:
-    from dataclasses import replace
+def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool) -> tuple[Columns, list[str]]:
+    """Every column without another part is learned from; sentences on what they hold, and on what is left out."""
+    said = dict(zip(columns.features, columns.holds, strict=True))
+    names = [name for name in table.columns if name in (*said, *free)]
+    if not names:
+        raise UserError(f"no text column found in {table.source}, and no other beside the label to learn from")
+    cells = zip(*(table.columns[name] for name in names), strict=True)
+    rows = [row for row, problem in zip(cells, table.problems, strict=True) if not problem]
+    found = held(rows, names, said)
+    if all(column.kind == "none" for column in found):
+        listed = "; ".join(f"{column.name!r} is {column.why}" for column in found[:5])
+        raise UserError(f"no text column found in {table.source}, and no other to learn from ({listed})")
+    why = "as asked" if asked else f"no column of {table.source} holds text (say --text-column NAME if one does)"
+    reasons = [f"rows of a table with {len(names)} columns: {why}"]
+    for kind, plural in _PLURALS.items():
+        if mine := [column.name for column in found if column.kind == kind]:
+            reasons.append(f"{plural}: {', '.join(mine)}")
+    told = [c for c in found if c.kind == "none" or (c.kind == "number" and c.why != "numbers")]
+    reasons += [f"column {column.name!r}: {column.why}" for column in told]
+    holds = tuple(column.text for column in found)
+    return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
 
+
+_PLURALS = {"number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates"}
+
+
+def _with(columns: Columns, kind: str, file: str | None) -> Columns:
     return replace(columns, kind=kind, file=file)
 
 

@@ -11,6 +11,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
@@ -27,6 +28,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "tfidf": Probe(features=False, plain=True),  # of texts
     "pixels": Probe(features=False, plain=True),  # of pictures
     "spectra": Probe(features=False, plain=True),  # of sounds
+    "boosting": Boosting(),  # of rows of a table
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "centroid": Centroid(),
@@ -47,6 +49,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "entropic_ot": Mapped("entropic_ot"),
     "density_ratio": Mapped("density_ratio"),
     "kmm": Mapped("kmm"),
+    "adapted_boosting": Boosting("density_ratio"),
     "self_train": SelfTrain(),
     "mcc": Adapt(weight=2.0),
     "infomax": Adapt(align="infomax"),
@@ -101,8 +104,10 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"the setting {setting!r} is given twice, once as {asked!r}; keep one")
         given[setting] = value
         if setting not in fields:
-            raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
-        check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
+            known = ["lambda" if name == "weight" else name for name in fields]
+            raise UserError(f"{unknown(f'setting of {key}', setting, known)}")
+        called = "lambda" if setting == "weight" else setting
+        check_type(key, called, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
 
 
@@ -117,6 +122,8 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.aligned or strategy.pretrains
     if isinstance(strategy, (Adapt, Mcd)):
         return strategy.weight > 0
+    if isinstance(strategy, Boosting):
+        return strategy.adapts
     if isinstance(strategy, LastLayer):
         return strategy.start == "self_train"
     return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))

@@ -22,7 +22,7 @@ from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies.alignment import check_alone
+from acclimate.strategies.alignment import check_alone, check_weight
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.learner import Learner, Rows, Turns, centroid_labels, infomax, settle
 from acclimate.strategies.tune import Tune, _top
@@ -80,7 +80,8 @@ class Consistency:
         for name in ("restarts", "steps", "target_steps", "batch_size", "learning_rate", "target_learning_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
-        for name in ("weight", "beta", "weight_decay", "weak", "strong"):
+        check_weight(self.weight, "constant")
+        for name in ("beta", "weight_decay", "weak", "strong"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name}={getattr(self, name)!r} must be 0 or more")
         for name in ("confidence", "decay"):
