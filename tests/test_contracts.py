@@ -26,7 +26,9 @@ from acclimate.tasks import TASKS
 
 RUN = Run(seed=3)
 # `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
-EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n != "consistency"}
+# Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs.
+OTHERS = ("consistency", "pixels", "fingerprints")
+EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in OTHERS}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
     **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "mcd", "jan", "deepjdot"), ("classify", "ordinal")),
@@ -39,7 +41,7 @@ NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "
 # here, the rest with the slow tests.
 LATER = [
     n for n, s in EVERY.items() if isinstance(s, Bottleneck) and n not in ("mcc", "dann", "deep_coral", "shot", "mcd")
-]
+] + ["dora"]  # `lora` and `ia3` go the same way
 both = pytest.mark.parametrize(
     ("strategy", "task"), [pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER)) for s, t in PAIRS]
 )

@@ -11,6 +11,7 @@ import numpy as np
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api.finish import Judged, unseen
 from acclimate.data.kinds import kind_of
+from acclimate.data.marks import Marks
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
@@ -26,6 +27,7 @@ BASELINE_NAMES = {
     "pixels": "pixels + linear",
     "spectra": "spectra + linear",
     "boosting": "gradient boosting",
+    "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",
 }
 
@@ -152,7 +154,7 @@ def projection(features: Any, labels: Sequence[Any], seed: int) -> dict[str, Any
     return {
         "x": points[:, 0].round(4).tolist(),
         "y": points[:, 1].round(4).tolist(),
-        "label": [str(labels[i]) for i in at],
+        "label": [_label(labels[i]) for i in at],
         "method": f"PCA, {share:.0%} of the variance",
     }
 
@@ -172,7 +174,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         wrong = (
             (judged.decisions != judged.truth)
             if task.name != "multilabel"
-            else (judged.decisions != judged.truth).any(1)
+            else ((judged.decisions != judged.truth) & ~np.isnan(judged.truth)).any(1)
         )
         at = np.flatnonzero(wrong)
         order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
@@ -192,7 +194,10 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
 
 
 def _label(value: Any) -> str:
-    return ", ".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    gaps = f"; {len(value.unknown)} not known" if isinstance(value, Marks) and value.unknown else ""
+    return (", ".join(map(str, value)) or "(none)") + gaps
 
 
 def next_steps(

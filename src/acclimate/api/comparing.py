@@ -91,7 +91,7 @@ def _same_columns(models: Sequence[tuple[str, Model]]) -> None:
     for name, model in models[1:]:
         for what, mine, theirs in (
             ("reads", first.columns.inputs, model.columns.inputs),
-            ("learned", (first.columns.label,), (model.columns.label,)),
+            ("learned", first.columns.labels, model.columns.labels),
         ):
             if mine != theirs:
                 own, other = (" and ".join(map(repr, columns)) for columns in (mine, theirs))

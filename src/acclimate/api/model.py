@@ -139,7 +139,7 @@ class Model:
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
         kind = kind_of(self.columns)
-        one = isinstance(inputs, (str, Path)) and kind.has_words and Path(inputs).suffix.lower() not in _FILES
+        one = isinstance(inputs, (str, Path)) and "text" in kind.models and Path(inputs).suffix.lower() not in _FILES
         if one or type(inputs).__module__.startswith("PIL.") or isinstance(inputs, bytes):
             inputs = [inputs]
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
@@ -209,9 +209,10 @@ class Model:
         """Labelled rows through the gate."""
         decoder = self.predictor.decoder
         table = read(source)
-        if self.columns.label not in table.columns:
+        lacking = [name for name in self.columns.labels if name not in table.columns]
+        if lacking:
             raise UserError(
-                f"{table.source} has no column {self.columns.label!r}, which holds the labels this model learned from; "
+                f"{table.source} has no column {lacking[0]!r}, which holds labels that this model learned from; "
                 f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
             )
         columns = dataclasses.replace(present(self.columns, table), time=None)

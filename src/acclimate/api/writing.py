@@ -80,7 +80,12 @@ def _peak() -> int:
 def _again(request: Request, prepared: Prepared) -> str:
     """The command that fits the same rows again, to which an option may be added."""
     source = str(request.train) if isinstance(request.train, (str, Path)) else "TRAIN.csv"
-    return f"acclimate fit {shlex.quote(source)} --label {shlex.quote(str(prepared.columns.label))}"
+    labels = "".join(f" --label {shlex.quote(name)}" for name in prepared.columns.labels)
+    return f"acclimate fit {shlex.quote(source)}{labels}"
+
+
+def _named(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels) if len(labels) <= 3 else f"{', '.join(labels[:2])} and {len(labels) - 2} more"
 
 
 def _at_prevalence(request: Request, fitted: Fitted) -> dict[str, Any]:
@@ -172,7 +177,7 @@ def _report(
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
-        title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
+        title=f"{Path(str(prepared.train.source)).name}: {_named(prepared.columns.labels)}",
         verdict=collect.verdict(
             scores, predictor.strategy, model_name, rows, prepared.task, _transfers(problem, fitted)
         )

@@ -180,6 +180,9 @@ def keep_frozen_in_eval(module: nn.Module) -> None:
             part.training = False
         return
     mixed = not all(p.requires_grad for p in parameters)
+    held = any(not p.requires_grad for p in module.parameters(recurse=False))
+    if held and any(True for _ in module.buffers(recurse=False)):
+        module.training = False  # BatchNorm whose bias alone moves: its statistics are no bias
     for child in module.children():
         if mixed and not any(True for _ in child.parameters()) and any(True for _ in child.buffers()):
             child.eval()  # statistics without weights, beside something frozen

@@ -20,7 +20,7 @@ def fit(
         str | None,
         typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
     ] = None,
-    label: options.Label = None,
+    label: options.Labels = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +57,7 @@ def fit(
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
             help="The loss between training and target rows: mcc, dann, coral:..., or a sum, mcc+0.5*coral. On frozen "
-            "features, or as --strategy full, partial, lora or lp_ft moves them.",
+            "features, or as a strategy that tunes (full, lora, bitfit ...) moves them.",
         ),
     ] = None,
     lambda_: Annotated[
@@ -72,7 +72,14 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
-            help="Before full, partial, lora or lp_ft tunes: mlm goes on guessing hidden words of the target's texts.",
+            help="Before a strategy tunes (full, lora ...): mlm goes on guessing hidden words of the target's texts.",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:WEIGHT]",
+            help="What ties a tuned encoder to the pretrained one: l2_sp:0.01, bss, features, lwf; a sum: l2_sp+bss.",
         ),
     ] = None,
     text_column: options.TextColumn = None,
@@ -152,6 +159,10 @@ def fit(
         float | None, typer.Option(metavar="P", min=0, max=1, help="Report the predictive value at this prevalence.")
     ] = None,
     on_bad: options.OnBad = "skip",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[
@@ -196,7 +207,7 @@ def fit(
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
-            label,
+            options.one_or_many(label),
             tuple(text_column or ()),
             group_column,
             time_column,
@@ -214,7 +225,7 @@ def fit(
 
     fitted = api.fit(
         source,
-        label=label,
+        label=options.one_or_many(label),
         model=model,
         strategy=strategy,
         task=task,
@@ -225,6 +236,7 @@ def fit(
         align=align,
         lambda_=lambda_,
         pretrain=pretrain,
+        hold=hold,
         text_column=options.one_or_many(text_column),
         file_column=file_column,
         modality=modality,
@@ -242,6 +254,7 @@ def fit(
         overwrite=overwrite,
         seed=seed,
         on_bad=on_bad,
+        split=split,
         truncation=truncation,
         max_length=max_length,
         max_seconds=max_seconds,

@@ -14,11 +14,11 @@ from acclimate.cli import options
 def methods(as_json: options.AsJson = False) -> None:
     """List strategies, alignments and adapters with their settings, and the metrics of each task."""
     ways, kinds, losses, adapting, measures = strategies(), settings(), alignments(), adapters(), metrics()
-    before = pretraining()
+    before, ties = pretraining(), holds()
     if as_json:
         found = {
-            "strategies": ways, "settings": kinds, "alignments": losses, "pretraining": before, "adapters": adapting,
-            "metrics": measures,
+            "strategies": ways, "settings": kinds, "alignments": losses, "pretraining": before, "holds": ties,
+            "adapters": adapting, "metrics": measures,
         }  # fmt: skip
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
@@ -31,6 +31,8 @@ def methods(as_json: options.AsJson = False) -> None:
     _echo(losses)
     typer.echo("\nPretraining on the target's texts (--pretrain NAME:KEY=VALUE,...)")
     _echo(before)
+    typer.echo("\nTies to the pretrained network (--hold NAME[:WEIGHT][,KEY=VALUE])")
+    _echo(ties)
     typer.echo("\nAdapting to the very rows that are judged (predict and evaluate, --adapt NAME[:KEY=VALUE,...])")
     _echo(adapting)
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
@@ -80,6 +82,13 @@ def pretraining() -> dict[str, dict[str, object]]:
     from acclimate.strategies.pretrain import PRETRAINING
 
     return {name: fields(kind()) for name, kind in PRETRAINING.items()}
+
+
+def holds() -> dict[str, dict[str, object]]:
+    """What ties a tuned network to the pretrained one, with its settings and defaults."""
+    from acclimate.hold import HOLDS
+
+    return {name: fields(kind()) for name, kind in HOLDS.items()}
 
 
 def adapters() -> dict[str, dict[str, object]]:

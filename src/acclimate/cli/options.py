@@ -97,6 +97,13 @@ def native(args: list[str], own: set[str]) -> list[str]:
 Label = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="The column to learn. Guessed, and said, when absent.")
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column to learn; guessed, and said, when absent. Repeated: columns that each say yes or no.",
+    ),
+]
 Task = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="classify, ordinal, multilabel or regress. Inferred, and said, when absent."),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 REASONS = {
     "unparsed": "not parsed (wrong number of fields)",
     "blank_input": "no text to read (blank or null)",
+    "bad_syntax": "no SMILES (syntax)",
+    "bad_valence": "no possible molecule (valence or aromaticity)",
     "missing_label": "no label",
     "bad_label": "label is not a number",
     "bad_time": "time cannot be read",

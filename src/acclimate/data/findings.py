@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from acclimate.data import duplicates
+from acclimate.data import duplicates, marks
 from acclimate.data.labels import as_text, is_blank, number
 from acclimate.data.rows import Data, FloatArray, IntArray, Label
 from acclimate.errors import UserError
@@ -128,7 +128,7 @@ def conflicting(cluster: IntArray, labels: Sequence[Label], lines: Sequence[int]
             values = [float(str(labels[i])) for i in rows]
             differ = max(values) - min(values) > spread
         else:
-            differ = len({labels[i] for i in rows}) > 1
+            differ = marks.contradict([labels[i] for i in rows])
         if differ:
             groups += 1
             bad += [lines[i] for i in rows]
@@ -218,6 +218,47 @@ def class_sizes(labels: Sequence[Label], lines: Sequence[int], task: str, *, of_
             )
             out.append(finding("imbalance", "warning", text, most))
     return out
+
+
+def yes_no(data: Data, *, of_train: bool) -> list[Finding]:
+    """Empty cells by column, and columns with hardly a yes or hardly a no."""
+    counts = marks.counted(data.labels or ())
+    out = []
+    gaps = {name: cells["not known"] for name, cells in counts.items() if cells["not known"]}
+    if gaps:
+        total, every = sum(gaps.values()), len(data) * len(counts)
+        text = (
+            f"{total:,} of {every:,} label cells ({total / every:.0%}) are empty and count neither as yes nor as no: "
+            f"{_first([f'{name} {n:,}' for name, n in gaps.items()])}"
+        )
+        out.append(finding("unknown_labels", "info", text, total))
+    thin = [
+        f"{name} ({cells['yes']:,} yes, {cells['no']:,} no)"
+        for name, cells in counts.items()
+        if min(cells["yes"], cells["no"]) < 2
+    ]
+    if thin and of_train:
+        text = f"hardly a yes or hardly a no, so that little can be learned and nothing tested: {_first(thin)}"
+        severity = "error" if len(thin) == len(counts) else "warning"
+        out.append(finding("thin_label", severity, f"label columns with {text}", len(thin)))
+    return out
+
+
+def _first(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:15]) + (f", and {len(parts) - 15} more" if len(parts) > 15 else "")
+
+
+def odd_notes(odd: Mapping[str, Sequence[int]], lines: Sequence[int], strict: bool) -> list[str]:
+    """What is said of cells that say neither yes nor no; an error where no row may be passed over in silence."""
+    notes = []
+    for name, where in odd.items():
+        what = "1 cell" if len(where) == 1 else f"{len(where):,} cells"
+        text = f"{what} of label column {name!r} {verb(len(where), 'say')} neither yes nor no"
+        at = lines_text([lines[i] for i in where])
+        if strict:
+            raise UserError(f"{text} ({at}); correct them, or leave them empty where nobody knows")
+        notes.append(f"{text} and {verb(len(where), 'count')} as not known ({at})")
+    return notes
 
 
 def odd_columns(columns: dict[str, list[object]], kept: Sequence[int]) -> list[Finding]:

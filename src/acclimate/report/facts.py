@@ -58,8 +58,9 @@ def _audit(audit: Json, named: bool) -> list[Block]:
     if found:
         listed = tuple(Finding(_severity(f), prose(f.get("message")), _where(f)) for f in found)
         blocks.append(Findings(listed))
-    blocks += _labels(audit.get("labels") or {})
-    return blocks + _reading(audit.get("facts") or {})
+    facts: Json = audit.get("facts") or {}
+    blocks += _marks(facts["label_columns"]) if facts.get("label_columns") else _labels(audit.get("labels") or {})
+    return blocks + _reading({name: value for name, value in facts.items() if name != "label_columns"})
 
 
 def _rank(severity: Any) -> int:
@@ -76,6 +77,21 @@ def _where(finding: Json) -> str:
         return ""  # the message names them
     total = finite(finding.get("count"))
     return lines(found, int(total) if total is not None else None)
+
+
+def _marks(columns: Json) -> list[Block]:
+    """Several label columns: how many rows say yes, say no, and are not known."""
+    rows = tuple(
+        (
+            Cell(one_line(name, 60)),
+            *(number_cell(float(cells.get(kind) or 0)) for kind in ("yes", "no", "not known")),
+            Cell(percent(cells["yes"] / judged if (judged := cells["yes"] + cells["no"]) else None)),
+        )
+        for name, cells in columns.items()
+    )
+    caption = f"{plural(len(rows), 'label column')}; a cell that is not known counts neither as yes nor as no."
+    fold = f"All {count(len(rows))} label columns" if len(rows) > FOLD else ""
+    return [Table(("label", "yes", "no", "not known", "yes of known"), rows, caption, fold)]
 
 
 def _labels(labels: Json) -> list[Block]:

@@ -29,6 +29,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "pixels": Probe(features=False, plain=True),  # of pictures
     "spectra": Probe(features=False, plain=True),  # of sounds
     "boosting": Boosting(),  # of rows of a table
+    "fingerprints": Probe(features=False, plain=True),  # of molecules
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "centroid": Centroid(),
@@ -37,7 +38,13 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "linear_probe": Probe(),
     "hybrid": Probe(plain=True),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
+    "surgical": Tune(moves="surgical", start="probe", learning_rate=1e-4),
+    "bitfit": Tune(moves="bias", start="probe", learning_rate=1e-3),
+    "norm_only": Tune(moves="norm", start="probe", learning_rate=1e-3),
     "lora": Tune(moves="lora", start="probe", learning_rate=5e-4),
+    "dora": Tune(moves="peft:dora", start="probe", learning_rate=5e-4),
+    "ia3": Tune(moves="peft:ia3", start="probe", learning_rate=5e-3),
+    "gradual": Tune(unfreeze=0.5),
     "full": Tune(),
     "lp_ft": Tune(start="probe"),
 }

@@ -25,7 +25,8 @@ from acclimate.run import Run
 from acclimate.strategies.alignment import check_alone, check_weight
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.learner import Learner, Rows, Turns, centroid_labels, infomax, settle
-from acclimate.strategies.tune import Tune, _top
+from acclimate.strategies.moves import top
+from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Network
 from acclimate.train.loop import History, Schedule, train
 
@@ -71,7 +72,7 @@ class Consistency:
     frozen: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.moves != "all" and not _top(self.moves):
+        if self.moves != "all" and not top(self.moves):
             raise UserError(f"moves={self.moves!r} is not understood; give all or top:K with K a whole number from 1")
         choices = {"align": ("none", *ALIGNMENTS), "teacher": ("self", "ema"), "then": ("shot", "none")}
         for name, known in choices.items():

@@ -52,6 +52,9 @@ class Kind:
     choose: Callable[[Sequence[Table], Columns], tuple[str, str]] | None = None  # another backbone for such inputs, why
     findings: Callable[[Data], list[Finding]] = _nothing_more
     shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows
+    owners: Callable[[Sequence[Input]], tuple[str, ...]] | None = None  # groups, where the user names none
+    owner: str = ""  # what such a group is called
     drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
     played: Callable[[Input], str] | None = None  # as a data URI of a short sound, for reports
+    beside: bool = False  # whether `auto` tries plain features beside those of a network (`hybrid`)
     has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them
