@@ -209,6 +209,31 @@ def test_it_is_whisper_as_transformers_runs_it(folder: Callable[[str], Path], lo
     assert [row.cost for row in short.encode(given)] == [35] * 4 and backbone.encode(given)[0].cost == 100
 
 
+@pytest.mark.real
+def test_whisper_tiny_is_read_as_transformers_does() -> None:
+    from transformers import WhisperFeatureExtractor, WhisperModel
+
+    from acclimate.catalogue import models
+
+    path = models.pull("whisper-tiny")
+    given = [*ts.sounds(2), (np.tile(ts.sounds(1)[0][0], 80)[: 31 * 16000], 16000)]
+    found = extract(load("whisper-tiny"), given, Run())
+    with quiet_transformers(), torch.no_grad():
+        extractor = WhisperFeatureExtractor.from_pretrained(path)
+        encoder = WhisperModel.from_pretrained(path).encoder.eval()
+        for (line, rate), features in zip(given, found, strict=True):
+            hidden = encoder(extractor(line, sampling_rate=rate, return_tensors="pt").input_features).last_hidden_state
+            expected = hidden[0, : math.ceil(len(line) / 320)].mean(0).numpy()
+            np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.real
+def test_resemblyzer_gives_vectors_of_unit_length() -> None:
+    found = extract(load("resemblyzer"), [*ts.sounds(2), (np.tile(ts.sounds(1)[0][0], 20), 16000)], Run())
+    assert found.shape == (3, 256)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
 def test_the_decoder_is_left_out(loaded: Any, tmp_path: Path) -> None:
     backbone = loaded("whisper")
     assert isinstance(backbone, Whisper) and not any("decoder" in name for name, _ in backbone.named_parameters())

@@ -334,7 +334,7 @@ def _why(value: Any, error: Exception) -> _Bad:
         if start[at : at + len(mark)] == mark:
             return _Bad("not_a_sound", f"holds {kind}, which cannot be read as a sound; convert it to WAV or FLAC")
     said = str(getattr(error, "error_string", None) or error).removeprefix("Error : ").rstrip(".")
-    known = any(start.startswith(mark) for mark in _SOUNDS)
+    known = any(start.startswith(mark) for mark in _SOUNDS) and "unimplemented" not in said
     return _Bad("broken_file" if known else "not_a_sound", f"cannot be read as a sound: {said}")
 
 
