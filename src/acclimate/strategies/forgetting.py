@@ -16,7 +16,7 @@ from acclimate.tasks.base import Floats, Network
 from acclimate.tasks.heads import Head
 
 _ROWS = 200  # enough to tell .9 from .95, and a small part of what training reads
-_JUDGED = 1000  # source rows held out
+_JUDGED = 500  # source rows held out
 
 
 def linear_cka(x: Floats, y: Floats) -> float:
