@@ -81,10 +81,11 @@ def score(
 
     classify, ordinal: truth (n,) codes into `classes`, -1 for a class never seen in training (counted wrong; `unseen`
     names them); outputs (n, K) probabilities, or their `Digest`; predicted (n,) codes. Above 100 classes only digests
-    are kept, and nothing that ranks rows is measured. multilabel: truth and predicted (n, K) of 0 and 1,
-    outputs (n, K). regress: truth, outputs and predicted (n,) numbers. `clusters` (patient, document ...) widens the
-    intervals to what so many independent clusters can tell. `positive` is the code of the class that average precision
-    of two classes is about (1). The order of the rows does not matter.
+    are kept, and nothing that ranks rows is measured. multilabel: truth and predicted (n, K) of 0 and 1 (truth NaN or
+    -1 where it is not known: such a cell counts nowhere), outputs (n, K). regress: truth,
+    outputs and predicted (n,) numbers. `clusters` (patient, document ...) widens the intervals to what so many
+    independent clusters can tell. `positive` is the code of the class that average precision of two classes is about
+    (1). The order of the rows does not matter.
     """
     names = tuple(str(c) for c in classes)
     answers = _answers(task, truth, outputs, predicted, weights, clusters, 1 if positive is None else positive)
@@ -188,7 +189,7 @@ def _answers(
     if task not in METRICS:
         raise unknown("task", task, METRICS)
     kind: type = np.float64 if task == "regress" else np.int64
-    t: NDArray[Any] = np.asarray(truth, dtype=kind)
+    t: NDArray[Any] = np.asarray(_known(truth) if task == "multilabel" else truth, dtype=kind)
     p: NDArray[Any] = np.asarray(predicted, dtype=kind)
     o = outputs if isinstance(outputs, Digest) else np.asarray(outputs)
     w = None if weights is None else np.asarray(weights, dtype=np.float64)
@@ -211,6 +212,12 @@ def _answers(
         if len(w) and np.ptp(w) == 0:
             w = None
     return Answers(task, t, o, p, w, c, positive)
+
+
+def _known(truth: ArrayLike) -> NDArray[Any]:
+    """Truth with -1 for NaN: what is not known."""
+    t = np.asarray(truth)
+    return np.where(np.isnan(t), -1.0, t) if t.dtype.kind == "f" else t
 
 
 def _marks(answers: Answers) -> FloatArray:
@@ -278,9 +285,14 @@ def _notes(answers: Answers, classes: tuple[str, ...], unseen: Sequence[object])
                 f"{answers.k:,} classes: above {MANY_CLASSES}, ROC-AUC and average precision are not measured and no "
                 "table of confusions is made; all other numbers rest on every row"
             )
-    elif answers.task == "multilabel" and len(unseen):
-        named = ", ".join(dict.fromkeys(str(u) for u in unseen))
-        notes.append(f"classes never seen in training ({named}) are left out of these scores")
+    elif answers.task == "multilabel":
+        gaps = int((answers.truth < 0).sum())
+        if gaps:
+            share = f"{gaps:,} of {answers.truth.size:,} cells ({gaps / answers.truth.size:.0%})"
+            notes.append(f"{share} are not known and count neither as right nor as wrong")
+        if len(unseen):
+            named = ", ".join(dict.fromkeys(str(u) for u in unseen))
+            notes.append(f"classes never seen in training ({named}) are left out of these scores")
     if answers.clusters is not None and n:
         notes.append(
             f"intervals treat the {int(answers.clusters.max()) + 1} clusters of rows, not the {n} rows, as independent"

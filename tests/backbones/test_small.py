@@ -58,7 +58,7 @@ def test_another_size_is_averaged() -> None:
     [
         (np.full((8, 8), 16.0), r"holds 16 to 16; divide by the largest value"),
         (np.full((8, 8), np.nan), r"numbers from 0 to 1"),
-        (np.zeros((8, 8, 3)), r"arrays \(height, width\), not of the shape \(8, 8, 3\)"),
+        (np.zeros((8, 8, 7)), r"an array of the shape \(8, 8, 7\) is no picture"),
         ("none.png", r"none.png cannot be read as a picture"),
     ],
 )

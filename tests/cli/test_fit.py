@@ -7,7 +7,7 @@ import pytest
 
 DEFAULTS = {
     "label": None,
-    "model": "minilm",
+    "model": None,
     "strategy": "auto",
     "task": None,
     "valid_data": None,
@@ -17,7 +17,10 @@ DEFAULTS = {
     "align": None,
     "lambda_": None,
     "pretrain": None,
+    "hold": None,
     "text_column": None,
+    "file_column": None,
+    "modality": None,
     "group_column": None,
     "time_column": None,
     "id_column": None,
@@ -31,6 +34,7 @@ DEFAULTS = {
     "overwrite": False,
     "seed": 0,
     "on_bad": "skip",
+    "split": None,
     "truncation": "head",
     "max_length": None,
     "pooling": None,
@@ -63,6 +67,11 @@ def test_defaults_reach_the_api(cli, api) -> None:
     assert api.calls == [("fit", ("train.csv",), DEFAULTS)]
 
 
+def test_o_says_where_to_write_as_in_the_other_verbs(cli, api) -> None:
+    assert cli("fit", "train.csv", "-o", "runs/one").exit_code == 0
+    assert api.calls == [("fit", ("train.csv",), {**DEFAULTS, "output_dir": "runs/one"})]
+
+
 def test_the_api_takes_what_the_command_line_gives() -> None:
     """Same names, same defaults; `settings` is empty here and None there."""
     import inspect
@@ -93,6 +102,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--align": "mcc:temperature=2",
         "--lambda": "rise:0.5",
         "--pretrain": "mlm:epochs=2,mask=0.2",
+        "--hold": "l2_sp:0.1+bss",
         "--target-labels": "few.csv",
         "--group-column": "g",
         "--time-column": "when",
@@ -103,6 +113,9 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--output-dir": "RUN",
         "--seed": "7",
         "--on-bad": "fail",
+        "--split": "random",
+        "--file-column": "f",
+        "--modality": "image",
         "--truncation": "chunk",
         "--max-length": "64",
         "--pooling": "cls",
@@ -154,7 +167,10 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "align": "mcc:temperature=2",
         "lambda_": "rise:0.5",
         "pretrain": "mlm:epochs=2,mask=0.2",
+        "hold": "l2_sp:0.1+bss",
         "text_column": ("a", "b"),
+        "file_column": "f",
+        "modality": "image",
         "group_column": "g",
         "time_column": "when",
         "id_column": "id",
@@ -168,6 +184,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "overwrite": True,
         "seed": 7,
         "on_bad": "fail",
+        "split": "random",
         "truncation": "chunk",
         "max_length": 64,
         "pooling": "cls",
@@ -233,7 +250,7 @@ def test_it_ends_with_the_verdict_the_scores_the_report_and_the_next_command(cli
     run = api.model.run_dir
     assert lines[0] == "It is better than guessing."
     assert any("0.800 [0.700, 0.880]" in line for line in lines)
-    assert "".join(lines).replace(" ", "").endswith(f"report{run}/report.htmlnextacclimatepredict{run}NEW.csvpredict")
+    assert lines[-3:] == [f"report  {run}/report.html", "next    predict", f"acclimate predict {run} NEW.csv"]
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_it_lists_every_name_that_can_be_chosen(cli) -> None:
 
 def test_strategies_are_shown_by_what_makes_them_differ() -> None:
     shown = methods.strategies()
-    assert shown["hybrid"] == "Probe(words=True)"
-    assert shown["tfidf"] == "Probe(features=False, words=True) without transfer"
+    assert shown["hybrid"] == "Probe(plain=True)"
+    assert shown["tfidf"] == "Probe(features=False, plain=True) without transfer"
     assert shown["full"] == "Tune()"
 
 

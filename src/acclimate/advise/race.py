@@ -147,12 +147,12 @@ def _frozen(
     if (
         (strategy.needs_backbone and problem.backbone is None)
         or (name == "centroid" and problem.task.name == "regress")
-        or (name == "hybrid" and not kind_of(data).has_words)
+        or (name == "hybrid" and not kind_of(data).beside)
     ):
         return None, ""
     if run.once(f"late/{name}", partial(_late, run, some)):
         return None, f"{name} was not run: the time limit was reached before."
-    if run.private and name == "hybrid":
+    if run.private and name == "hybrid" and kind_of(data).has_words:
         return None, "hybrid was not run: its bundle holds words of the training texts, and the run is private."
     try:
         trial = crossfit(name, strategy, problem, data, pairs, run, every_fold)

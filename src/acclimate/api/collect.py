@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api.finish import Judged, unseen
 from acclimate.data.kinds import kind_of
+from acclimate.data.marks import Marks
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
+from acclimate.report.results import difference
 from acclimate.strategies import BASELINES
 
 MOST_POINTS = 800  # in the map of features
@@ -22,7 +25,9 @@ BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + linear",
     "pixels": "pixels + linear",
+    "spectra": "spectra + linear",
     "boosting": "gradient boosting",
+    "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",
 }
 
@@ -79,6 +84,16 @@ def verdict(
             f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
         )
     return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no transfer."
+
+
+def beside_source(rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence behind the headline: how the model does beside the same probe without adapting; nothing without it."""
+    row = next((b for b in rows if b["key"] == SOURCE_ONLY and b["difference"]), None)
+    if row is None or row["value"] is None:
+        return ""
+    gap = row["difference"]
+    said = {"better": "Better than", "worse": "Worse than"}.get(gap["verdict"], "Not to be told from")
+    return f" {said} {row['name']} ({row['value']:.3f}), which did not adapt: difference {difference(gap)}."
 
 
 def _beside(rival: dict[str, Any] | None, metric: str) -> str:
@@ -139,7 +154,7 @@ def projection(features: Any, labels: Sequence[Any], seed: int) -> dict[str, Any
     return {
         "x": points[:, 0].round(4).tolist(),
         "y": points[:, 1].round(4).tolist(),
-        "label": [str(labels[i]) for i in at],
+        "label": [_label(labels[i]) for i in at],
         "method": f"PCA, {share:.0%} of the variance",
     }
 
@@ -159,7 +174,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         wrong = (
             (judged.decisions != judged.truth)
             if task.name != "multilabel"
-            else (judged.decisions != judged.truth).any(1)
+            else ((judged.decisions != judged.truth) & ~np.isnan(judged.truth)).any(1)
         )
         at = np.flatnonzero(wrong)
         order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
@@ -169,6 +184,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         rows.append({
             "input": kind.shown(value),
             **({} if kind.drawn is None else {"picture": kind.drawn(value)}),
+            **({} if kind.played is None else {"sound": kind.played(value)}),
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
             "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),
@@ -178,7 +194,10 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
 
 
 def _label(value: Any) -> str:
-    return ", ".join(map(str, value)) or "(none)" if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    gaps = f"; {len(value.unknown)} not known" if isinstance(value, Marks) and value.unknown else ""
+    return (", ".join(map(str, value)) or "(none)") + gaps
 
 
 def next_steps(

@@ -79,7 +79,7 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
                 "high": scores.high,
                 "n": scores.n,
                 "difference": gap,
-                "learned_from": 0 if model.run_dir is None else runs.learned_from(model.run_dir, rows),
+                "learned_from": 0 if model.run_dir is None else runs.known(model.run_dir, rows),
             }
         )
     assert metric is not None
@@ -91,7 +91,7 @@ def _same_columns(models: Sequence[tuple[str, Model]]) -> None:
     for name, model in models[1:]:
         for what, mine, theirs in (
             ("reads", first.columns.inputs, model.columns.inputs),
-            ("learned", (first.columns.label,), (model.columns.label,)),
+            ("learned", first.columns.labels, model.columns.labels),
         ):
             if mine != theirs:
                 own, other = (" and ".join(map(repr, columns)) for columns in (mine, theirs))

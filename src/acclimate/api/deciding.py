@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,16 +21,17 @@ from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError
-from acclimate.features import Store
 from acclimate.keys import key_of
 from acclimate.model import Predictor
+from acclimate.plain import fit_plain
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits
+from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits, Strategy
 from acclimate.tasks.base import Floats
 from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
 from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN, own_agreement
 
 CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features
+MOVING = ("consistency",)  # where features are those of random weights
 GENTLE = "mcc"  # takes no class shares for granted
 USUAL = "self_train"  # stands beside labels where no candidate is better than the source by what can be seen
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
@@ -54,22 +55,37 @@ class Decided:
 
 def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[list[Candidate], Rows]:
     """The source alone and every label-free candidate, fitted on three quarters of the training rows."""
-    store = problem.network()[1]
+    untouched = _untouched(problem, train)
     learn, hold = holdout(train, problem.task.name, share=SHARE, seed=run.seed)
     held, splits = train.take(hold), Splits(train.take(learn), target=target)
     found: list[Candidate] = []
-    for name, strategy in {SOURCE_ONLY: STRATEGIES["linear_probe"], **{n: ADAPTATIONS[n] for n in CANDIDATES}}.items():
+    for name, strategy in {SOURCE_ONLY: alone(problem), **{n: ADAPTATIONS[n] for n in judged(problem)}}.items():
         fitted = strategy.fit(problem, splits, run)
         # Only the first one's answers to source rows are read: a head that took a map in is made for target rows.
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
         found.append(Candidate(name, source, _probabilities(problem, fitted, target, run)))
     codes, all_codes = (problem.targets(data).astype(np.int64) for data in (held, train))
-    own = own_agreement(all_codes, _table(store, train), run.seed, len(target))
-    return found, Rows(codes, _table(store, held), _table(store, target), run.seed, own)
+    own = own_agreement(all_codes, untouched(train), run.seed, len(target))
+    return found, Rows(codes, untouched(held), untouched(target), run.seed, own)
 
 
-def _table(store: Store, data: Data) -> Floats:
-    return np.asarray(store.get(data.inputs), np.float64)
+def alone(problem: Problem) -> Strategy:
+    """What learns from the source alone: a probe; of a network that knows nothing yet, all of it."""
+    return STRATEGIES["full" if problem.network()[0].drawn else "linear_probe"]
+
+
+def judged(problem: Problem) -> tuple[str, ...]:
+    """The label-free candidates: on frozen features; of a network that knows nothing yet what moves it."""
+    return MOVING if problem.network()[0].drawn else CANDIDATES
+
+
+def _untouched(problem: Problem, train: Data) -> Callable[[Data], Floats]:
+    """Features that no candidate has moved: of the pretrained network, or, where it knows nothing yet, plain ones."""
+    backbone, store = problem.network()
+    plain = fit_plain(train.kind, train.inputs, MOST) if backbone.drawn else None
+    if plain is None:
+        return lambda data: np.asarray(store.get(data.inputs), np.float64)
+    return lambda data: np.asarray(plain.transform(data.inputs).toarray(), np.float64)
 
 
 def _probabilities(problem: Problem, fitted: Any, data: Data, run: Run) -> Floats:
@@ -81,8 +97,8 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     run = request.run
     if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
-    train, target = _some(prepared.train, run), _some(prepared.target, run)
-    run.progress.say(f"judging {', '.join(CANDIDATES)} without labels on {len(target):,} target rows")
+    train, target = some_of(prepared.train, run), some_of(prepared.target, run)
+    run.progress.say(f"judging {', '.join(judged(problem))} without labels on {len(target):,} target rows")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
     if different < FEWEST:
         few = f"{different} different row{'' if different == 1 else 's'}"
@@ -110,11 +126,11 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     if request.gate.private:
         return Decided((f"{told} {kept} No file of rows to label was written, since the run is private.",), adapt)
     table = rows_to_label(prepared, target.take(verdict.label), verdict.weights)
-    asked, files, steps = _asked(request, prepared, f"the {len(verdict.label)} rows", table)
+    todo, files, steps = asked(request, prepared, f"the {len(verdict.label)} rows", table)
     # What is said without labels is often wrong (benchmarks/verdict.py), so the rows that would tell are always there.
     if answer != UNKNOWN:
-        return Decided((f"{told} {kept} To be surer, {asked}",), adapt, files, steps)
-    return Decided((f"{told} {kept}", f"Not decidable: {asked}"), adapt, files, steps)
+        return Decided((f"{told} {kept} To be surer, {todo}",), adapt, files, steps)
+    return Decided((f"{told} {kept}", f"Not decidable: {todo}"), adapt, files, steps)
 
 
 def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
@@ -122,7 +138,7 @@ def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
     if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
     try:
-        found, rows = candidates(problem, _some(prepared.train, run), _some(prepared.target, run), run)
+        found, rows = candidates(problem, some_of(prepared.train, run), some_of(prepared.target, run), run)
         return ranks.agreed(beside_labels(decide(found, rows, gentle=GENTLE)))
     except UserError:
         return USUAL
@@ -133,20 +149,20 @@ def beside_labels(verdict: Verdict) -> str:
     return USUAL if verdict.best == SOURCE_ONLY else verdict.best
 
 
-def _some(data: Data, run: Run) -> Data:
-    """At most `MOST` rows, the same ones in whatever order they come."""
-    if len(data) <= MOST:
+def some_of(data: Data, run: Run, most: int = MOST) -> Data:
+    """At most so many rows at random, the same ones in whatever order they come."""
+    if len(data) <= most:
         return data
     order = sorted(range(len(data)), key=lambda i: key_of(data.inputs[i], "text"))
-    return data.take([order[i] for i in np.random.default_rng(run.seed).permutation(len(data))[:MOST]])
+    return data.take([order[i] for i in np.random.default_rng(run.seed).permutation(len(data))[:most]])
 
 
-def _asked(
-    request: Request, prepared: Prepared, rows: str, table: str
+def asked(
+    request: Request, prepared: Prepared, rows: str, table: str, command: str | None = None
 ) -> tuple[str, tuple[tuple[str, str], ...], tuple[dict[str, str], ...]]:
-    """What is to be done, the file for it, and the next step."""
+    """What is to be done, the file for it, and the next step: `command`, or to fit again with these labels."""
     path, label = request.folder / FILE, str(prepared.columns.label)
-    command = next_command(request, label, str(path))
+    command = command or next_command(request, label, str(path))
     cost = request.arguments.get("cost")
     files = ((FILE, table), *([] if cost is None else [(COSTS, json.dumps(cost, indent=1) + "\n")]))
     step = {"text": f"Fill in the column {label!r} of {path}, then run this.", "command": command}
@@ -178,15 +194,15 @@ def settled(
     if request.gate.private or not len(rest) or taken not in (alone.name, adapted.name):
         return Decided((f"{told}.",))
     first, second = (_probabilities(problem, models[t.name], rest, request.run) for t in (alone, adapted))
-    assert problem.store is not None
+    untouched = _untouched(problem, some_of(prepared.train, request.run))
     more = min(ASK, len(rest))
-    at, weights = label_apart(_table(problem.store, rest), first, second, more, seed=request.run.seed + len(few))
+    at, weights = label_apart(untouched(rest), first, second, more, seed=request.run.seed + len(few))
     if few.ids is None or rest.ids is None:  # one table has one number of columns
         few, rest = replace(few, ids=None), replace(rest, ids=None)
     before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
     after = rows_to_label(prepared, rest.take(at), weights).split("\n", 1)[1]
-    asked, files, steps = _asked(request, prepared, f"{more} more rows", before + after)
-    return Decided((f"{told}; {taken} was taken; {asked}",), files=files, next_steps=steps)
+    todo, files, steps = asked(request, prepared, f"{more} more rows", before + after)
+    return Decided((f"{told}; {taken} was taken; {todo}",), files=files, next_steps=steps)
 
 
 def _estimate(verdict: Verdict) -> str:
@@ -239,7 +255,8 @@ _USUAL: dict[str, Any] = {
     "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
     "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
     "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
-    "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
+    "max_length": None, "max_seconds": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
+    "split": None,
 }  # fmt: skip
 
 

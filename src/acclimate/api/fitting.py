@@ -26,7 +26,7 @@ from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
-from acclimate.data.kinds import Kind, kind_of
+from acclimate.data.kinds import Kind, kind_of, model_for
 from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -62,9 +62,12 @@ def fit(request: Request) -> Model:
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed, strategy)
     columns = sources.guessed.columns
+    usual, why = model_for([t for r, t in sources.tables.items() if r in ("train", "target")], columns)
+    if not request.model and why:
+        request.run.progress.say(why)
     request = replace(
         request,
-        model=request.model or kind_of(columns).model,
+        model=request.model or usual,
         sha256=state.sha256_of(given),
         content=state.content_of(sources.tables, columns.file),
     )
@@ -271,23 +274,13 @@ def _choose_and_fit(
     beside = baselines.get(SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
-    if decided is None or (decided.adapt is not None and given):
-        adapted = adapting.said(
-            prepared,
-            problem,
-            name,
-            judged,
-            only,
-            metric,
-            run.seed,
-            given=given,
-            used=adapts(chosen),
-            tuned=not chosen.frozen,
-        )
-    else:
-        adapted = ()
+    if decided is None:
+        decided = adapting.said(request, prepared, problem, (name, chosen), judged, only, metric)
+    elif decided.adapt is not None and given:
+        measured = adapting.said(request, prepared, problem, (name, chosen), judged, only, metric)
+        decided = replace(decided, said=(*decided.said, *measured.said))
     over = over_domains.said(prepared, problem, judged, metric, run.seed)
-    adapted = (*over, *(decided.said if decided is not None else ()), *adapted)
+    adapted = (*over, *decided.said)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
@@ -299,8 +292,9 @@ def _choose_and_fit(
         thresholds,
         how,
         verdict=adapted[-1] if adapted else "",
-        files={} if decided is None else dict(decided.files),
-        next_steps=() if decided is None else decided.next_steps,
+        files=dict(decided.files),
+        next_steps=decided.next_steps,
+        adapted=adapts(chosen),
         costs=costs,
         cut=tuple(filter(None, [cut_short(list(fitted.history))])),
     )
@@ -363,7 +357,7 @@ def _baselines(
     ran = {t.name: t for t in contest.trials}
     compared = without_transfer(kind_of(prepared.train))
     if adapted:
-        compared[SOURCE_ONLY] = STRATEGIES["linear_probe"]
+        compared[SOURCE_ONLY] = deciding.alone(problem)
     elif contest.chosen in OVER_DOMAINS:
         compared["linear_probe"] = STRATEGIES["linear_probe"]
     for name, strategy in compared.items():

@@ -20,7 +20,7 @@ def many(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def columns_of(
-    label: str | None,
+    label: str | Sequence[str] | None,
     text: str | Sequence[str] | None,
     group: str | None,
     when: str | None,
@@ -34,8 +34,9 @@ def columns_of(
     kinds: Mapping[str, str] | None = None,
 ) -> Columns:
     """Which column plays which part, as the arguments of `fit` and `inspect` name them."""
+    labels = many(label)
     return Columns(
-        label,
+        labels[0] if len(labels) == 1 else labels or None,
         many(text),
         group,
         when,
@@ -85,7 +86,7 @@ class Inspection:
 def inspect(
     data: Any,
     *,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     model: str | None = None,
     task: str | None = None,
     text_column: str | Sequence[str] | None = None,

@@ -139,7 +139,7 @@ class Model:
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
         kind = kind_of(self.columns)
-        one = isinstance(inputs, (str, Path)) and kind.has_words and Path(inputs).suffix.lower() not in _FILES
+        one = isinstance(inputs, (str, Path)) and "text" in kind.models and Path(inputs).suffix.lower() not in _FILES
         if one or type(inputs).__module__.startswith("PIL.") or isinstance(inputs, bytes):
             inputs = [inputs]
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
@@ -183,12 +183,8 @@ class Model:
             mine = finish.judged(self.predictor, rows, answers.parts())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
-        if self.run_dir is not None and (known := runs.learned_from(self.run_dir, rows)):
-            warning = (
-                f"{known} of these {len(rows)} rows (or near duplicates) were learned from, so these numbers are "
-                "too good; judge the model on rows that it has not seen"
-            )
-            scores = dataclasses.replace(scores, notes=(warning, *scores.notes))
+        if self.run_dir is not None:
+            scores = dataclasses.replace(scores, notes=(*_of_known(self.run_dir, rows), *scores.notes))
         beside: dict[str, Any] = {}
         others = {name: (one, finish.judged_on(one, rows, self._run())) for name, one in self.baselines.items()}
         if answers is not None:
@@ -213,9 +209,10 @@ class Model:
         """Labelled rows through the gate."""
         decoder = self.predictor.decoder
         table = read(source)
-        if self.columns.label not in table.columns:
+        lacking = [name for name in self.columns.labels if name not in table.columns]
+        if lacking:
             raise UserError(
-                f"{table.source} has no column {self.columns.label!r}, which holds the labels this model learned from; "
+                f"{table.source} has no column {lacking[0]!r}, which holds labels that this model learned from; "
                 f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
             )
         columns = dataclasses.replace(present(self.columns, table), time=None)
@@ -267,6 +264,22 @@ class Model:
 
 
 _FILES = {".csv", ".tsv", ".tab", ".txt", ".parquet", ".jsonl", ".json", ".ndjson"}
+
+
+def _of_known(run_dir: Path, rows: Data) -> list[str]:
+    """What to say of rows that the run has seen before."""
+    found, these = [], f"of these {len(rows)} rows (or near duplicates)"
+    if known := runs.known(run_dir, rows):
+        found.append(
+            f"{known} {these} were learned from, so these numbers are too good; judge the model on rows that it has "
+            "not seen"
+        )
+    if known := runs.known(run_dir, rows, runs.ADAPTED):
+        found.append(
+            f"{known} {these} are among those that it adapted to, though without their labels: on other rows from "
+            "there it may do a little worse"
+        )
+    return found
 
 
 def load(path: str | Path) -> Model:

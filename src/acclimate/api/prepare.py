@@ -10,18 +10,21 @@ import numpy as np
 
 from acclimate.backbones.base import Backbone
 from acclimate.data import domains
-from acclimate.data.audit import Audit, Lengths, audit, cross_check
+from acclimate.data.audit import Audit, Lengths, Seconds, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
+from acclimate.data.marks import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.sounds import examine
 from acclimate.data.split import folds, holdout
-from acclimate.errors import UserError
+from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
 from acclimate.run import Run
 
 LABELS = "target_labels"  # the role of a few labelled rows from where the model will be used
 SAMPLING = "sampling_weight"  # the column of label_these.csv that says how many target rows a row stands for
+SPLITS = ("scaffold", "random")
 FEW = 200  # rows below which the number comes from out-of-fold predictions
 
 
@@ -32,10 +35,13 @@ class Gate:
     on_bad: str = "skip"
     label_delimiter: str | None = None
     private: bool = False
+    split: str | None = None  # "scaffold", "random", or what suits the kind of input
 
     def __post_init__(self) -> None:
         if self.on_bad not in ("skip", "fail"):
             raise UserError(f"on_bad must be 'skip' or 'fail', got {self.on_bad!r}")
+        if self.split not in (None, *SPLITS):
+            raise unknown("split", str(self.split), SPLITS)
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,12 @@ class Prepared:
 
 
 def measure_with(backbone: Backbone | None) -> Any:
-    """A function that counts tokens as the backbone would, for the gate's truncation report."""
-    if backbone is None or backbone.modality != "text":
+    """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report."""
+    if backbone is None or backbone.modality not in ("text", "audio"):
         return None
+    if backbone.modality == "audio":
+        limit, filled = float(str(backbone.settings()["seconds"])), bool(backbone.settings()["filled"])
+        return lambda inputs: Seconds(np.array([examine(one).seconds for one in inputs]), limit, filled)
 
     def measure(inputs: Sequence[Input]) -> Lengths:
         rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
@@ -102,14 +111,19 @@ def gather(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
     for role in ("valid", "test", LABELS):
-        if role in tables and guessed.columns.label not in tables[role].columns:
+        lacking = [n for n in guessed.columns.labels if role in tables and n not in tables[role].columns]
+        if lacking:
             raise UserError(
-                f"{tables[role].source} has no column {guessed.columns.label!r}, so it cannot serve as {role} data; "
-                f"its columns: {', '.join(tables[role].columns)}"
+                f"{tables[role].source} has no column {lacking[0]!r}, so it cannot serve as {_called(role)}"
+                f"; its columns: {', '.join(tables[role].columns)}"
             )
     if "target" in tables:
         has_inputs(tables["target"], guessed.columns)
     return Sources(tables, guessed)
+
+
+def _called(role: str) -> str:
+    return "target labels" if role == LABELS else f"{role} data"
 
 
 def has_inputs(table: Table, columns: Columns) -> None:
@@ -216,10 +230,11 @@ def unlabelled(
 ) -> tuple[Data, Audit, list[str]]:
     """The inputs of the target alone: what else the file holds, its labels before all, is not looked at."""
     said = []
-    if guessed.columns.label in table.columns:
+    if there := [name for name in guessed.columns.labels if name in table.columns]:
+        named = f"column {there[0]!r} is" if len(there) == 1 else f"{len(there)} label columns are"
         said.append(
-            f"{table.source}: its column {guessed.columns.label!r} is ignored, since target data is used without "
-            "labels; give labelled rows of it as test data, to be judged on"
+            f"{table.source}: its {named} ignored, since target data is used without labels; give labelled rows of it "
+            "as test data, to be judged on"
         )
     whole = guessed.columns
     row_id = whole.id if whole.id in table.columns else None
@@ -267,6 +282,7 @@ def gated(
         private=gate.private,
         role=role,
         progress=progress,
+        split=gate.split,
     )
     if not len(data):
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())
@@ -280,7 +296,7 @@ def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
     if task == "regress" or data.labels is None:
         return None
     if task == "multilabel":
-        return tuple(sorted({c for row in data.labels for c in row}))  # type: ignore[union-attr]
+        return classes_of(data.labels)
     return tuple(sorted(set(data.labels)))
 
 

@@ -80,7 +80,12 @@ def _peak() -> int:
 def _again(request: Request, prepared: Prepared) -> str:
     """The command that fits the same rows again, to which an option may be added."""
     source = str(request.train) if isinstance(request.train, (str, Path)) else "TRAIN.csv"
-    return f"acclimate fit {shlex.quote(source)} --label {shlex.quote(str(prepared.columns.label))}"
+    labels = "".join(f" --label {shlex.quote(name)}" for name in prepared.columns.labels)
+    return f"acclimate fit {shlex.quote(source)}{labels}"
+
+
+def _named(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels) if len(labels) <= 3 else f"{', '.join(labels[:2])} and {len(labels) - 2} more"
 
 
 def _at_prevalence(request: Request, fitted: Fitted) -> dict[str, Any]:
@@ -121,7 +126,10 @@ def _write_files(
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
-        runs.remember(folder, prepared.train)
+        few = [] if prepared.labelled is None else [prepared.labelled]
+        runs.remember(folder, [prepared.train, *few])
+        if fitted.adapted and prepared.target is not None:
+            runs.remember(folder, [prepared.target], runs.ADAPTED)
     if prepared.test is not None and request.test is not None and "test" in hashes:
         runs.count_use(folder, hashes["test"], str(request.test))
     for name, (predictor, _) in fitted.baselines.items():
@@ -131,9 +139,14 @@ def _write_files(
 
 def _of_source(request: Request, prepared: Prepared) -> str:
     """A warning behind a number that is not of the rows where the model will be used."""
-    if prepared.target is None or request.test is not None or prepared.labelled is not None:
+    if prepared.target is None or _is_of_target(request, prepared):
         return ""
     return " This number is of rows like the training ones, not of the target."
+
+
+def _is_of_target(request: Request, prepared: Prepared) -> bool:
+    """Whether the number is of rows that the user gave for it, or of labelled target rows."""
+    return request.test is not None or prepared.labelled is not None
 
 
 def _parts(prepared: Prepared) -> tuple[tuple[str, Data | None], ...]:
@@ -164,10 +177,11 @@ def _report(
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
-        title=f"{Path(str(prepared.train.source)).name}: {prepared.columns.label}",
+        title=f"{Path(str(prepared.train.source)).name}: {_named(prepared.columns.labels)}",
         verdict=collect.verdict(
             scores, predictor.strategy, model_name, rows, prepared.task, _transfers(problem, fitted)
         )
+        + (collect.beside_source(rows) if _is_of_target(request, prepared) else "")
         + collect.one_class(prepared.task, fitted.judged)
         + _of_source(request, prepared)
         + "".join(f" {sentence}" for sentence in fitted.cut),

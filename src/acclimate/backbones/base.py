@@ -47,6 +47,7 @@ class Backbone(nn.Module, ABC):
     runtime: str = "torch"  # what computed the features last
     pretrained: bool = True  # False where weights are random, or there are none
     padded: bool = False  # whether rows are padded though they could be packed
+    drawn: bool = False  # whether its weights were drawn at random, so that frozen ones are of little use
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -179,6 +180,9 @@ def keep_frozen_in_eval(module: nn.Module) -> None:
             part.training = False
         return
     mixed = not all(p.requires_grad for p in parameters)
+    held = any(not p.requires_grad for p in module.parameters(recurse=False))
+    if held and any(True for _ in module.buffers(recurse=False)):
+        module.training = False  # BatchNorm whose bias alone moves: its statistics are no bias
     for child in module.children():
         if mixed and not any(True for _ in child.parameters()) and any(True for _ in child.buffers()):
             child.eval()  # statistics without weights, beside something frozen

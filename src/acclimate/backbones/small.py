@@ -50,9 +50,14 @@ class SmallCnn(Backbone):
         self.reset(seed)
         self.eval()
 
+    @property
+    def drawn(self) -> bool:  # type: ignore[override]
+        """Whether nothing was learned yet: its BatchNorm layers have counted no batch."""
+        return not any(name.endswith("num_batches_tracked") and count > 0 for name, count in self.named_buffers())
+
     def reset(self, seed: int) -> None:
-        """New random weights, unless something was learned already: then its BatchNorm layers have counted batches."""
-        if any(name.endswith("num_batches_tracked") and count > 0 for name, count in self.named_buffers()):
+        """New random weights, unless something was learned already."""
+        if not self.drawn:
             return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -133,7 +138,7 @@ def _grey(value: Any, side: int) -> NDArray[np.float32]:
     """One picture as (side, side) floats from 0 to 1; what has another size is averaged down to it, or stretched."""
     from PIL import Image
 
-    if is_file(value) or isinstance(value, Image.Image):
+    if is_file(value) or isinstance(value, Image.Image) or np.ndim(value) == 3:
         values = np.asarray(opened(value).convert("L"), np.float32) / np.float32(255)
     else:
         values = _numbers(np.asarray(value))

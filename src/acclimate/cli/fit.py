@@ -17,15 +17,17 @@ from acclimate.settings import parse_duration, parse_settings
 
 def fit(
     train: Annotated[
-        str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures.")
+        str | None,
+        typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
     ] = None,
-    label: options.Label = None,
+    label: options.Labels = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
             help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
-            "for texts, mobilenetv2 for pictures, columns for tables (mlp is a network on them).",
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, columns for tables (mlp is a network on "
+            "them).",
         ),
     ] = None,
     strategy: Annotated[
@@ -55,7 +57,7 @@ def fit(
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
             help="The loss between training and target rows: mcc, dann, coral:..., or a sum, mcc+0.5*coral. On frozen "
-            "features, or as --strategy full, partial, lora or lp_ft moves them.",
+            "features, or as a strategy that tunes (full, lora, bitfit ...) moves them.",
         ),
     ] = None,
     lambda_: Annotated[
@@ -70,7 +72,14 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
-            help="Before full, partial, lora or lp_ft tunes: mlm goes on guessing hidden words of the target's texts.",
+            help="Before a strategy tunes (full, lora ...): mlm goes on guessing hidden words of the target's texts.",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:WEIGHT]",
+            help="What ties a tuned encoder to the pretrained one: l2_sp:0.01, bss, features, lwf; a sum: l2_sp+bss.",
         ),
     ] = None,
     text_column: options.TextColumn = None,
@@ -93,7 +102,10 @@ def fit(
         typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. None when absent; auto stops at 10m."),
     ] = None,
     output_dir: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
+        str | None,
+        typer.Option(
+            "--output-dir", "-o", metavar="RUN", help="The folder to write. A new dated one under runs/ when absent."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
     learning_rate: Annotated[
@@ -104,6 +116,7 @@ def fit(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows of one step.")] = None,
     max_length: options.MaxLength = None,
+    max_seconds: options.MaxSeconds = None,
     truncation: options.Truncation = "head",
     pooling: Annotated[
         str | None, typer.Option(metavar="NAME", help="mean, cls, pooler or last. The model's own when absent.")
@@ -146,6 +159,10 @@ def fit(
         float | None, typer.Option(metavar="P", min=0, max=1, help="Report the predictive value at this prevalence.")
     ] = None,
     on_bad: options.OnBad = "skip",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[
@@ -190,7 +207,7 @@ def fit(
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
-            label,
+            options.one_or_many(label),
             tuple(text_column or ()),
             group_column,
             time_column,
@@ -208,7 +225,7 @@ def fit(
 
     fitted = api.fit(
         source,
-        label=label,
+        label=options.one_or_many(label),
         model=model,
         strategy=strategy,
         task=task,
@@ -219,6 +236,7 @@ def fit(
         align=align,
         lambda_=lambda_,
         pretrain=pretrain,
+        hold=hold,
         text_column=options.one_or_many(text_column),
         file_column=file_column,
         modality=modality,
@@ -236,8 +254,10 @@ def fit(
         overwrite=overwrite,
         seed=seed,
         on_bad=on_bad,
+        split=split,
         truncation=truncation,
         max_length=max_length,
+        max_seconds=max_seconds,
         pooling=pooling,
         precision=precision,
         class_weight=weights,
@@ -268,7 +288,8 @@ def fit(
     from acclimate.report import summary
 
     assert fitted.report_data is not None  # what is fitted here has a run, and a run has a report
-    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"))
+    # Not cropped: a command is one line, however long, so that it can be copied.
+    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"), crop=False)
 
 
 def _json_file(path: str) -> dict[str, dict[str, float]]:

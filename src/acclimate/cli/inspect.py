@@ -12,7 +12,7 @@ from acclimate.cli import options
 
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, TSV, Parquet, JSONL or JSON.")],
-    label: options.Label = None,
+    label: options.Labels = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Count tokens with this model, to find texts that are too long.")
     ] = None,
@@ -43,7 +43,7 @@ def inspect(
 
     inspection = api.inspect(
         file,
-        label=label,
+        label=options.one_or_many(label),
         model=model,
         task=task,
         text_column=options.one_or_many(text_column),

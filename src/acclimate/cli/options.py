@@ -97,6 +97,13 @@ def native(args: list[str], own: set[str]) -> list[str]:
 Label = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="The column to learn. Guessed, and said, when absent.")
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="The column to learn; guessed, and said, when absent. Repeated: columns that each say yes or no.",
+    ),
+]
 Task = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="classify, ordinal, multilabel or regress. Inferred, and said, when absent."),
@@ -106,11 +113,14 @@ TextColumn = Annotated[
     typer.Option(metavar="COLUMN", help="The text to learn from; give it twice for two texts read together."),
 ]
 FileColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The paths of pictures, where inputs are files named in a table.")
+    str | None,
+    typer.Option(metavar="COLUMN", help="The paths of pictures or sounds, where inputs are files named in a table."),
 ]
 Modality = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What the inputs are: text, image or table. Told by the data when absent."),
+    typer.Option(
+        metavar="NAME", help="What the inputs are: text, image, audio or table. Told by the data when absent."
+    ),
 ]
 ColumnKind = Annotated[
     list[str] | None,
@@ -153,6 +163,14 @@ Truncation = Annotated[
 ]
 MaxLength = Annotated[
     int | None, typer.Option(metavar="TOKENS", min=1, help="Tokens read of a text. The model's own limit when absent.")
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        help="Seconds read of a sound; Whisper fills shorter ones up to it. The model's own (30) when absent.",
+    ),
 ]
 Private = Annotated[
     bool,

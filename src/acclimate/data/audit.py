@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from acclimate.data import findings, leaks
+from acclimate.data import findings, leaks, marks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
-from acclimate.data.findings import Finding, Lengths, finding, lines_text, rows_text, verb
+from acclimate.data.findings import Finding, Lengths, Seconds, finding, lines_text, rows_text, verb
 from acclimate.data.kinds import Kind, Reading, kind_of
 from acclimate.data.labels import (
     as_text,
@@ -32,7 +32,7 @@ from acclimate.progress import Progress
 
 _NAMED = 5  # files that are named in a message
 
-__all__ = ["Audit", "Finding", "Lengths", "audit", "cross_check", "render"]
+__all__ = ["Audit", "Finding", "Lengths", "Seconds", "audit", "cross_check", "render"]
 
 
 def audit(
@@ -43,17 +43,19 @@ def audit(
     on_bad: str = "skip",
     label_delimiter: str | None = None,
     classes: tuple[Label, ...] | None = None,
-    measure: Callable[[list[Input]], Lengths] | None = None,
+    measure: Callable[[list[Input]], Lengths | Seconds] | None = None,
     private: bool = False,
     role: str = "train",
     progress: Progress | None = None,
+    split: str | None = None,
 ) -> tuple[Data, Audit]:
     """The usable rows of a table, and the account of all of them.
 
     `classes` are those that a model knows, for valid and test data: labels take their type, others are named in a
     finding and kept.
     `measure` counts tokens. `on_bad="fail"` refuses a source with any row to drop. `private` keeps text and labels
-    out of messages.
+    out of messages. Where the user names no group, the kind's own (scaffolds of molecules) stay together, unless
+    `split` is "random".
 
     >>> from acclimate.data.read import read
     >>> table = read({"text": ["good", " ", "bad", "fine"], "label": ["pos", "neg", "neg", None]})
@@ -67,7 +69,7 @@ def audit(
     check(table, columns)
     kind = kind_of(columns)
     read = kind.read(table, columns, progress or Progress())
-    labels, notes = _labels(table, columns, task, label_delimiter, classes)
+    labels, notes = _labels(table, columns, task, label_delimiter, classes, strict=on_bad == "fail")
     times = None if columns.time is None else to_numbers(table.columns[columns.time], columns.time)
     reasons = [_reason(table, columns, task, i, read, labels, times) for i in range(len(table))]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
@@ -80,7 +82,8 @@ def audit(
     _refuse(table, columns, dropped, len(kept), on_bad, said)
     inputs = tuple(read.inputs[i] for i in kept)
     keys = kind.keys(inputs)
-    data = _data(table, columns, kept, inputs, labels, times, kind.clusters(inputs, keys))
+    owners = _owners(columns, kind, split, inputs)
+    data = _data(table, columns, kept, inputs, labels, times, kind.clusters(inputs, keys), owners)
     found = [
         finding(
             reason,
@@ -93,6 +96,8 @@ def audit(
     ]
     found += _of_rows(data, keys, task, classes, kind, private=private, role=role)
     found += _of_columns(table, columns, kept, data, task)
+    if owners is not None:
+        found.append(_split_by(kind.owner, owners))
     facts = _facts(table, columns, task, data, notes)
     if columns.file is not None and dropped:
         facts["dropped_files"] = {r: _named(table, columns, lines).removeprefix(": ") for r, lines in dropped.items()}
@@ -104,11 +109,20 @@ def audit(
 
 
 def _labels(
-    table: Table, columns: Columns, task: str, label_delimiter: str | None, classes: tuple[Label, ...] | None
+    table: Table,
+    columns: Columns,
+    task: str,
+    label_delimiter: str | None,
+    classes: tuple[Label, ...] | None,
+    *,
+    strict: bool,
 ) -> tuple[list[Label | None] | None, list[str]]:
     """One label a row (None where missing), and sentences on how they were read."""
     if columns.label is None:
         return None, []
+    if isinstance(columns.label, tuple):
+        rows, odd = marks.read_marks({name: table.columns[name] for name in columns.label}, table.source)
+        return rows, findings.odd_notes(odd, table.lines, strict)
     cells = table.columns[columns.label]
     if task == "multilabel":
         sign = label_delimiter or (None if table.typed else find_label_delimiter(cells))
@@ -178,7 +192,8 @@ def _refuse(
                 f"; column {columns.label!r} does not hold numbers: use --task classify, or name another label column"
             )
         elif "missing_label" in dropped:
-            hint = f"; is {columns.label!r} the right label column, and has it been filled in?"
+            named = " or ".join(map(repr, columns.labels))
+            hint = f"; is {named} the right label column, and has it been filled in?"
         elif "bad_time" in dropped:
             hint = f"; write the times in {columns.time!r} as YYYY-MM-DD or as numbers"
         raise UserError(f"{table.source} has no usable row: {told or 'it has no rows'}{hint}")
@@ -193,6 +208,26 @@ def _named(table: Table, columns: Columns, lines: Sequence[int]) -> str:
     return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
 
 
+def _owners(columns: Columns, kind: Kind, split: str | None, inputs: tuple[Input, ...]) -> tuple[str, ...] | None:
+    """The kind's own groups, where it has some and no column says what is to be kept apart."""
+    named = columns.group or columns.time or columns.domain
+    if split not in (None, "random"):
+        if kind.owners is None or kind.owner != split:
+            raise UserError(f"a split by {split} is for molecules that rdkit reads, and the inputs are {kind.plural}")
+        if named is not None:
+            raise UserError(f"a split by {split} and column {named!r} both say what is kept apart; give one of the two")
+    return None if kind.owners is None or split == "random" or named is not None else kind.owners(inputs)
+
+
+def _split_by(owner: str, owners: tuple[str, ...]) -> Finding:
+    count = len(set(owners))
+    text = (
+        f"rows that share a {owner} stay on one side of every split, and count as one in intervals: {count:,} for "
+        f"{rows_text(len(owners))} (--split random lifts this)"
+    )
+    return finding(f"split_by_{owner}", "info", text, count)
+
+
 def _data(
     table: Table,
     columns: Columns,
@@ -201,13 +236,14 @@ def _data(
     labels: Sequence[Label | None] | None,
     times: Sequence[float | None] | None,
     clusters: IntArray,
+    owners: tuple[str, ...] | None,
 ) -> Data:
     def cells(name: str) -> list[object]:
         column = table.columns[name]
         return [column[i] for i in kept]
 
     lines = tuple(table.lines[i] for i in kept)
-    groups = None
+    groups = owners
     if columns.group is not None:
         # a row without group is a group of its own: nothing says whose it is
         groups = tuple(
@@ -299,7 +335,11 @@ def _of_rows(
     if task == "regress":
         return out
     out += findings.near_labels(data.labels, data.lines, private=private)
-    out += findings.class_sizes(data.labels, data.lines, task, of_train=classes is None and role == "train")
+    of_train = classes is None and role == "train"
+    if isinstance(data.labels[0], marks.Marks):
+        out += findings.yes_no(data, of_train=of_train)
+    else:
+        out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train)
     if task != "multilabel" and kind.has_words:
         out += leaks.label_in_text(keys, data.labels, data.lines, private=private)
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))
@@ -309,7 +349,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     said = table.facts.get("notes", [])
     facts = {**table.facts, "notes": [*(said if isinstance(said, list) else []), *notes], "task": task}
     parts = {
-        "label": columns.label,
+        "label": columns.label if columns.label is None or isinstance(columns.label, str) else list(columns.label),
         "text": list(columns.text),
         "file": columns.file,
         "group": columns.group,
@@ -324,6 +364,8 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     facts["distinct_inputs"] = len(set(data.clusters.tolist())) if data.clusters is not None else len(data)
     if data.groups is not None:
         facts["groups"] = len(set(data.groups))
+    if told := marks.counted(data.labels or ()):
+        facts["label_columns"] = told
     if task == "regress" and data.labels:
         values = np.array([float(str(v)) for v in data.labels])
         facts["target"] = {
@@ -339,5 +381,6 @@ def _counts(data: Data, task: str) -> dict[str, int]:
     """Rows of each class, the largest first, ties in the order of the names; nothing for numbers."""
     if data.labels is None or task == "regress":
         return {}
-    counts = Counter(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))
+    counts = Counter({name: 0 for name in marks.counted(data.labels)})
+    counts.update(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -133,6 +133,8 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
         reasons.append(why)
     if columns.label is None:
         return Guess(columns, chosen or "classify", tuple(reasons))
+    if isinstance(columns.label, tuple):
+        return _several(columns, chosen, label_delimiter, reasons)
     cells = table.columns[columns.label]
     if chosen is None:
         chosen, why = _find_task(cells, table.typed, label_delimiter)
@@ -148,9 +150,20 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
     return Guess(columns, chosen, tuple(reasons))
 
 
+def _several(columns: Columns, task: str | None, delimiter: str | None, reasons: list[str]) -> Guess:
+    """Several label columns are one multi-label task."""
+    named = f"{len(columns.labels)} label columns"
+    if task not in (None, "multilabel"):
+        raise UserError(f"{named} are a multi-label task, and --task is {task!r}; give one --label, or no --task")
+    if delimiter is not None:
+        raise UserError(f"{named} are given, and a label delimiter ({delimiter!r}) is for one; drop one of the two")
+    said = f"task multilabel: {named}, each says yes or no; an empty cell is not known and counts neither way"
+    return Guess(columns, "multilabel", (*reasons, said))
+
+
 def used(columns: Columns) -> tuple[str, ...]:
     """Every column that the user or the guess gave a part, or dropped."""
-    single = (columns.label, columns.group, columns.time, columns.id, columns.weight, columns.domain)
+    single = (*columns.labels, columns.group, columns.time, columns.id, columns.weight, columns.domain)
     return tuple(
         dict.fromkeys([*(n for n in single if n is not None), *columns.inputs, *columns.subgroup, *columns.drop])
     )
@@ -171,9 +184,13 @@ def check(table: Table, columns: Columns) -> None:
         raise UserError(
             f"{len(columns.features)} columns are read, and of {len(columns.holds)} it is said what they hold"
         )
-    if columns.label is not None and columns.label in (*columns.inputs, columns.weight, columns.domain):
+    if len(set(columns.labels)) < len(columns.labels):
+        raise UserError(f"a label column is named twice ({', '.join(columns.labels)}); name each once")
+    for name in columns.labels:
+        if name not in (*columns.inputs, columns.weight, columns.domain):
+            continue
         raise UserError(
-            f"column {columns.label!r} cannot be both the label and something else; name another column for one of them"
+            f"column {name!r} cannot be both the label and something else; name another column for one of them"
         )
     for name in columns.drop:
         if name in used(replace(columns, drop=())):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.kinds import kind_of
-from acclimate.data.rows import Data
+from acclimate.data.marks import contradict
+from acclimate.data.rows import Data, Label
 
 
 def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tuple[Finding, ...]:
@@ -13,15 +14,16 @@ def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tu
     are those of `other`."""
     kind, both = kind_of(train), [*train.inputs, *other.inputs]
     everything = kind.clusters(both, kind.keys(both)).tolist()
-    labels: dict[int, set[object]] = {}
+    labels: dict[int, set[Label]] = {}
     for i, key in enumerate(everything[: len(train)]):
-        labels.setdefault(key, set()).add(None if train.labels is None else train.labels[i])
+        labels.setdefault(key, set()).update(() if train.labels is None else (train.labels[i],))
     again, against = [], []
     for i, key in enumerate(everything[len(train) :]):
         if key not in labels:
             continue
         again.append(other.lines[i] if other.lines else i + 1)
-        if train.labels is not None and other.labels is not None and other.labels[i] not in labels[key]:
+        own = None if train.labels is None or other.labels is None else other.labels[i]
+        if own is not None and all(contradict([own, one]) for one in labels[key]):
             against.append(again[-1])
     out = []
     if again:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from acclimate.data import duplicates
+from acclimate.data import duplicates, marks
 from acclimate.data.labels import as_text, is_blank, number
-from acclimate.data.rows import Data, IntArray, Label
+from acclimate.data.rows import Data, FloatArray, IntArray, Label
 from acclimate.errors import UserError
 
 _OWNER = re.compile(
@@ -31,6 +31,15 @@ class Lengths:
     tokens: IntArray  # (n,)
     limit: int
     truncation: str  # "head", "head-tail", "chunk" or "fail"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """The same of sounds; `filled` says whether the model fills shorter ones up to the limit with silence."""
+
+    each: FloatArray  # (n,)
+    limit: float
+    filled: bool
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ def conflicting(cluster: IntArray, labels: Sequence[Label], lines: Sequence[int]
             values = [float(str(labels[i])) for i in rows]
             differ = max(values) - min(values) > spread
         else:
-            differ = len({labels[i] for i in rows}) > 1
+            differ = marks.contradict([labels[i] for i in rows])
         if differ:
             groups += 1
             bad += [lines[i] for i in rows]
@@ -211,6 +220,47 @@ def class_sizes(labels: Sequence[Label], lines: Sequence[int], task: str, *, of_
     return out
 
 
+def yes_no(data: Data, *, of_train: bool) -> list[Finding]:
+    """Empty cells by column, and columns with hardly a yes or hardly a no."""
+    counts = marks.counted(data.labels or ())
+    out = []
+    gaps = {name: cells["not known"] for name, cells in counts.items() if cells["not known"]}
+    if gaps:
+        total, every = sum(gaps.values()), len(data) * len(counts)
+        text = (
+            f"{total:,} of {every:,} label cells ({total / every:.0%}) are empty and count neither as yes nor as no: "
+            f"{_first([f'{name} {n:,}' for name, n in gaps.items()])}"
+        )
+        out.append(finding("unknown_labels", "info", text, total))
+    thin = [
+        f"{name} ({cells['yes']:,} yes, {cells['no']:,} no)"
+        for name, cells in counts.items()
+        if min(cells["yes"], cells["no"]) < 2
+    ]
+    if thin and of_train:
+        text = f"hardly a yes or hardly a no, so that little can be learned and nothing tested: {_first(thin)}"
+        severity = "error" if len(thin) == len(counts) else "warning"
+        out.append(finding("thin_label", severity, f"label columns with {text}", len(thin)))
+    return out
+
+
+def _first(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:15]) + (f", and {len(parts) - 15} more" if len(parts) > 15 else "")
+
+
+def odd_notes(odd: Mapping[str, Sequence[int]], lines: Sequence[int], strict: bool) -> list[str]:
+    """What is said of cells that say neither yes nor no; an error where no row may be passed over in silence."""
+    notes = []
+    for name, where in odd.items():
+        what = "1 cell" if len(where) == 1 else f"{len(where):,} cells"
+        text = f"{what} of label column {name!r} {verb(len(where), 'say')} neither yes nor no"
+        at = lines_text([lines[i] for i in where])
+        if strict:
+            raise UserError(f"{text} ({at}); correct them, or leave them empty where nobody knows")
+        notes.append(f"{text} and {verb(len(where), 'count')} as not known ({at})")
+    return notes
+
+
 def odd_columns(columns: dict[str, list[object]], kept: Sequence[int]) -> list[Finding]:
     """Columns with one value, and columns that number or name the rows."""
     out = []
@@ -279,8 +329,35 @@ def unseen(data: Data, classes: tuple[Label, ...], *, private: bool) -> list[Fin
     return out
 
 
-def too_long(data: Data, lengths: Lengths, facts: dict[str, object]) -> list[Finding]:
+def too_long_sounds(data: Data, seconds: Seconds, facts: dict[str, object]) -> list[Finding]:
+    """Sounds beyond the model's limit, and a limit far beyond the sounds, where that costs time."""
+    over = seconds.each > seconds.limit
+    longest, whole = float(seconds.each.max(initial=0.0)), float(seconds.each.sum())
+    lost = float((seconds.each[over] - seconds.limit).sum())
+    facts["seconds"] = {"limit": seconds.limit, "max": longest, "total": whole, "over": int(over.sum()), "lost": lost}
+    lines = [n for n, o in zip(data.lines, over.tolist(), strict=True) if o]
+    if lines:
+        text = (
+            f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
+            f"{seconds.limit:g} seconds; {lost:,.0f} seconds ({lost / whole:.0%} of all) from their end are not read: "
+            "raise --max-seconds if the model can take more, or cut them into pieces"
+        )
+        return [finding("truncated", "warning", text, len(lines), lines)]
+    short = max(1, int(np.ceil(2 * longest)))
+    if seconds.filled and len(data) and short <= seconds.limit / 4:
+        text = (
+            f"the longest sound has {longest:.2g} seconds, and this model fills every one up to {seconds.limit:g} "
+            f"with silence; --max-seconds {short} takes about {seconds.limit / short:.0f} times less time, and may "
+            "cost some accuracy"
+        )
+        return [finding("filled", "info", text, len(data))]
+    return []
+
+
+def too_long(data: Data, lengths: Lengths | Seconds, facts: dict[str, object]) -> list[Finding]:
     """Texts beyond the model's limit: how many, how many of their tokens are not read, and what can be done."""
+    if isinstance(lengths, Seconds):
+        return too_long_sounds(data, lengths, facts)
     tokens = np.asarray(lengths.tokens)
     if tokens.shape != (len(data),):
         raise ValueError(f"measure gave {tokens.shape} lengths for {len(data)} inputs")

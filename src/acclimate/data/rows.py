@@ -36,7 +36,7 @@ class Table:
 class Columns:
     """Which column plays which part. A column named here, or in `drop`, is never guessed to be something else."""
 
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None  # several: each says yes or no, or is empty where nobody knows
     text: tuple[str, ...] = ()  # one or two
     group: str | None = None  # patient, customer, student: never on both sides of a split
     time: str | None = None  # train on the past, test on the future
@@ -54,6 +54,11 @@ class Columns:
     def inputs(self) -> tuple[str, ...]:
         """The columns that an input is read from."""
         return self.features or (self.text if self.file is None else (self.file,))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label columns: none, one or several."""
+        return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from acclimate.data.cells import held
 from acclimate.data.folders import KINDS as ENDINGS
+from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank
+from acclimate.data.molecules import available
 from acclimate.data.rows import Columns, Table
+from acclimate.data.sounds import is_pair
 from acclimate.errors import UserError
 
 _SAMPLE = 200
-_MOST = 0.8  # of the cells of a column of files end as such files do
+_MOST = 0.8  # of the cells of a column of files end as such files do, or of molecules are spelled as such are
+_SMILES = re.compile(r"[A-Za-z0-9@+\-\[\]()\\/=#$:.%*~]+\Z")  # no space, and no > of a reaction
 
 
 def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
@@ -23,16 +28,16 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
             f"inputs are read from files ({columns.file!r}) or from text ({columns.text[0]!r}); name one of the two"
         )
     free = [columns.file] if columns.file is not None else [] if columns.text else list(table.columns)
-    free = [name for name in free if name not in (columns.label, *columns.drop)]
+    free = [name for name in free if name not in (*columns.labels, *columns.drop)]
     kinds = [columns.kind] if columns.kind in ENDINGS else [] if columns.kind else list(ENDINGS)
     by_folder = table.facts.get("kind")
     if by_folder in kinds and columns.file in (None, "file") and "file" in table.columns:
-        return _with(columns, str(by_folder), "file"), [f"{by_folder}s: the files of a folder"]
+        return _with(columns, str(by_folder), "file"), [f"{PLURALS[str(by_folder)]}: the files of a folder"]
     for kind in kinds:
         for name in free:
             if _holds(kind, table.columns[name]):
                 why = "as named" if columns.file is not None else "by the names of its files"
-                return _with(columns, kind, name), [f"{kind}s from column {name!r}, {why}"]
+                return _with(columns, kind, name), [f"{PLURALS[kind]} from column {name!r}, {why}"]
     if columns.file is not None or columns.kind in ENDINGS:
         what = columns.kind or " or ".join(ENDINGS)
         where = f"column {columns.file!r}" if columns.file is not None else f"no column of {table.source}"
@@ -41,7 +46,27 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
             f"{where} {held} {what} files; name the column that does with --file-column (columns: "
             f"{', '.join(list(table.columns)[:20])})"
         )
-    return _with(columns, columns.kind or "text", None), []
+    return _of_texts(table, columns)
+
+
+def _of_texts(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
+    """Molecules where a column of text says so by its name and its cells, or the user does; else texts."""
+    if columns.kind in ("text", "table") or len(columns.text) > 1:
+        return _with(columns, columns.kind or "text", None), []
+    free = columns.text or tuple(n for n in table.columns if n not in (*columns.labels, *columns.drop))
+    called = [name for name in free if "smiles" in name.casefold() or (columns.kind and columns.text)]
+    called.sort(key=lambda name: name.casefold().strip() != "smiles")
+    found = next((name for name in called if columns.kind or _are_smiles(table.columns[name])), None)
+    if found is None:
+        return _with(columns, columns.kind or "text", None), []
+    kind = columns.kind or ("molecule" if available() else "smiles")
+    why = f"molecules from column {found!r}" + ("" if columns.kind else ", by its name and its cells")
+    return _with(replace(columns, text=(found,)), kind, None), [why]
+
+
+def _are_smiles(cells: Sequence[object]) -> bool:
+    some = [str(c).strip() for c in cells[: 50 * _SAMPLE] if not is_blank(c)][:_SAMPLE]
+    return bool(some) and sum(_SMILES.match(text) is not None for text in some) >= _MOST * len(some)
 
 
 def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool) -> tuple[Columns, list[str]]:
@@ -83,6 +108,8 @@ def _holds(kind: str, cells: Sequence[object]) -> bool:
 def _is(kind: str, cell: object) -> bool:
     if isinstance(cell, (str, PurePath)):
         return PurePath(cell).suffix.lower() in ENDINGS[kind] and "\n" not in str(cell)
+    if is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys()):
+        return kind == "audio"
     if isinstance(cell, dict) and {"bytes", "path"} & cell.keys():
         named = str(cell.get("path") or "")
         return not named or _is(kind, named)

@@ -274,25 +274,28 @@ def multilabel_thresholds(truth: IntArray, proba: FloatArray, weights: FloatArra
     positive rows: logit t = (n·logit t* + m·logit t₀)/(n + m), m = 5; then moved back towards t* as far as is needed to
     keep F1 on these rows within a factor 1 - ½/(n + 1) of its best, so that no label with a positive row is silenced.
     Labels without one get t₀. Single thresholds of rare labels overfit: Fan and Lin (2007), A study on threshold
-    selection for multi-label classification. Use in place of 0.5, which leaves rare labels empty.
+    selection for multi-label classification. Use in place of 0.5, which leaves rare labels empty. A truth that is below
+    0 or NaN is not known, and its cell takes no part.
 
     >>> multilabel_thresholds(np.array([[1], [0], [0]]), np.array([[0.2], [0.1], [0.05]])).round(2)
     array([0.14])
     """
-    t, p = np.asarray(truth, dtype=np.int64), np.asarray(proba, dtype=np.float64)
+    t, p = (np.asarray(truth) == 1).astype(np.int64), np.asarray(proba, dtype=np.float64)
+    known = np.asarray(truth) >= 0
     k = p.shape[1]
     counted = t if weights is None else t * (np.asarray(weights) > 0)[:, None]
     if not counted.any():
         return np.full(k, 0.5)
-    cells = None if weights is None else np.repeat(np.asarray(weights, dtype=np.float64), k)
-    common = _logit(best_f1(t.ravel(), p.ravel(), cells)[0])
+    each_cell = None if weights is None else np.repeat(np.asarray(weights, dtype=np.float64)[:, None], k, axis=1)
+    common = _logit(best_f1(t[known], p[known], None if each_cell is None else each_cell[known])[0])
     found = np.empty(k)
     for c in range(k):
         rows = int(counted[:, c].sum())
         if not rows:
             found[c] = _expit(common)
             continue
-        own, best, each = best_f1(t[:, c], p[:, c], weights)
+        here = known[:, c]
+        own, best, each = best_f1(t[here, c], p[here, c], None if each_cell is None else each_cell[here, c])
         start = _logit(own)
         goal = (rows * start + PRIOR_ROWS * common) / (rows + PRIOR_ROWS)
         tried = [_expit(start + share * (goal - start)) for share in np.linspace(1.0, 0.05, 20)]

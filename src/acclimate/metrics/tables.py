@@ -51,7 +51,7 @@ class Answers:
     """What was asked of n rows and what came back, as arrays."""
 
     task: str
-    truth: NDArray[Any]  # (n,) codes, -1 unseen; (n, K) 0/1 for multi-label; (n,) numbers for regression
+    truth: NDArray[Any]  # (n,) codes, -1 unseen; (n, K) 0/1, -1 not known, for multi-label; (n,) numbers for regression
     outputs: FloatArray | Digest  # (n, K) probabilities, or what is kept of them; (n,) numbers for regression
     predicted: NDArray[Any]  # like truth
     weights: FloatArray | None = None
@@ -101,7 +101,7 @@ class Answers:
     def support(self) -> IntArray:
         """Rows of each class in truth (of each label that occurs, for multi-label); no unseen class."""
         if self.task == "multilabel":
-            return np.asarray(self.truth.astype(np.int64).sum(axis=0))
+            return np.asarray((self.truth == 1).sum(axis=0))
         return np.bincount(self.truth[self.truth >= 0].astype(np.int64), minlength=self.k)
 
 
@@ -156,7 +156,8 @@ def per_class(answers: Answers, classes: tuple[str, ...], *, seed: int = 0) -> d
     table: dict[str, dict[str, Estimate]] = {}
     for c, name in enumerate(classes):
         true = (truth[:, c] == 1) if many else truth == c
-        called = (predicted[:, c] == 1) if many else predicted == c
+        known = int((truth[:, c] >= 0).sum()) if many else n
+        called = ((predicted[:, c] == 1) & (truth[:, c] >= 0)) if many else predicted == c
         hits = (true & called).astype(np.float64)
         row = {
             "precision": share(answers, hits, called, "never predicted"),
@@ -164,10 +165,10 @@ def per_class(answers: Answers, classes: tuple[str, ...], *, seed: int = 0) -> d
         }
         if c < len(f1.value) and (true.any() or called.any()):
             few = int(support[c])
-            row["f1"] = from_draws(f1, c, n, scale="unit", smallest=few, clustered=clustered, score=True)
+            row["f1"] = from_draws(f1, c, known, scale="unit", smallest=few, clustered=clustered, score=True)
         else:
-            row["f1"] = Estimate(None, n=n, note="neither in truth nor predicted")
-        row["support"] = Estimate(float(support[c]), n=n)
+            row["f1"] = Estimate(None, n=known, note="neither in truth nor predicted")
+        row["support"] = Estimate(float(support[c]), n=known)
         if len(classes) <= MANY_CLASSES:
             row["roc_auc"] = _area(answers, [c])
         table[name] = row
@@ -177,6 +178,8 @@ def per_class(answers: Answers, classes: tuple[str, ...], *, seed: int = 0) -> d
 def right(answers: Answers) -> FloatArray:
     """1 for each row that is wholly right."""
     same = answers.truth == answers.predicted
+    if answers.task == "multilabel":
+        same |= answers.truth < 0
     return np.asarray(same.all(axis=1) if same.ndim == 2 else same, dtype=np.float64)
 
 
@@ -223,7 +226,7 @@ def _mean_recall(answers: Answers) -> Estimate:
 
 def _mean_area(answers: Answers) -> Estimate:
     """The area of class 1 of two, else the mean over the classes in truth."""
-    if answers.k == 2:
+    if answers.k == 2 and answers.task != "multilabel":
         return _area(answers, [1])
     present = [int(c) for c in np.flatnonzero(answers.support())]
     if len(present) > MANY_CLASSES:
@@ -236,27 +239,31 @@ def _area(answers: Answers, columns: list[int]) -> Estimate:
     """The mean one-against-rest area of some classes: DeLong's variance, on the logit scale."""
     n = len(answers)
     w = np.ones(n) if answers.weights is None else answers.weights
-    values, pulls, least = [], np.zeros(n), n
+    values, pulls, least, judged = [], np.zeros(n), n, np.zeros(n, dtype=bool)
     for c in columns:
-        is_class = (answers.truth[:, c] == 1) if answers.task == "multilabel" else answers.truth == c
-        value, pull = area_influence(is_class, answers.columns[:, c], w)
+        many = answers.task == "multilabel"
+        is_class = (answers.truth[:, c] == 1) if many else answers.truth == c
+        known = answers.truth[:, c] >= 0 if many else np.ones(n, dtype=bool)
+        judged |= known
+        value, pull = area_influence(is_class, answers.columns[:, c], w * known)
         if np.isfinite(value):
             values.append(value)
             pulls += pull
-            least = min(least, int(is_class.sum()), int(n - is_class.sum()))
+            least = min(least, int(is_class.sum()), int((known & ~is_class).sum()))
+    counts = int(judged.sum())
     if not values:
-        return Estimate(None, n=n, note="undefined: truth has one class only")
+        return Estimate(None, n=counts, note="undefined: truth has one class only")
     value = float(np.mean(values))
     unit = units_of(n, answers.clusters)
     units = int(unit.max()) + 1
     few = too_few(least, None if answers.clusters is None else units)
     if few:
-        return with_interval(value, None, n, note=few)
+        return with_interval(value, None, counts, note=few)
     sums = np.bincount(unit, pulls / len(values))
     error = float(np.sqrt((sums**2).sum() * units / (units - 1)))
     span = on_scale(value, error, float(stdtrit(units - 1, 0.975)), "unit")
     interval = Interval(*span, "DeLong on the logit scale") if span else at_the_edge(value, "unit", least)
-    return with_interval(value, interval, n, clustered=answers.clusters is not None)
+    return with_interval(value, interval, counts, clustered=answers.clusters is not None)
 
 
 def mean_estimate(

@@ -13,6 +13,7 @@ class Plain(Protocol):
     """Features that need no pretrained network, fitted on the training rows and saved with a model."""
 
     kind: ClassVar[str]  # names the class, and the files that `save` writes
+    dense: ClassVar[bool]  # whether most entries are not zero
 
     @property
     def width(self) -> int:

@@ -27,6 +27,7 @@ class PixelFeatures:
     mean: NDArray[np.float64]  # (768,)
     spread: NDArray[np.float64]  # (768,); 1 where a value never changes
     kind: ClassVar[str] = "pixels"
+    dense: ClassVar[bool] = True
 
     @property
     def width(self) -> int:

@@ -28,6 +28,7 @@ class WordFeatures:
     vocabulary: tuple[str, ...]  # in column order
     idf: NDArray[np.float64]
     kind: ClassVar[str] = "words"
+    dense: ClassVar[bool] = False
 
     @property
     def holds(self) -> str:

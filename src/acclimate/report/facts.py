@@ -58,8 +58,9 @@ def _audit(audit: Json, named: bool) -> list[Block]:
     if found:
         listed = tuple(Finding(_severity(f), prose(f.get("message")), _where(f)) for f in found)
         blocks.append(Findings(listed))
-    blocks += _labels(audit.get("labels") or {})
-    return blocks + _reading(audit.get("facts") or {})
+    facts: Json = audit.get("facts") or {}
+    blocks += _marks(facts["label_columns"]) if facts.get("label_columns") else _labels(audit.get("labels") or {})
+    return blocks + _reading({name: value for name, value in facts.items() if name != "label_columns"})
 
 
 def _rank(severity: Any) -> int:
@@ -76,6 +77,21 @@ def _where(finding: Json) -> str:
         return ""  # the message names them
     total = finite(finding.get("count"))
     return lines(found, int(total) if total is not None else None)
+
+
+def _marks(columns: Json) -> list[Block]:
+    """Several label columns: how many rows say yes, say no, and are not known."""
+    rows = tuple(
+        (
+            Cell(one_line(name, 60)),
+            *(number_cell(float(cells.get(kind) or 0)) for kind in ("yes", "no", "not known")),
+            Cell(percent(cells["yes"] / judged if (judged := cells["yes"] + cells["no"]) else None)),
+        )
+        for name, cells in columns.items()
+    )
+    caption = f"{plural(len(rows), 'label column')}; a cell that is not known counts neither as yes nor as no."
+    fold = f"All {count(len(rows))} label columns" if len(rows) > FOLD else ""
+    return [Table(("label", "yes", "no", "not known", "yes of known"), rows, caption, fold)]
 
 
 def _labels(labels: Json) -> list[Block]:
@@ -217,6 +233,9 @@ def intervals(data: ReportData) -> list[Block]:
     return [Text(t) for t in texts if t]
 
 
+_CALLED = {"weight": "λ (--lambda)", "weight_schedule": "λ over training (--lambda)"}
+
+
 def provenance(data: ReportData) -> list[Block]:
     """Model, licence, settings, versions."""
     base = {
@@ -226,7 +245,8 @@ def provenance(data: ReportData) -> list[Block]:
         "task": data.task,
     }
     blocks: list[Block] = [Table(("", ""), _pairs({k: v for k, v in base.items() if v}), "What the run was made of.")]
-    for title, values in (("Settings", data.settings), ("Versions", data.versions)):
+    named = {_CALLED.get(key, key): value for key, value in data.settings.items()}
+    for title, values in (("Settings", named), ("Versions", data.versions)):
         rows = _pairs(values)
         if rows:
             blocks.append(Table(("name", "value"), rows, f"{title}.", f"{title} ({count(len(rows))})"))

@@ -156,7 +156,7 @@ class Constant:
         if problem.task.name == "regress":
             logits = np.array([np.average(targets, weights=weights)])
         elif problem.task.name == "multilabel":
-            share = (weights @ targets + 0.5) / (weights.sum() + 1)
+            share = (weights @ np.nan_to_num(targets) + 0.5) / (weights @ ~np.isnan(targets) + 1)
             logits = np.log(share) - np.log1p(-share)
         else:
             counts = np.bincount(targets.astype(int), weights=weights, minlength=width)

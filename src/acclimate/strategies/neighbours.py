@@ -59,7 +59,7 @@ class Knn:
 
 
 def as_answers(problem: Problem, targets: Floats) -> Tensor:
-    """One-hot, multi-hot or a single column of values, (n, k) float32."""
+    """One-hot, multi-hot (NaN where it is not known) or a single column of values, (n, k) float32."""
     if problem.task.name == "multilabel":
         return torch.from_numpy(targets).float()
     if problem.task.name == "regress":
@@ -104,6 +104,8 @@ class Centroid:
         backbone, store = problem.network()
         targets = problem.targets(splits.train)
         answers = as_answers(problem, targets)
+        known = ~answers.isnan()
+        answers = answers.nan_to_num()
         weights = torch.from_numpy(problem.weights(splits.train, targets)).float()[:, None]
         head = CentroidHead(backbone.width, answers.shape[1])
         features = torch.from_numpy(store.get(splits.train.inputs))
@@ -112,7 +114,7 @@ class Centroid:
         share = answers * weights
         head.centroids.copy_(F.normalize(share.T @ unit, dim=1))
         if problem.task.name == "multilabel":
-            rate = (share.sum(0) + 0.5) / (weights.sum() + 1)
+            rate = (share.sum(0) + 0.5) / ((weights * known).sum(0) + 1)
             head.bias.copy_(torch.log(rate) - torch.log1p(-rate))
         head.scale.copy_(torch.tensor(_scale(head, problem, unit, targets, share)))
         return Predictor(problem.task, problem.decoder, head, backbone, None, "centroid", {}, ())

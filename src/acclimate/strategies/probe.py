@@ -39,11 +39,11 @@ class Probe:
     Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
     Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `plain` the
     head reads TF-IDF words beside the features (`hybrid`); with `features=False` those alone (`tfidf`, no transfer). Of
-    pictures the plain features are pixels (`pixels`).
+    pictures the plain features are pixels (`pixels`), of sounds spectra (`spectra`).
     """
 
     features: bool = True
-    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures
+    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures ...
     strength: float | None = None  # C; None: chosen from a path by folds
     inner_folds: int = 4
     max_words: int = 50_000
@@ -78,12 +78,15 @@ class Probe:
         plain = fit_plain(kind.name, splits.train.inputs, self.max_words) if self.plain else None
         if plain is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
-        known = Known.of(problem, splits, self.features, plain, change, used_on)
-        head = problem.task.head(known.rows.features.shape[1], problem.decoder, plain.width if plain else 0).double()
+        alone = plain is not None and plain.dense and not self.features  # they then stand where features do
+        known = Known.of(problem, splits, self.features, plain, change, used_on, alone=alone)
+        words = plain.width if plain is not None and not alone else 0
+        head = problem.task.head(known.rows.features.shape[1], problem.decoder, words).double()
         with few(4.0 * len(known.rows) * sum(p.numel() for p in head.parameters()) + 1.0):
-            fit = self._closed if plain is None and problem.task.name == "regress" else self._iterated
+            fit = self._closed if not words and problem.task.name == "regress" else self._iterated
             strength = fit(head, problem, splits, known, run)
         known.scaling.fold_into(head)
+        head = _moved_over(head, problem) if alone else head
         name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): kind.baseline}[
             (self.features, self.plain)
         ]
@@ -148,6 +151,15 @@ class Probe:
         return strength
 
 
+def _moved_over(head: Head, problem: Problem) -> Head:
+    """The same head with the weights of its features where those of plain features belong."""
+    state = head.state_dict()
+    weight = state.pop("weight")
+    moved = problem.task.head(0, problem.decoder, weight.shape[1]).double()
+    moved.load_state_dict({**state, "weight": weight[:, :0], "word_weight": weight})
+    return moved
+
+
 @dataclass(frozen=True)
 class Known:
     """The training rows, and below them those to choose by where there are some; each has weight zero for the other."""
@@ -165,12 +177,16 @@ class Known:
         plain: Plain | None,
         change: Change | None = None,
         used_on: Floats | None = None,
+        *,
+        alone: bool = False,
     ) -> Known:
-        """Features once for all, standardised by the training rows."""
+        """Features once for all, standardised by the training rows; plain ones in their place where `alone`."""
         parts = [splits.train] + ([] if (valid := problem.held_out(splits)) is None else [valid])
         inputs = [x for part in parts for x in part.inputs]
         raw = problem.network()[1].get(inputs) if features else np.zeros((len(inputs), 0), np.float32)
         raw = raw if change is None else change(raw)
+        if alone and plain is not None:
+            raw, plain = np.asarray(plain.transform(inputs).toarray(), np.float32), None
         learn = len(splits.train)
         scaling = Scaling.of(raw[:learn], used_on)
         targets = [problem.targets(part) for part in parts]

@@ -79,6 +79,11 @@ def _answers(problem: Problem, targets: Floats) -> Floats:
         return targets[:, None]
     if problem.task.name == "ordinal":
         return 2.0 * targets[:, None] / (len(problem.decoder.classes) - 1) - 1
+    if np.isnan(targets).any():
+        raise UserError(
+            f"ridge needs every label cell, and {int(np.isnan(targets).sum()):,} are empty; use linear_probe, which "
+            "leaves them out"
+        )
     return 2.0 * as_answers(problem, targets).double().numpy() - 1
 
 

@@ -122,18 +122,23 @@ def neighbours(head: KnnHead, unit: Tensor, *, exclude_self: bool, k: int | None
         value, at = similarity.topk(k, dim=1)
         weight = torch.exp((value - 1) / 0.1) * head.weight[at]  # τ = 0.1
         total = weight.sum(1, keepdim=True)
-        answer = (weight.unsqueeze(-1) * head.answers[at]).sum(1)
-        out.append(_vote(answer, total, str(head.shape["mode"])))
+        said = head.answers[at]
+        known = total
+        if head.shape["mode"] == "odds":  # a cell that is not known has no vote
+            known = (weight.unsqueeze(-1) * ~said.isnan()).sum(1)
+            said = said.nan_to_num()
+        answer = (weight.unsqueeze(-1) * said).sum(1)
+        out.append(_vote(answer, total, known, str(head.shape["mode"])))
     return torch.cat(out)
 
 
-def _vote(answer: Tensor, total: Tensor, mode: str) -> Tensor:
+def _vote(answer: Tensor, total: Tensor, known: Tensor, mode: str) -> Tensor:
     if mode == "mean":
         return answer / total
     smooth = 0.1 * total
     if mode == "log":
         return torch.log((answer + smooth / answer.shape[1]) / (total + smooth))
-    p = (answer + smooth / 2) / (total + smooth)
+    p = (answer + smooth / 2) / (known + smooth)
     return torch.log(p) - torch.log1p(-p)
 
 

@@ -84,30 +84,40 @@ class _Linear:
 
 
 class Logistic(_Linear):
-    """Σ_k log(1 + e^{z_k}) − y_k z_k, every score by itself; y (n, k) of zeros and ones."""
+    """Σ_k log(1 + e^{z_k}) − y_k z_k, every score by itself; y (n, k) of zeros and ones.
+
+    A score whose y is NaN, since it is not known, adds nothing.
+    """
 
     def __init__(self, targets: Floats) -> None:
-        self.y = targets.reshape(len(targets), -1, 1)
+        y = targets.reshape(len(targets), -1, 1)
+        gaps = np.isnan(y)
+        self.known = (~gaps).astype(np.float64) if gaps.any() else None
+        self.y = y if self.known is None else np.where(gaps, 0.0, y)
         self.scores = self.free = self.y.shape[1]
+
+    def _of_known(self, values: Floats) -> Floats:
+        """Zero where the truth is not known, (n, k, P)."""
+        return values if self.known is None else values * self.known.astype(values.dtype, copy=False)
 
     def losses(self, z: Floats, free: Floats) -> Floats:
         """Summed over the scores."""
         z = z + free
-        return np.asarray((softplus(z) - self.y * z).sum(1))
+        return np.asarray(self._of_known(softplus(z) - self.y * z).sum(1))
 
     def slopes(self, z: Floats, free: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
         """σ(z) − y."""
         z = z + free
         y = self.y.astype(z.dtype, copy=False)
         small = np.exp(-np.abs(z))
-        value = (np.maximum(z, 0) + np.log1p(small) - y * z).sum(1)
-        slope = (np.where(z >= 0, 1, small) / (1 + small) - y) * weights[:, None]
+        value = self._of_known(np.maximum(z, 0) + np.log1p(small) - y * z).sum(1)
+        slope = self._of_known(np.where(z >= 0, 1, small) / (1 + small) - y) * weights[:, None]
         return _total(value, weights), slope, slope.sum(0)
 
     def curvature(self, z: Floats, free: Floats, weights: Floats) -> Floats:
         """Mean of σ(z)(1 − σ(z))."""
         p = sigmoid(z + free)
-        return np.asarray((p * (1 - p) * weights[:, None]).sum(0))
+        return np.asarray((self._of_known(p * (1 - p)) * weights[:, None]).sum(0))
 
 
 class Pair(Logistic):

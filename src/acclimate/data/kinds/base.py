@@ -40,7 +40,7 @@ class Kind:
     noun: str  # of one input, in messages
     plural: str
     models: tuple[str, ...]  # the modalities of backbones that read it
-    model: str  # the backbone where the user names none
+    model: str  # the usual backbone
     baseline: str  # the strategy that does without transfer: a name of BASELINES
     blank: str  # what is said of a row without input
     near: str  # "but for ...": what near duplicates may differ in
@@ -49,7 +49,12 @@ class Kind:
     keys: Callable[[Sequence[Input]], list[str]]  # equal for one content, in every process
     exact: Callable[[Sequence[Input]], Sequence[Any]]  # hashable; equal for exact repeats
     clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
+    choose: Callable[[Sequence[Table], Columns], tuple[str, str]] | None = None  # another backbone for such inputs, why
     findings: Callable[[Data], list[Finding]] = _nothing_more
     shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows
+    owners: Callable[[Sequence[Input]], tuple[str, ...]] | None = None  # groups, where the user names none
+    owner: str = ""  # what such a group is called
     drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
+    played: Callable[[Input], str] | None = None  # as a data URI of a short sound, for reports
+    beside: bool = False  # whether `auto` tries plain features beside those of a network (`hybrid`)
     has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them

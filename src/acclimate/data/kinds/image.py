@@ -21,6 +21,8 @@ from acclimate.keys import key_of
 from acclimate.progress import Progress
 
 _TINY = 16  # pixels of the shorter side below which little can be seen
+_SMALL, _LEAST = 32, 8  # pixels a side up to which, and from which on, a small network is enough
+_SAMPLE = 100  # pictures whose size is looked at to choose a network
 _DARK = 0.125  # of the range of 16 bits: a picture that never gets brighter is nearly black
 
 
@@ -56,6 +58,21 @@ _SAID = {
     "broken_file": "is damaged or cut off",
     "too_large": "has more pixels than can be read",
 }
+
+
+def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
+    """A small network, learned from the start, for tiny pictures of about one size: photographs' say little of them."""
+    assert columns.file is not None
+    sides: list[int] = []
+    for table in tables:
+        cells = [c for c in table.columns.get(columns.file, [])[:_SAMPLE] if not _empty(c)]
+        seen = [pictures.look(file_of(cell, base_of(table))) for cell in cells]
+        found = [min(s.size) for s in seen if not s.problem]
+        sides += [int(np.median(found))] if found else []
+    if not sides or max(sides) > _SMALL or min(sides) < _LEAST:
+        return "mobilenetv2", ""
+    name = f"small-cnn:{min(sides)}"
+    return name, f"{name}, a small network that is learned from the start, since the pictures are tiny"
 
 
 def _empty(cell: Any) -> bool:
@@ -152,6 +169,7 @@ IMAGE = Kind(
     keys=keys,
     exact=keys,
     clusters=clusters,
+    choose=choose,
     findings=findings,
     shown=_shown,
     drawn=_drawn,

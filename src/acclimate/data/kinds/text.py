@@ -61,5 +61,6 @@ TEXT = Kind(
     keys=keys,
     exact=_exact,
     shown=_shown,
+    beside=True,
     has_words=True,
 )

@@ -1,0 +1,184 @@
+"""Pictures through the whole of it: fit, predict, evaluate, report, save, load, go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import acclimate
+from acclimate import strategies
+from acclimate.api import deciding
+from acclimate.api.shifting import measure_shift
+from acclimate.model import load as load_predictor
+from acclimate.strategies.consistency import Consistency
+from acclimate.strategies.tune import Tune
+from drawn import bars, folder
+
+MODEL = "small-cnn:24"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a folder with one damaged file."""
+    place = tmp_path_factory.mktemp("pictures")
+    folder(place / "train", 60)
+    (place / "train" / "one" / "broken.png").write_bytes(b"\x89PNG and no more")
+    folder(place / "test", 30, seed=1)
+    acclimate.fit(
+        place / "train", test_data=place / "test", model=MODEL, strategy="linear_probe", output_dir=place / "run",
+        quiet=True,
+    )  # fmt: skip
+    return place / "run"
+
+
+def test_fit_learns_and_accounts_for_every_file(run: Path) -> None:
+    model = acclimate.load(run)
+    assert model.scores is not None and model.scores.estimates["accuracy"].value > 0.8  # type: ignore[operator]
+    assert model.columns.kind == "image"
+    assert {b["key"] for b in model.report_data.baselines} == {"majority", "pixels"}  # type: ignore[union-attr]
+    audits = {a["role"]: a for a in model.report_data.audits}  # type: ignore[union-attr]
+    assert (audits["train"]["read"], audits["train"]["kept"]) == (61, 60)
+    assert list(audits["train"]["dropped"]) == ["not_a_picture"]
+
+
+def test_predict_reads_folders_paths_arrays_and_pictures_alike(run: Path, tmp_path: Path) -> None:
+    model = acclimate.load(run)
+    pixels, _ = bars(10, seed=2)
+    paths = []
+    for i, one in enumerate(pixels):
+        Image.fromarray(one).save(tmp_path / f"{i}.png")
+        paths.append(tmp_path / f"{i}.png")
+    wanted = model.predict(pixels)
+    assert set(wanted) == {"one", "dash"}
+    assert model.predict(paths) == wanted
+    assert model.predict([str(p) for p in paths]) == wanted
+    assert model.predict([Image.fromarray(one) for one in pixels]) == wanted
+    assert model.predict(str(paths[3])) == wanted[3:4]
+    assert model.predict(Image.fromarray(pixels[0])) == wanted[:1]
+    (tmp_path / "bad.png").write_bytes(b"")
+    table, columns = model.predict_table(tmp_path)
+    assert columns["prediction"] == [*wanted, None]
+    assert table.columns["file"][-1] == "bad.png" and columns["note"][-1] == "the file is empty (0 bytes)"
+
+
+def test_evaluate_knows_what_was_learned_from(run: Path) -> None:
+    model = acclimate.load(run)
+    scores = model.evaluate(run.parent / "train")
+    assert any("60 of these 60 rows" in note for note in scores.notes)
+    assert model.evaluate(run.parent / "test").estimates["accuracy"].value == pytest.approx(
+        model.scores.estimates["accuracy"].value  # type: ignore[union-attr]
+    )
+
+
+def test_mistakes_are_shown(run: Path, tmp_path: Path) -> None:
+    pixels, labels = bars(60, seed=3)
+    labels = [labels[0] if i % 5 == 0 else label for i, label in enumerate(labels)]
+    model = acclimate.fit(
+        {"image": pixels, "label": labels}, model=MODEL, strategy="centroid", output_dir=tmp_path / "r", quiet=True
+    )
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert page.count('class="seen" src="data:image/jpeg;base64,') == len(model.report_data.mistakes or []) > 0  # type: ignore[union-attr]
+    private = acclimate.fit(
+        {"image": pixels, "label": labels}, model=MODEL, strategy="centroid", output_dir=tmp_path / "p", quiet=True,
+        private=True,
+    )  # fmt: skip
+    assert "data:image/jpeg" not in (tmp_path / "p" / "report.html").read_text() and private.run_dir
+
+
+def test_the_bundle_predicts_alone(run: Path, tmp_path: Path) -> None:
+    model = acclimate.load(run)
+    pixels, _ = bars(10, seed=2)
+    again = acclimate.load(model.save(tmp_path / "bundle"))
+    np.testing.assert_array_equal(again.predict_proba(pixels), model.predict_proba(pixels))
+    without = model.baselines["pixels"]
+    saved = load_predictor(without.save(tmp_path / "pixels"))
+    np.testing.assert_array_equal(saved.logits(pixels), without.logits(pixels))
+    assert saved.plain is not None and saved.plain.holds == ""
+
+
+def test_a_network_that_moves(tmp_path: Path) -> None:
+    folder(tmp_path / "train", 48)
+    model = acclimate.fit(
+        tmp_path / "train", model=MODEL, strategy="full", output_dir=tmp_path / "run", quiet=True, num_train_epochs=2,
+        test_data=folder(tmp_path / "test", 20, seed=1),
+    )  # fmt: skip
+    loaded = acclimate.load(tmp_path / "run")
+    pixels, _ = bars(10, seed=2)
+    np.testing.assert_array_equal(loaded.predict_proba(pixels), model.predict_proba(pixels))
+
+
+def test_adapting_to_a_folder_without_labels(tmp_path: Path) -> None:
+    folder(tmp_path / "train", 48)
+    folder(tmp_path / "target", 40, seed=1)
+    model = acclimate.fit(
+        tmp_path / "train", target_data=tmp_path / "target", model=MODEL, strategy="self_train",
+        output_dir=tmp_path / "run", quiet=True,
+    )  # fmt: skip
+    audits = {a["role"]: a for a in model.report_data.audits}  # type: ignore[union-attr]
+    assert audits["target"]["kept"] == 40
+    assert "source_only" in {b["key"] for b in model.report_data.baselines}  # type: ignore[union-attr]
+
+
+def test_the_wrong_model_or_baseline_is_refused_before_it_learns(tmp_path: Path) -> None:
+    train = folder(tmp_path / "train", 12)
+    with pytest.raises(acclimate.UserError, match="tfidf is no baseline of pictures"):
+        acclimate.fit(train, strategy="tfidf", quiet=True)
+    with pytest.raises(acclimate.UserError, match=r"reads image, and the inputs here are texts.*such as minilm"):
+        acclimate.fit({"text": ["a b"] * 4, "label": [0, 1] * 2}, model=MODEL, strategy="centroid", quiet=True)
+    with pytest.raises(acclimate.UserError, match="unknown modality 'picture'"):
+        acclimate.fit(train, modality="picture", quiet=True)
+
+
+def test_a_picture_that_changes_is_other_data(tmp_path: Path) -> None:
+    from acclimate.api.state import content_of
+    from acclimate.data.read import read
+
+    train = folder(tmp_path / "train", 6)
+    before = content_of({"train": read(train)}, "file")
+    Image.new("RGB", (24, 24)).save(train / "one" / "001.png")
+    assert content_of({"train": read(train)}, "file") != before
+
+
+def test_inspect_and_shift(tmp_path: Path) -> None:
+    train, other = folder(tmp_path / "a", 40), folder(tmp_path / "b", 40, seed=1)
+    found = acclimate.inspect(train)
+    assert "images: the files of a folder" in found.reasons and found.audit.kept == 40
+    shift = measure_shift(train, other, label="label", model=MODEL)
+    assert shift.to_json()
+
+
+def test_tiny_pictures_get_a_small_network_that_is_judged_by_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from acclimate.data.kinds import model_for
+    from acclimate.data.read import read
+    from acclimate.data.rows import Columns
+
+    columns = Columns(file="file", kind="image")
+    small, large = (read(folder(tmp_path / str(side), 4, side=side)) for side in (12, 40))
+    assert model_for([small], columns)[0] == "small-cnn:12"
+    assert model_for([small, large], columns)[0] == "mobilenetv2"
+    looked: list[tuple[int, ...]] = []
+    real = deciding.decide
+
+    def noted(found: object, rows: object, **settings: object) -> object:
+        looked.append(rows.target.shape)  # type: ignore[attr-defined]
+        return real(found, rows, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deciding, "decide", noted)
+    for named in (strategies.ADAPTATIONS, strategies.EVERY):
+        monkeypatch.setitem(named, "consistency", Consistency(steps=4, target_steps=2))
+        monkeypatch.setitem(named, "full", Tune(num_train_epochs=1))
+    monkeypatch.setitem(strategies.STRATEGIES, "full", Tune(num_train_epochs=1))
+    folder(tmp_path / "train", 40, side=12)
+    folder(tmp_path / "target", 30, seed=1, side=12)
+    acclimate.fit(
+        tmp_path / "train", target_data=tmp_path / "target", output_dir=tmp_path / "run", candidates=["centroid"],
+        time_limit=120,
+    )  # fmt: skip
+    said = capsys.readouterr().err
+    assert "small-cnn:12, a small network" in said and "judging consistency without labels" in said
+    assert looked == [(30, 768)]  # pixels, not features of random weights
