@@ -118,9 +118,17 @@ def pretraining() -> str:
     return _said(PRETRAINING)
 
 
+def holds() -> str:
+    """What every tie to the pretrained network says of itself."""
+    from acclimate.hold import HOLDS
+
+    return _said(HOLDS)
+
+
 def choosing() -> str:
     """When to use what, and what to prefer, by what each method says of itself; the page a reader chooses by."""
     from acclimate.align import ALIGNMENTS
+    from acclimate.hold import HOLDS
     from acclimate.shallow import SHALLOW
     from acclimate.strategies import ADAPTATIONS, BASELINES, FEW_LABELS, OVER_DOMAINS, STRATEGIES
     from acclimate.strategies.pretrain import PRETRAINING
@@ -133,6 +141,7 @@ def choosing() -> str:
         ("Strategies that learn from `--target-labels`", FEW_LABELS),
         ("Strategies for several sources (`--domain-column`)", OVER_DOMAINS),
         ("Before a strategy tunes (`--pretrain`)", PRETRAINING),
+        ("Ties to the pretrained network while a strategy tunes (`--hold`)", HOLDS),
         ("Adapting to the very rows that are judged (`predict --adapt`, `evaluate --adapt`)", ADAPTERS),
         ("Losses that bring source and target together (`acclimate.align`)", ALIGNMENTS),
         ("Maps and reweighters of features (`acclimate.shallow`)", SHALLOW),
@@ -242,6 +251,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "shallow": shallow,
     "alignments": alignments,
     "pretraining": pretraining,
+    "holds": holds,
     "choosing": choosing,
     "testtime": testtime,
     "metrics": metrics,

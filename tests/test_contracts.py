@@ -20,18 +20,20 @@ from acclimate import backbones, model
 from acclimate.data.rows import Data
 from acclimate.run import Run
 from acclimate.strategies import ADAPTATIONS, BASELINES, STRATEGIES, Splits, named
+from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.tasks import TASKS
 
 RUN = Run(seed=3)
 # `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
-# Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs.
-OTHERS = ("consistency", "pixels", "fingerprints")
+# Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs. `distil` needs a saved
+# teacher: tests/strategies/test_distil.py has its contract.
+OTHERS = ("consistency", "pixels", "spectra", "fingerprints", "distil")
 EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in OTHERS}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
     **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "mcd", "jan", "deepjdot"), ("classify", "ordinal")),
-    **dict.fromkeys(("shot", "pada"), ("classify", "ordinal")),
+    **dict.fromkeys(("shot", "pada", "contrastive"), ("classify", "ordinal")),
 }  # fmt: skip
 PAIRS = [(s, t) for s in EVERY for t in CLASSES.get(s, TASKS)]
 TARGET = tm.rows(20, labels=("neutral",), seed=9)
@@ -40,7 +42,7 @@ NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "
 # here, the rest with the slow tests.
 LATER = [
     n for n, s in EVERY.items() if isinstance(s, Bottleneck) and n not in ("mcc", "dann", "deep_coral", "shot", "mcd")
-]
+] + ["dora"]  # `lora` and `ia3` go the same way
 both = pytest.mark.parametrize(
     ("strategy", "task"), [pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER)) for s, t in PAIRS]
 )
@@ -49,7 +51,12 @@ both = pytest.mark.parametrize(
 def settings_of(strategy: str) -> dict[str, Any]:
     if isinstance(EVERY[strategy], Bottleneck):
         return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy == "shot" else {})}
-    return {} if EVERY[strategy].frozen else {"num_train_epochs": 1, "learning_rate": 1e-3}
+    if isinstance(EVERY[strategy], Boosting):
+        return {"most_rounds": 3}
+    if strategy == "contrastive":
+        return {"steps": 3, "learning_rate": 1e-3}
+    few = {"members": 2} if strategy == "soup" else {}
+    return {} if EVERY[strategy].frozen else {"num_train_epochs": 1, "learning_rate": 1e-3, **few}
 
 
 def fit(strategy: str, task: str, backbone: Any, *, seed: int = 3, data: Data | None = None, kind: str = "") -> Any:
@@ -134,7 +141,7 @@ def test_the_saved_settings_are_the_constructor(strategy: str, task: str, fitted
     chosen = {k: v for k, v in saved.items() if getattr(asked, k) != v}  # what the fit chose itself
     assert predictor.strategy == name == strategy
     assert same == replace(asked, **chosen)  # type: ignore[type-var]
-    assert set(chosen) <= {"k", "strength"}
+    assert set(chosen) <= {"k", "strength", "rounds", "leaves"}
     assert all(getattr(asked, k) is None for k in chosen)
 
 

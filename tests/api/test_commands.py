@@ -99,6 +99,19 @@ def test_what_the_user_can_put_right_is_one_line_and_exit_code_2(cli: Cli, folde
     assert [p.name for p in tmp_path.iterdir()] == ["train.csv"]
 
 
+def test_a_tie_from_the_command_line(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    train = write_csv(tmp_path / "train.csv", rows(60))
+    test = write_csv(tmp_path / "test.csv", rows(20, seed=1))
+    given = ["fit", train, "--label", "label", "--model", folder, "--test-data", test]
+    given += ["--strategy", "bitfit", "--num-train-epochs", "1", "--output-dir", "RUN"]
+    done = cli(*given, "--hold", "l2_sp:0.1+features", "--set", "layer_decay=0.9")
+    assert done.exit_code == 0, done.output
+    report = Path("RUN/report.json").read_text(encoding="utf-8")
+    assert "training rows before and after tuning: linear CKA" in report
+    settings = acclimate.load("RUN").predictor.settings
+    assert (settings["moves"], settings["hold"], settings["layer_decay"]) == ("bias", "l2_sp:0.1+features", 0.9)
+
+
 def test_pretraining_from_the_command_line(cli: Cli, folder: Path, tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train.csv", rows(60))
     test = write_csv(tmp_path / "test.csv", rows(20, seed=1))

@@ -51,6 +51,13 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"time_limit": "soon"}, r"cannot read 'soon' as a length of time"),
         ({"class_weight": "heavy"}, r"class_weight 'heavy' is not understood"),
         ({"valid_data": {"text": ["a"], "y": [1]}}, r"<dict> has no column 'label', so it cannot serve as valid data"),
+        (
+            {"target_data": {"text": ["a"]}, "target_labels": {"text": ["a"], "y": [1]}, "strategy": "auto"},
+            r"so it cannot serve as target labels;",
+        ),
+        ({"settings": {"lambda": -1.0}}, r"--lambda -1.0: λ in L_source \+ λ·L_target must be a number from 0 on"),
+        ({"settings": {"lambda": "much"}}, r"setting 'lambda' of full takes float"),
+        ({"settings": {"nothing": 1}}, r"unknown setting of full 'nothing'.*lambda"),
         ({"test_data": "nowhere.csv"}, r"nowhere\.csv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",

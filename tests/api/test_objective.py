@@ -74,7 +74,7 @@ def test_lambda_weighs_labelled_target_rows_too(strategy: str, lambda_: Any, set
         ("coral", {}, None, "1", "strategy 'coral' has none"),
         ("self_train", {}, None, "rise", "'self_train' has no training progress to rise with; give a number"),
         ("self_train", {}, "mcc", None, "strategy 'self_train' does not train with --align mcc"),
-        ("linear_probe", {}, "dann", None, "choose one of partial, lora, full, lp_ft"),
+        ("linear_probe", {}, "dann", None, "choose one of partial, surgical, .*, lora, .*, full, lp_ft"),
         ("mcd", {}, "mcc", None, "strategy 'mcd' does not train with --align mcc"),
         ("dann", {}, "mcc", None, "strategy 'dann' does not train with --align mcc"),
         ("lora", {"align": "mcc"}, "dann", None, "'align' is given twice, by --align and as 'mcc'"),
@@ -109,7 +109,12 @@ def test_what_pretrains_becomes_a_setting(strategy: str) -> None:
 @pytest.mark.parametrize(
     ("strategy", "settings", "target", "said"),
     [
-        ("auto", {}, TARGET, "--pretrain mlm comes before tuning, .* choose --strategy partial, lora, full, lp_ft"),
+        (
+            "auto",
+            {},
+            TARGET,
+            "--pretrain mlm comes before tuning, .* choose --strategy partial, .* full, lp_ft",
+        ),
         ("linear_probe", {}, TARGET, "strategy 'linear_probe' does not tune"),
         ("mcc", {}, TARGET, "strategy 'mcc' does not tune"),
         ("full", {}, None, "--pretrain mlm reads the texts .* give them with --target-data"),
@@ -123,6 +128,27 @@ def test_pretraining_that_means_nothing_is_refused(
         asked(strategy, settings, None, None, target, None, "mlm")
     with pytest.raises(UserError, match="unknown pretraining 'clm'"):
         asked(strategy, settings, None, None, target, None, "clm")
+
+
+def test_what_holds_becomes_a_setting() -> None:
+    assert asked("bitfit", {}, "mcc", 2, TARGET, None, None, "l2_sp:0.1") == (
+        "bitfit",
+        {"align": "mcc", "weight": 2.0, "hold": "l2_sp:0.1"},
+    )
+    assert asked("full", {}, None, None, None, hold="bss") == ("full", {"hold": "bss"})
+    for strategy, settings, hold, said in (
+        (
+            "auto",
+            {},
+            "l2_sp",
+            "--hold l2_sp ties .* strategy 'auto' does not tune; choose --strategy partial",
+        ),
+        ("linear_probe", {}, "l2_sp", "strategy 'linear_probe' does not tune"),
+        ("full", {}, "l2", "unknown hold 'l2'; known: .none, l2_sp"),
+        ("full", {"hold": "bss"}, "l2_sp", "'hold' is given twice, by --hold and as 'bss'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            asked(strategy, settings, None, None, None, hold=hold)
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,11 @@ def test_the_modality_is_told_by_the_folder(
 
 
 def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, folder: Callable[[str], Path]) -> None:
-    path = write(tmp_path / "speech", {"model_type": "whisper", "num_mel_bins": 80})
-    with pytest.raises(UserError, match=r"speech' reads audio, and what can be loaded reads text or images"):
+    path = write(tmp_path / "both", {"model_type": "clip", "vision_config": {}, "text_config": {}})
+    with pytest.raises(UserError, match=r"both' reads image and text, and what can be loaded reads text, images or"):
         load(path)
+    with pytest.raises(UserError, match=r"seconds 3 is for sound models; '.*dinov2' reads images"):
+        load(str(folder("dinov2")), seconds=3)
     with pytest.raises(UserError, match=r"pooling 'mean' is for text models; '.*dinov2' reads images"):
         load(str(folder("dinov2")), pooling="mean")
     broken = write(tmp_path / "empty", {"model_type": "vit", "patch_size": 16})
@@ -152,11 +154,9 @@ def test_every_name_of_the_catalogue_loads_as_what_it_is() -> None:
 
     there = [entry for entry in MODELS.values() if is_here(entry.name)]
     for entry in there:
-        if entry.modality == "audio":
-            with pytest.raises(UserError, match="reads audio"):
-                load(entry.name)
-            continue
         backbone = load(entry.name)
         assert backbone.modality == ("text" if entry.modality == "molecule" else entry.modality)
-        given: list[Any] = ["CCO"] if backbone.modality == "text" else pictures(1)
+        given: list[Any] = {
+            "text": ["CCO"], "image": pictures(1), "audio": [(np.linspace(-1, 1, 16000, dtype=np.float32), 16000)]
+        }[backbone.modality]  # fmt: skip
         assert extract(backbone, given, Run()).shape == (1, backbone.width)

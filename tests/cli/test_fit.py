@@ -17,6 +17,7 @@ DEFAULTS = {
     "align": None,
     "lambda_": None,
     "pretrain": None,
+    "hold": None,
     "text_column": None,
     "file_column": None,
     "modality": None,
@@ -66,6 +67,11 @@ def test_defaults_reach_the_api(cli, api) -> None:
     assert api.calls == [("fit", ("train.csv",), DEFAULTS)]
 
 
+def test_o_says_where_to_write_as_in_the_other_verbs(cli, api) -> None:
+    assert cli("fit", "train.csv", "-o", "runs/one").exit_code == 0
+    assert api.calls == [("fit", ("train.csv",), {**DEFAULTS, "output_dir": "runs/one"})]
+
+
 def test_the_api_takes_what_the_command_line_gives() -> None:
     """Same names, same defaults; `settings` is empty here and None there."""
     import inspect
@@ -96,6 +102,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--align": "mcc:temperature=2",
         "--lambda": "rise:0.5",
         "--pretrain": "mlm:epochs=2,mask=0.2",
+        "--hold": "l2_sp:0.1+bss",
         "--target-labels": "few.csv",
         "--group-column": "g",
         "--time-column": "when",
@@ -160,6 +167,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "align": "mcc:temperature=2",
         "lambda_": "rise:0.5",
         "pretrain": "mlm:epochs=2,mask=0.2",
+        "hold": "l2_sp:0.1+bss",
         "text_column": ("a", "b"),
         "file_column": "f",
         "modality": "image",
@@ -242,7 +250,7 @@ def test_it_ends_with_the_verdict_the_scores_the_report_and_the_next_command(cli
     run = api.model.run_dir
     assert lines[0] == "It is better than guessing."
     assert any("0.800 [0.700, 0.880]" in line for line in lines)
-    assert "".join(lines).replace(" ", "").endswith(f"report{run}/report.htmlnextacclimatepredict{run}NEW.csvpredict")
+    assert lines[-3:] == [f"report  {run}/report.html", "next    predict", f"acclimate predict {run} NEW.csv"]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,41 @@ def test_wrong_names() -> None:
     with pytest.raises(UserError, match="unknown task 'clasify'; did you mean 'classify'"):
         guess(table, Columns(), "clasify")
     with pytest.raises(UserError, match="no text column found"):
-        guess(read({"a": [1, 2, 3], "label": [0, 1, 0]}), Columns(), None)
+        guess(read({"a": [1, 2, 3], "label": [0, 1, 0]}), Columns(kind="text"), None)
+    with pytest.raises(UserError, match="no text column found in <dict>, and no other beside the label"):
+        guess(read({"label": [0, 1, 0]}), Columns(), None)
+    with pytest.raises(UserError, match="no text column found in <dict>, and no other to learn from .'a' is left out"):
+        guess(read({"a": [3, 3, 3], "label": [0, 1, 0]}), Columns(), None)
+
+
+def test_without_text_every_other_column_of_a_table_is_learned_from() -> None:
+    cells = {"id": [7, 8, 9], "age": ["1,5", "2", "3"], "site": ["A", "B", "A"]}
+    found = guess(read({**cells, "label": [0, 1, 0]}), Columns(domain="site"))
+    assert (found.columns.kind, found.columns.label, found.columns.text) == ("table", "label", ())
+    assert found.columns.inputs == found.columns.features == ("id", "age")
+    assert found.columns.holds == ("none", "number:comma")
+    assert found.reasons[:3] == (
+        "label column 'label', by its name",
+        "rows of a table with 2 columns: no column of <dict> holds text (say --text-column NAME if one does)",
+        "numbers: age",
+    )
+    assert any(reason.startswith("column 'id': left out") for reason in found.reasons)
+
+
+def test_what_columns_hold_can_be_said() -> None:
+    table = read({"age": [1, 2, 2, 5], "cp": [1, 2, 1, 2], "sex": ["m", "f", "f", "m"], "label": [0, 1, 0, 1]})
+    found = guess(table, Columns(kind="table", features=("sex", "cp"), holds=("none", "category")))
+    assert found.columns.features == ("age", "cp", "sex")
+    assert found.columns.holds == ("number", "category", "none")
+    assert "column 'sex': left out, as asked" in found.reasons
+    with pytest.raises(UserError, match="no column 'cpp' in <dict>; did you mean 'cp'"):
+        guess(table, Columns(kind="table", features=("cpp",), holds=("category",)))
+
+
+def test_a_table_with_text_is_read_as_one_where_that_is_asked_for() -> None:
+    table = read({"text": TEXTS, "age": [1, 5, 3, 4, 5, 6], "label": [0, 1] * 3})
+    assert guess(table, Columns()).columns.kind == "text"
+    assert guess(table, Columns(kind="table")).columns.features == ("text", "age")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_strategy_stores_settings_alone(name: str) -> None:
     fields = {f.name for f in dataclasses.fields(strategy)}
     assert set(vars(strategy)) <= fields
     assert strategy.needs_backbone == (name not in BASELINES)
-    assert strategy.frozen == (name not in ("partial", "lora", "full", "lp_ft"))
+    assert strategy.frozen == (not isinstance(strategy, Tune))
 
 
 @pytest.mark.parametrize("name", sorted(EVERY))
@@ -85,9 +85,26 @@ def test_a_whole_number_serves_where_a_real_one_is_asked() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Tune(moves="top:0"), "moves='top:0' is not understood; give all, lora or top:K"),
+        (
+            lambda: Tune(moves="top:0"),
+            "moves='top:0' is not understood; give all, bias, norm, surgical, lora, peft:METHOD",
+        ),
         (lambda: Tune(moves="top:-1"), "is not understood"),
         (lambda: Tune(moves="half"), "is not understood"),
+        (lambda: Tune(moves="first:x"), "is not understood"),
+        (lambda: Tune(moves="middle:0"), "is not understood"),
+        (lambda: Tune(moves="peft:"), "names no method; write peft:METHOD, such as peft:dora"),
+        (lambda: Tune(moves="peft:prefix_tuning"), "puts learned tokens before each text"),
+        (lambda: Tune(moves="peft:adalora"), "cannot be done: it takes rank from layers between steps"),
+        (lambda: Tune(moves="surgical"), "which is zero; add start=probe"),
+        (lambda: Tune(hold="lwf"), "hold='lwf' keeps the answers of the head that training begins with"),
+        (lambda: Tune(hold="l2sp"), "unknown hold 'l2sp'; did you mean 'l2_sp'?"),
+        (lambda: Tune(hold="l2_sp:-1"), "the weight of l2_sp must be 0 or more, such as l2_sp:0.01"),
+        (lambda: Tune(hold="bss:0.1,j=2"), "unknown setting of bss 'j'"),
+        (lambda: Tune(hold="bss:k=0"), "bss: k=0 must be 1 or more"),
+        (lambda: Tune(hold="bss+bss:0.1"), "names one penalty twice"),
+        (lambda: Tune(unfreeze=1.0), "unfreeze=1.0 must be at least 0 and below 1"),
+        (lambda: Tune(layer_decay=0.0), "layer_decay=0.0 must be above 0 and at most 1"),
         (lambda: Tune(start="prob"), "unknown start 'prob'; did you mean 'probe'?"),
         (lambda: Tune(lr_scheduler_type="cosin"), "did you mean 'cosine'?"),
         (lambda: Tune(optimizer="sgd"), "unknown optimizer 'sgd'"),

@@ -71,7 +71,8 @@ def test_all_moves_everything(shared_bert: Any) -> None:
     names = {f"backbone.{n}" for n, _ in shared_bert.named_parameters()} | {"head.weight", "head.bias"}
     assert set(fitted.trained) == names
     total = sum(p.numel() for p in shared_bert.parameters())
-    assert fitted.notes == (f"{total:,} of {total:,} backbone parameters moved (all)",)
+    assert fitted.notes[:1] == (f"{total:,} of {total:,} backbone parameters moved (all)",)
+    assert [note.split(":")[0] for note in fitted.notes[1:]] == ["features of 16 training rows before and after tuning"]
     assert not any(p.requires_grad for p in fitted.backbone.parameters())
     assert not fitted.backbone.training and not fitted.head.training
 
@@ -168,14 +169,14 @@ def test_a_rate_far_too_high_says_so_and_gives_no_model(shared_bert: Any) -> Non
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "albert", "distilbert", "gpt2", "llama"])
 def test_dropout_can_be_switched_off_everywhere(kind: str, folder_of: Callable[[str], Any]) -> None:
-    from acclimate.strategies.tune import _set_dropout
+    from acclimate.strategies.moves import set_dropout
 
     backbone = backbones.load(str(folder_of(kind))).clone().requires_grad_(True)
-    _set_dropout(backbone, 0.5)
+    set_dropout(backbone, 0.5)
     batch = backbone.collate(backbone.encode(["good day bad river stone", "cold mean table"]))
     backbone.train()
     assert not torch.equal(backbone(batch), backbone(batch))
-    _set_dropout(backbone, 0.0)
+    set_dropout(backbone, 0.0)
     assert torch.equal(backbone(batch), backbone(batch))
 
 
@@ -200,15 +201,15 @@ def test_out_of_memory_changes_neither_training_nor_judging(
     data = replace(tm.rows(24), weights=np.linspace(0.5, 1.5, 24))
     tune = Tune(num_train_epochs=2, dropout=0.0, batch_size=8)
     whole = fit(tune, shared_bert, data, tm.rows(20, seed=1))
-    losses, sizes = Inputs.losses, []
+    judged, sizes = Inputs._judged, []
 
-    def small(self: Any, network: Any, at: list[int]) -> torch.Tensor:
+    def small(self: Any, network: Any, at: list[int], beside: Any) -> Any:
         sizes.append(len(at))
         if len(at) > 3:
             raise torch.OutOfMemoryError("out of memory")
-        return losses(self, network, at)
+        return judged(self, network, at, beside)
 
-    monkeypatch.setattr(Inputs, "losses", small)
+    monkeypatch.setattr(Inputs, "_judged", small)
     run = Run(progress=Progress(quiet=False))
     fitted = fit(tune, shared_bert, data, tm.rows(20, seed=1), run=run)
     for a, b in zip(whole.history, fitted.history, strict=True):

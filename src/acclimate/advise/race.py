@@ -86,8 +86,12 @@ def race(
         run.progress.say(text)
         decisions.append(text)
 
+    baseline = kind_of(data).baseline
     frozen = [name for name in candidates if _KNOWN[name].frozen]
-    for name in ("majority", *frozen[:1], kind_of(data).baseline, *frozen[1:]):
+    order = ["majority", *frozen[:1], baseline, *frozen[1:]]
+    if problem.backbone is not None and not problem.backbone.pretrained:
+        frozen.append(baseline)  # as good a choice as any where nothing is carried over
+    for name in order:
         some = any(t.name in frozen for t in trials)
         trial, why = _frozen(name, problem, data, pairs, run, every_fold, some)
         trials += [trial] if trial is not None else []

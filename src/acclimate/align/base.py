@@ -59,9 +59,10 @@ class Alignment(ABC):
     def check(self, classes: int) -> None:
         """Refuse a task without classes where class probabilities are compared."""
         if self.needs_classes and classes < 2:
+            name = type(self).__name__.lower()
             raise UserError(
-                f"the alignment {type(self).__name__} compares class probabilities and needs 2 or more, but the task "
-                f"has {classes} output; use one that reads features alone: coral, mmd, dann, afn, sliced_wasserstein"
+                f"the alignment {name} compares class probabilities and needs 2 or more, but the task has {classes} "
+                "output; use one that reads features alone: coral, mmd, dann, afn, sliced_wasserstein"
             )
 
 

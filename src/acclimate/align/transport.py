@@ -49,7 +49,7 @@ class DeepJdot(Stateless):
     def __call__(self, source: View, target: View, progress: float) -> Tensor:
         """The loss."""
         if source.labels is None:
-            raise UserError("the alignment DeepJdot needs the labels of the source rows, and this source has none")
+            raise UserError("the alignment deepjdot needs the labels of the source rows, and this source has none")
         x, y = wide(source.features), wide(target.features)
         surprise = -log_probabilities(target.logits)  # (m, K)
         with torch.no_grad():
@@ -76,7 +76,7 @@ def _pot() -> Any:
     try:
         import ot
     except ImportError as error:
-        raise UserError("the alignment DeepJdot needs POT: pip install 'acclimate[transport]'") from error
+        raise UserError("the alignment deepjdot needs POT: pip install 'acclimate[transport]'") from error
     return ot
 
 

@@ -60,9 +60,11 @@ def fit(
     align: str | None = None,
     lambda_: str | float | None = None,
     pretrain: str | None = None,
+    hold: str | None = None,
     text_column: str | Sequence[str] | None = None,
     file_column: str | None = None,
     modality: str | None = None,
+    column_kinds: Mapping[str, str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
     id_column: str | None = None,
@@ -79,6 +81,7 @@ def fit(
     split: str | None = None,
     truncation: str = "head",
     max_length: int | None = None,
+    max_seconds: float | None = None,
     pooling: str | None = None,
     precision: str | None = None,
     class_weight: object = None,
@@ -106,17 +109,19 @@ def fit(
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     Several `label` columns, each yes or no and empty where it is not known, are one multi-label task.
-    A path may be a folder of pictures in class folders. `modality` says what the inputs are where that is not told by
-    the data; `model` is one for such inputs where none is named. Molecules are split by scaffold, unless `split` is
-    "random".
+    A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
+    not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
+    has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
+    guessed wrong. Molecules are split by scaffold, unless `split` is "random".
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the
     model will be used: a strategy such as "self_train" adapts to them, "auto" says whether it would help, and their
     labels are not read; `target_labels` a few labelled rows from there, to learn from. With `align`, a name of
-    `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with strategy "full", "partial", "lora"
-    or "lp_ft", by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". With `pretrain` "mlm" those
-    strategies start from a network that first went on guessing hidden words of the target's texts. Everything is also
+    `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with a strategy that tunes ("full",
+    "lora" ...), by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". With `pretrain` "mlm" those
+    strategies start from a network that first went on guessing hidden words of the target's texts; `hold`, a name of
+    `acclimate.hold` with its weight such as "l2_sp:0.01", ties what moves to the pretrained network. Everything is also
     written to `output_dir`, a new dated folder under runs/ by default.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
@@ -145,7 +150,7 @@ def fit(
         raise unknown("feature_dtype", feature_dtype, DTYPES)
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
-    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data, target_labels, pretrain)
+    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data, target_labels, pretrain, hold)
     if candidates is not None and strategy != "auto":
         raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     compared = check_candidates(many(candidates) or CANDIDATES, every) if strategy == "auto" else ()
@@ -155,10 +160,11 @@ def fit(
     stem = Path(train_data).stem if isinstance(train_data, (str, Path)) else "data"
     asked = {"train_data": _name(train_data), "valid_data": _name(valid_data), "test_data": _name(test_data),
              "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
-             "lambda": lambda_, "pretrain": pretrain, "model": model,
+             "lambda": lambda_, "pretrain": pretrain, "hold": hold, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length, "pooling": pooling, "precision": precision, "class_weight": class_weight,
-             "private": private, "split": split, "feature_dtype": feature_dtype, "candidates": candidates, **own,
+             "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "precision": precision,
+             "class_weight": class_weight, "private": private, "split": split, "feature_dtype": feature_dtype,
+             "candidates": candidates, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -177,6 +183,7 @@ def fit(
                 domain_column,
                 file_column,
                 modality,
+                column_kinds,
             ),  # fmt: skip
             gate=Gate(on_bad, label_delimiter, private, split),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),
@@ -207,6 +214,7 @@ def fit(
             reading={
                 "pooling": pooling,
                 "max_length": max_length,
+                "seconds": max_seconds,
                 "truncation": truncation,
                 "precision": precision,
             },

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
+
+import numpy as np
+
+from acclimate.align import ALIGNMENTS
+from acclimate.api.deciding import FEWEST, FILE, Decided, asked, rows_to_label, some_of
 from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Request
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
-from acclimate.strategies import FEW_LABELS, STRATEGIES, Problem, Strategy, adapts
+from acclimate.run import Run
+from acclimate.shallow.domains import tell_apart
+from acclimate.shift.telling import apart
+from acclimate.strategies import ADAPTATIONS, FEW_LABELS, STRATEGIES, Problem, Strategy, adapts
+from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
+from acclimate.strategies.mapped import Mapped
 from acclimate.strategies.pretrain import check_one_process
 from acclimate.strategies.tune import Tune
+
+FEW_ROWS = 50  # to label: an accuracy of these is known to within some 14 points, a difference of two models to less
+MOST_APART = 2000  # rows of each side that are told apart
 
 
 def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
@@ -48,41 +62,79 @@ def check(strategy: tuple[str, Strategy] | None, request: Request) -> None:
 
 
 def said(
+    request: Request,
     prepared: Prepared,
     problem: Problem,
-    name: str,
+    chosen: tuple[str, Strategy],
     judged: Judged,
     source_only: Judged | None,
     metric: str,
-    seed: int,
-    *,
-    given: bool,
-    used: bool,
-    tuned: bool,
-) -> tuple[str, ...]:
-    """Sentences for the report; none without target rows. `given`: the rows that give the number are the user's own.
-
-    `used`: the strategy read the target rows.
+) -> Decided:
+    """What is to be said of target rows, and what would tell more; nothing without target rows. `chosen`: the strategy
+    of the model, by its name.
     """
     if prepared.target is None:
-        return ()
+        return Decided(())
+    name, strategy = chosen
     rows = f"{len(prepared.target):,} target rows of {prepared.target.source}"
-    label = "label some 50 of them and give those as test data"
-    if not used:
-        return (
-            f"The {rows} were not used by {name}. Whether adapting to them would help is not decidable without labels "
-            f"there: {label}, then compare --strategy self_train. `acclimate shift` shows how far they are from the "
-            "training rows.",
-        )
-    if not given:
-        return (
-            f"{name} adapted to the {rows}. Whether that helped is not decidable: the numbers here are of source rows, "
-            f"and methods like it have both helped and harmed on real pairs (docs/adaptation.md); {label}. "
-            "Probabilities, too, were fitted to source rows.",
-        )
-    gap = None if source_only is None else gap_between(judged, source_only, problem.task, metric, seed)
+    if not adapts(strategy):
+        todo, files, steps = _rows_to_label(request, prepared, None)
+        told = f"The {rows} were not used by {name}.{_apart(prepared, problem, request.run)} Whether adapting to them "
+        told += f"would help is not decidable without labels there: {todo}"
+        by_name = f"By name these adapt to such rows: {', '.join(that_can(problem.task.name))}."
+        return Decided((by_name, told), files=files, next_steps=steps)
+    if request.test is None:
+        where = shlex.join(["acclimate", "evaluate", str(request.folder), str(request.folder / FILE)])
+        todo, files, steps = _rows_to_label(request, prepared, where)
+        told = f"{name} adapted to the {rows}. Whether that helped is not decidable: the numbers here are of source "
+        told += "rows, to which probabilities were fitted, too, and methods like it have both helped and harmed on "
+        return Decided((f"{told}real pairs (docs/adaptation.md); {todo}",), files=files, next_steps=steps)
+    gap = None
+    if source_only is not None:
+        gap = gap_between(judged, source_only, problem.task, metric, request.run.seed)
+    tuned = not strategy.frozen
     part = " Part of the difference may come from tuning the encoder, which the probe did not." if tuned else ""
-    return (f"{name} adapted to the {rows}. {_verdict(gap, metric)}{part}",)
+    return Decided((f"{name} adapted to the {rows}. {_verdict(gap, metric)}{part}",))
+
+
+def _rows_to_label(
+    request: Request, prepared: Prepared, command: str | None
+) -> tuple[str, tuple[tuple[str, str], ...], tuple[dict[str, str], ...]]:
+    """What is to be done, a file of random target rows, and the next step: `command`, or to fit with their labels."""
+    assert prepared.target is not None
+    some = some_of(prepared.target, request.run, FEW_ROWS)
+    if request.gate.private:
+        way = "judge the model by them (acclimate evaluate)" if command else "give them with --target-labels"
+        return f"label some {len(some)} of them, then {way}", (), ()
+    return asked(request, prepared, f"the {len(some)} rows", rows_to_label(prepared, some, np.ones(len(some))), command)
+
+
+def _apart(prepared: Prepared, problem: Problem, run: Run) -> str:
+    """How well target rows are told from training rows, in a sentence; nothing where features are not there."""
+    assert prepared.target is not None
+    ours, theirs = (some_of(data, run, MOST_APART) for data in (prepared.train, prepared.target))
+    store = problem.store
+    if store is None or min(len(ours), len(theirs)) < FEWEST or store.missing([*ours.inputs, *theirs.inputs]):
+        return ""
+    found = apart(tell_apart(store.get(ours.inputs), store.get(theirs.inputs), seed=run.seed)).auc
+    if found.value is None or found.low is None or found.high is None:
+        return ""
+    return (
+        f" A classifier tells them from the training rows with an AUC of {found.value:.2f} [{found.low:.2f}, "
+        f"{found.high:.2f}] (0.5: not at all, 1: always)."
+    )
+
+
+def that_can(task: str) -> tuple[str, ...]:
+    """The strategies that adapt to rows without labels where the task is this one: all of them for classes, else those
+    that read features alone."""
+    return tuple(name for name, strategy in ADAPTATIONS.items() if task == "classify" or _without_classes(strategy))
+
+
+def _without_classes(strategy: Strategy) -> bool:
+    if isinstance(strategy, Adapt):
+        return strategy.source_weights != "pada" and not ALIGNMENTS[strategy.align].needs_classes
+    return isinstance(strategy, Mapped)
 
 
 def _verdict(gap: Difference | None, metric: str) -> str:

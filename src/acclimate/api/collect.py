@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api.finish import Judged, unseen
 from acclimate.data.kinds import kind_of
 from acclimate.data.marks import Marks
@@ -15,6 +16,7 @@ from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
+from acclimate.report.results import difference
 from acclimate.strategies import BASELINES
 
 MOST_POINTS = 800  # in the map of features
@@ -23,6 +25,8 @@ BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + linear",
     "pixels": "pixels + linear",
+    "spectra": "spectra + linear",
+    "boosting": "gradient boosting",
     "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",
 }
@@ -42,8 +46,18 @@ def estimate_text(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[dict[str, Any]], task: str) -> str:
-    """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first."""
+def verdict(
+    scores: Scores,
+    strategy: str,
+    model_name: str,
+    baselines: Sequence[dict[str, Any]],
+    task: str,
+    transfers: bool = True,
+) -> str:
+    """One sentence: the number, and whether transfer beat doing without. A baseline that wins comes first.
+
+    Without `transfers` nothing was carried over from elsewhere, and none of it speaks of transfer.
+    """
     main = scores.estimates[scores.metric]
     metric = scores.metric.replace("_", " ")
     number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
@@ -51,6 +65,8 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
     without = [b for b in baselines if b["key"] in BASELINES and b["value"] is not None]
     best_of = max if greater_is_better(task, scores.metric) else min
     rival = best_of(without, key=lambda b: b["value"]) if without else None
+    if not transfers:
+        return f"{using} reaches {number}. {_beside(rival, metric)}Nothing here was pretrained, so this is no transfer."
     if strategy in BASELINES:
         return f"Without transfer, as asked: {using} reaches {number}."
     if rival is None or rival.get("difference") is None:
@@ -68,6 +84,25 @@ def verdict(scores: Scores, strategy: str, model_name: str, baselines: Sequence[
             f"Transfer helps: {using} reaches {number}; better than {other}, the best that was tried without transfer."
         )
     return f"Not decidable: {using} reaches {number}; these rows cannot tell it from {other}, which needs no transfer."
+
+
+def beside_source(rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence behind the headline: how the model does beside the same probe without adapting; nothing without it."""
+    row = next((b for b in rows if b["key"] == SOURCE_ONLY and b["difference"]), None)
+    if row is None or row["value"] is None:
+        return ""
+    gap = row["difference"]
+    said = {"better": "Better than", "worse": "Worse than"}.get(gap["verdict"], "Not to be told from")
+    return f" {said} {row['name']} ({row['value']:.3f}), which did not adapt: difference {difference(gap)}."
+
+
+def _beside(rival: dict[str, Any] | None, metric: str) -> str:
+    """What the best of the others has, where they can be told apart; else that they cannot."""
+    if rival is None or rival.get("difference") is None:
+        return ""
+    told = {"worse": "more", "better": "less"}.get(rival["difference"]["verdict"])
+    name = f"{rival['name']} ({metric} {rival['value']:.3f})"
+    return f"{name} has {told}. " if told else f"These rows cannot tell it from {name}. "
 
 
 def one_class(task: str, judged: Judged) -> str:
@@ -149,6 +184,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         rows.append({
             "input": kind.shown(value),
             **({} if kind.drawn is None else {"picture": kind.drawn(value)}),
+            **({} if kind.played is None else {"sound": kind.played(value)}),
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
             "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),

@@ -79,7 +79,7 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
                 "high": scores.high,
                 "n": scores.n,
                 "difference": gap,
-                "learned_from": 0 if model.run_dir is None else runs.learned_from(model.run_dir, rows),
+                "learned_from": 0 if model.run_dir is None else runs.known(model.run_dir, rows),
             }
         )
     assert metric is not None

@@ -97,7 +97,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     run = request.run
     if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
-    train, target = _some(prepared.train, run), _some(prepared.target, run)
+    train, target = some_of(prepared.train, run), some_of(prepared.target, run)
     run.progress.say(f"judging {', '.join(judged(problem))} without labels on {len(target):,} target rows")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
     if different < FEWEST:
@@ -126,11 +126,11 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     if request.gate.private:
         return Decided((f"{told} {kept} No file of rows to label was written, since the run is private.",), adapt)
     table = rows_to_label(prepared, target.take(verdict.label), verdict.weights)
-    asked, files, steps = _asked(request, prepared, f"the {len(verdict.label)} rows", table)
+    todo, files, steps = asked(request, prepared, f"the {len(verdict.label)} rows", table)
     # What is said without labels is often wrong (benchmarks/verdict.py), so the rows that would tell are always there.
     if answer != UNKNOWN:
-        return Decided((f"{told} {kept} To be surer, {asked}",), adapt, files, steps)
-    return Decided((f"{told} {kept}", f"Not decidable: {asked}"), adapt, files, steps)
+        return Decided((f"{told} {kept} To be surer, {todo}",), adapt, files, steps)
+    return Decided((f"{told} {kept}", f"Not decidable: {todo}"), adapt, files, steps)
 
 
 def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
@@ -138,7 +138,7 @@ def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
     if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
     try:
-        found, rows = candidates(problem, _some(prepared.train, run), _some(prepared.target, run), run)
+        found, rows = candidates(problem, some_of(prepared.train, run), some_of(prepared.target, run), run)
         return ranks.agreed(beside_labels(decide(found, rows, gentle=GENTLE)))
     except UserError:
         return USUAL
@@ -149,20 +149,20 @@ def beside_labels(verdict: Verdict) -> str:
     return USUAL if verdict.best == SOURCE_ONLY else verdict.best
 
 
-def _some(data: Data, run: Run) -> Data:
-    """At most `MOST` rows, the same ones in whatever order they come."""
-    if len(data) <= MOST:
+def some_of(data: Data, run: Run, most: int = MOST) -> Data:
+    """At most so many rows at random, the same ones in whatever order they come."""
+    if len(data) <= most:
         return data
     order = sorted(range(len(data)), key=lambda i: key_of(data.inputs[i], "text"))
-    return data.take([order[i] for i in np.random.default_rng(run.seed).permutation(len(data))[:MOST]])
+    return data.take([order[i] for i in np.random.default_rng(run.seed).permutation(len(data))[:most]])
 
 
-def _asked(
-    request: Request, prepared: Prepared, rows: str, table: str
+def asked(
+    request: Request, prepared: Prepared, rows: str, table: str, command: str | None = None
 ) -> tuple[str, tuple[tuple[str, str], ...], tuple[dict[str, str], ...]]:
-    """What is to be done, the file for it, and the next step."""
+    """What is to be done, the file for it, and the next step: `command`, or to fit again with these labels."""
     path, label = request.folder / FILE, str(prepared.columns.label)
-    command = next_command(request, label, str(path))
+    command = command or next_command(request, label, str(path))
     cost = request.arguments.get("cost")
     files = ((FILE, table), *([] if cost is None else [(COSTS, json.dumps(cost, indent=1) + "\n")]))
     step = {"text": f"Fill in the column {label!r} of {path}, then run this.", "command": command}
@@ -194,15 +194,15 @@ def settled(
     if request.gate.private or not len(rest) or taken not in (alone.name, adapted.name):
         return Decided((f"{told}.",))
     first, second = (_probabilities(problem, models[t.name], rest, request.run) for t in (alone, adapted))
-    untouched = _untouched(problem, _some(prepared.train, request.run))
+    untouched = _untouched(problem, some_of(prepared.train, request.run))
     more = min(ASK, len(rest))
     at, weights = label_apart(untouched(rest), first, second, more, seed=request.run.seed + len(few))
     if few.ids is None or rest.ids is None:  # one table has one number of columns
         few, rest = replace(few, ids=None), replace(rest, ids=None)
     before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
     after = rows_to_label(prepared, rest.take(at), weights).split("\n", 1)[1]
-    asked, files, steps = _asked(request, prepared, f"{more} more rows", before + after)
-    return Decided((f"{told}; {taken} was taken; {asked}",), files=files, next_steps=steps)
+    todo, files, steps = asked(request, prepared, f"{more} more rows", before + after)
+    return Decided((f"{told}; {taken} was taken; {todo}",), files=files, next_steps=steps)
 
 
 def _estimate(verdict: Verdict) -> str:
@@ -255,7 +255,8 @@ _USUAL: dict[str, Any] = {
     "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
     "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
     "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
-    "max_length": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip", "split": None,
+    "max_length": None, "max_seconds": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
+    "split": None,
 }  # fmt: skip
 
 

@@ -91,6 +91,9 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
             f"{report.source} ({how_read(report.facts)}): {report.read:,} rows read, {report.kept:,} kept, "
             f"{report.read - report.kept:,} dropped"
         )
+    if backbone is not None:  # the columns of a table are learned from the rows that labels are learned from
+        learned = [prepared.train, *([] if prepared.labelled is None else [prepared.labelled])]
+        backbone = backbone.fit_rows([x for part in learned for x in part.inputs]).requires_grad_(False)
     problem = _problem(request, prepared, backbone)
     _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)
@@ -271,23 +274,13 @@ def _choose_and_fit(
     beside = baselines.get(SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
-    if decided is None or (decided.adapt is not None and given):
-        adapted = adapting.said(
-            prepared,
-            problem,
-            name,
-            judged,
-            only,
-            metric,
-            run.seed,
-            given=given,
-            used=adapts(chosen),
-            tuned=not chosen.frozen,
-        )
-    else:
-        adapted = ()
+    if decided is None:
+        decided = adapting.said(request, prepared, problem, (name, chosen), judged, only, metric)
+    elif decided.adapt is not None and given:
+        measured = adapting.said(request, prepared, problem, (name, chosen), judged, only, metric)
+        decided = replace(decided, said=(*decided.said, *measured.said))
     over = over_domains.said(prepared, problem, judged, metric, run.seed)
-    adapted = (*over, *(decided.said if decided is not None else ()), *adapted)
+    adapted = (*over, *decided.said)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
@@ -299,8 +292,9 @@ def _choose_and_fit(
         thresholds,
         how,
         verdict=adapted[-1] if adapted else "",
-        files={} if decided is None else dict(decided.files),
-        next_steps=() if decided is None else decided.next_steps,
+        files=dict(decided.files),
+        next_steps=decided.next_steps,
+        adapted=adapts(chosen),
         costs=costs,
         cut=tuple(filter(None, [cut_short(list(fitted.history))])),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from acclimate.api.prepare import measure_with
 from acclimate.data.columns import task_name
 from acclimate.data.kinds import named
 from acclimate.data.rows import Columns
+from acclimate.errors import UserError
 
 
 def many(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -30,6 +31,7 @@ def columns_of(
     domain: str | None,
     file: str | None = None,
     modality: str | None = None,
+    kinds: Mapping[str, str] | None = None,
 ) -> Columns:
     """Which column plays which part, as the arguments of `fit` and `inspect` name them."""
     labels = many(label)
@@ -44,8 +46,17 @@ def columns_of(
         many(drop),
         domain,
         file,
-        "" if modality is None else named(modality).name,
+        kind_named(modality, kinds),
+        tuple(kinds or ()),
+        tuple((kinds or {}).values()),
     )
+
+
+def kind_named(modality: str | None, kinds: Mapping[str, str] | None) -> str:
+    """The kind of input that was asked for, if one was; what columns hold is said of a table alone."""
+    if kinds and modality not in (None, "table"):
+        raise UserError(f"column kinds are said of the columns of a table, and the modality is {modality!r}")
+    return "table" if kinds else "" if modality is None else named(modality).name
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ def inspect(
     text_column: str | Sequence[str] | None = None,
     file_column: str | None = None,
     modality: str | None = None,
+    column_kinds: Mapping[str, str] | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
     id_column: str | None = None,
@@ -101,7 +113,7 @@ def inspect(
 
     columns = columns_of(
         label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop, domain_column,
-        file_column, modality,
+        file_column, modality, column_kinds,
     )  # fmt: skip
     table = read(data)
     found = guess(table, columns, None if task is None else task_name(task), label_delimiter)

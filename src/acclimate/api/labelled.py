@@ -25,6 +25,7 @@ from acclimate.strategies import (
     Problem,
     Splits,
     Strategy,
+    adapts,
     without_transfer,
 )
 from acclimate.usage import Usage
@@ -71,6 +72,7 @@ def learn(
         verdict=" ".join(said),
         files=dict(decided.files),
         next_steps=decided.next_steps,
+        adapted=adapts(_kept(name, strategy)),
         costs=[cost.to_json() for cost in _costs(race, Cost(name, "last fit", taken))],
     )
 

@@ -183,12 +183,8 @@ class Model:
             mine = finish.judged(self.predictor, rows, answers.parts())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
-        if self.run_dir is not None and (known := runs.learned_from(self.run_dir, rows)):
-            warning = (
-                f"{known} of these {len(rows)} rows (or near duplicates) were learned from, so these numbers are "
-                "too good; judge the model on rows that it has not seen"
-            )
-            scores = dataclasses.replace(scores, notes=(warning, *scores.notes))
+        if self.run_dir is not None:
+            scores = dataclasses.replace(scores, notes=(*_of_known(self.run_dir, rows), *scores.notes))
         beside: dict[str, Any] = {}
         others = {name: (one, finish.judged_on(one, rows, self._run())) for name, one in self.baselines.items()}
         if answers is not None:
@@ -268,6 +264,22 @@ class Model:
 
 
 _FILES = {".csv", ".tsv", ".tab", ".txt", ".parquet", ".jsonl", ".json", ".ndjson"}
+
+
+def _of_known(run_dir: Path, rows: Data) -> list[str]:
+    """What to say of rows that the run has seen before."""
+    found, these = [], f"of these {len(rows)} rows (or near duplicates)"
+    if known := runs.known(run_dir, rows):
+        found.append(
+            f"{known} {these} were learned from, so these numbers are too good; judge the model on rows that it has "
+            "not seen"
+        )
+    if known := runs.known(run_dir, rows, runs.ADAPTED):
+        found.append(
+            f"{known} {these} are among those that it adapted to, though without their labels: on other rows from "
+            "there it may do a little worse"
+        )
+    return found
 
 
 def load(path: str | Path) -> Model:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from acclimate.errors import UserError
+from acclimate.hold import terms
 from acclimate.strategies import STRATEGIES, named
 from acclimate.strategies.adapt import Adapt, own_name
 from acclimate.strategies.alignment import check_align
@@ -22,8 +23,9 @@ def asked(
     target: object,
     labels: object = None,
     pretrain: str | None = None,
+    hold: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The strategy and its settings, once it is told what aligns, how much that weighs, and what comes before.
+    """The strategy and its settings, once it is told what aligns, how much that weighs, what comes before, what holds.
 
     An alignment with strategy "auto" is a bottleneck on frozen features, called as the alignment is. `target` and
     `labels` are the target's rows without labels and those with, or None.
@@ -35,6 +37,9 @@ def asked(
     if pretrain is not None:
         _may_pretrain(strategy, pretrain, target)
         found = _joined(found, {"pretrain": pretrain}, "--pretrain")
+    if hold is not None:
+        _may_hold(strategy, hold)
+        found = _joined(found, {"hold": hold}, "--hold")
     if lambda_ is not None:
         found = _joined(found, _weighted(strategy, found, lambda_, labels), "--lambda")
     return strategy, found
@@ -71,6 +76,16 @@ def _may_pretrain(strategy: str, pretrain: str, target: object) -> None:
         raise UserError(
             f"--pretrain {pretrain} comes before tuning, and strategy {strategy!r} does not tune; choose --strategy "
             f"{_tuning()}"
+        )
+
+
+def _may_hold(strategy: str, hold: str) -> None:
+    """Refuse a strategy whose backbone stays as it is anyway."""
+    terms(hold)
+    if strategy == "auto" or not isinstance(named(strategy)[1], Tune):
+        raise UserError(
+            f"--hold {hold} ties an encoder that is tuned to the pretrained one, and strategy {strategy!r} does not "
+            f"tune; choose --strategy {_tuning()}"
         )
 
 

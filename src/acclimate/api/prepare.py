@@ -10,12 +10,13 @@ import numpy as np
 
 from acclimate.backbones.base import Backbone
 from acclimate.data import domains
-from acclimate.data.audit import Audit, Lengths, audit, cross_check
+from acclimate.data.audit import Audit, Lengths, Seconds, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.marks import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.sounds import examine
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
@@ -67,9 +68,12 @@ class Prepared:
 
 
 def measure_with(backbone: Backbone | None) -> Any:
-    """A function that counts tokens as the backbone would, for the gate's truncation report."""
-    if backbone is None or backbone.modality != "text":
+    """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report."""
+    if backbone is None or backbone.modality not in ("text", "audio"):
         return None
+    if backbone.modality == "audio":
+        limit, filled = float(str(backbone.settings()["seconds"])), bool(backbone.settings()["filled"])
+        return lambda inputs: Seconds(np.array([examine(one).seconds for one in inputs]), limit, filled)
 
     def measure(inputs: Sequence[Input]) -> Lengths:
         rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
@@ -110,12 +114,16 @@ def gather(
         lacking = [n for n in guessed.columns.labels if role in tables and n not in tables[role].columns]
         if lacking:
             raise UserError(
-                f"{tables[role].source} has no column {lacking[0]!r}, so it cannot serve as {role} data; "
-                f"its columns: {', '.join(tables[role].columns)}"
+                f"{tables[role].source} has no column {lacking[0]!r}, so it cannot serve as {_called(role)}"
+                f"; its columns: {', '.join(tables[role].columns)}"
             )
     if "target" in tables:
         has_inputs(tables["target"], guessed.columns)
     return Sources(tables, guessed)
+
+
+def _called(role: str) -> str:
+    return "target labels" if role == LABELS else f"{role} data"
 
 
 def has_inputs(table: Table, columns: Columns) -> None:
@@ -230,7 +238,9 @@ def unlabelled(
         )
     whole = guessed.columns
     row_id = whole.id if whole.id in table.columns else None
-    columns = Columns(text=whole.text, file=whole.file, kind=whole.kind, id=row_id)
+    columns = Columns(
+        text=whole.text, file=whole.file, kind=whole.kind, id=row_id, features=whole.features, holds=whole.holds
+    )
     data, report = gated(table, columns, guessed.task, gate, measure, "target", None, progress)
     return data, report, said
 

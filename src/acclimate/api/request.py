@@ -65,4 +65,5 @@ class Fitted:
     files: Mapping[str, str] = field(default_factory=dict)  # further files of the run, name -> text
     next_steps: tuple[dict[str, str], ...] = ()  # that come before the usual ones
     cut: tuple[str, ...] = ()  # what the time limit left out, for the sentence that everyone reads
+    adapted: bool = False  # whether it read the target rows
     costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from acclimate.files import plain
 
 STATE = "state"  # inside a RUN that is not finished
 _MARK = "run.json"
-_SEEN = "learned_from.json"
+LEARNED = "learned_from.json"
+ADAPTED = "adapted_to.json"
 
 
 def cannot_write(path: Path, error: OSError) -> MachineFailed:
@@ -186,14 +187,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def remember(run_dir: Path, data: Data) -> None:
-    """Keep an 8-byte hash of the key of every training input, so that `evaluate` can tell rows learned from."""
-    write_json(run_dir / _SEEN, sorted({_short(key) for key in kind_of(data).keys(data.inputs)}))
+def remember(run_dir: Path, parts: Sequence[Data], name: str = LEARNED) -> None:
+    """Keep an 8-byte hash of the key of every input, so that `evaluate` can tell rows that were learned from
+    (`LEARNED`) or adapted to without labels (`ADAPTED`)."""
+    write_json(run_dir / name, sorted({_short(key) for data in parts for key in kind_of(data).keys(data.inputs)}))
 
 
-def learned_from(run_dir: Path, data: Data) -> int:
-    """How many of these inputs the run learned from (near duplicates count); 0 where it kept no hashes."""
-    path = run_dir / _SEEN
+def known(run_dir: Path, data: Data, name: str = LEARNED) -> int:
+    """How many of these inputs were kept under this name (near duplicates count); 0 where no hashes were."""
+    path = run_dir / name
     if not path.is_file():
         return 0
     seen = set(read_json(path))

@@ -108,6 +108,7 @@ def measure_shift(
             "needed to tell a difference from chance"
         )
     some = [_some(data, seed) for data in (ours, theirs)]
+    backbone = backbone.fit_rows([x for data in some for x in data.inputs])  # of both: their differences are looked for
     store = Store(backbone, run)
     features = [store.get(data.inputs) for data in some]
     codes, classes = _codes(some[0], guessed.task)

@@ -25,7 +25,7 @@ from acclimate.files import plain
 from acclimate.metrics.decisions import predictive_values
 from acclimate.model import holds
 from acclimate.report.data import ReportData
-from acclimate.strategies import Problem
+from acclimate.strategies import BASELINES, STRATEGIES, Problem
 
 
 def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted, metric: str, seconds: float) -> Model:
@@ -59,6 +59,12 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     if held := holds(fitted.predictor):
         run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
+
+
+def _transfers(problem: Problem, fitted: Fitted) -> bool:
+    """Whether anything was carried over: pretrained weights, or rows of another domain."""
+    adapted = fitted.predictor.strategy not in BASELINES and fitted.predictor.strategy not in STRATEGIES
+    return adapted or problem.backbone is None or problem.backbone.pretrained
 
 
 def _peak() -> int:
@@ -120,7 +126,10 @@ def _write_files(
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
-        runs.remember(folder, prepared.train)
+        few = [] if prepared.labelled is None else [prepared.labelled]
+        runs.remember(folder, [prepared.train, *few])
+        if fitted.adapted and prepared.target is not None:
+            runs.remember(folder, [prepared.target], runs.ADAPTED)
     if prepared.test is not None and request.test is not None and "test" in hashes:
         runs.count_use(folder, hashes["test"], str(request.test))
     for name, (predictor, _) in fitted.baselines.items():
@@ -130,9 +139,14 @@ def _write_files(
 
 def _of_source(request: Request, prepared: Prepared) -> str:
     """A warning behind a number that is not of the rows where the model will be used."""
-    if prepared.target is None or request.test is not None or prepared.labelled is not None:
+    if prepared.target is None or _is_of_target(request, prepared):
         return ""
     return " This number is of rows like the training ones, not of the target."
+
+
+def _is_of_target(request: Request, prepared: Prepared) -> bool:
+    """Whether the number is of rows that the user gave for it, or of labelled target rows."""
+    return request.test is not None or prepared.labelled is not None
 
 
 def _parts(prepared: Prepared) -> tuple[tuple[str, Data | None], ...]:
@@ -164,7 +178,10 @@ def _report(
     few = "" if some else " All rows took part in the last fit."
     return ReportData(
         title=f"{Path(str(prepared.train.source)).name}: {_named(prepared.columns.labels)}",
-        verdict=collect.verdict(scores, predictor.strategy, model_name, rows, prepared.task)
+        verdict=collect.verdict(
+            scores, predictor.strategy, model_name, rows, prepared.task, _transfers(problem, fitted)
+        )
+        + (collect.beside_source(rows) if _is_of_target(request, prepared) else "")
         + collect.one_class(prepared.task, fitted.judged)
         + _of_source(request, prepared)
         + "".join(f" {sentence}" for sentence in fitted.cut),

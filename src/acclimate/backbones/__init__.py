@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.modality import modality_of
+from acclimate.backbones.modality import TABLE, modality_of
 from acclimate.errors import UserError
+
+_READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table"}
 
 __all__ = ["Backbone", "Batch", "Encoded", "Origin", "load"]
 
@@ -19,8 +21,10 @@ def load(
     truncation: str | None = None,
     prefix: str | None = None,
     precision: str | None = None,
+    seconds: float | None = None,
 ) -> Backbone:
-    """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), or a folder.
+    """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
+    "mlp" (for tables: `fit_rows` comes next), or a folder.
 
     A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
@@ -36,26 +40,31 @@ def load(
     elif Path(name).expanduser().exists():
         path = str(Path(name).expanduser())
         origin = Origin(Path(path).name, _licence_of(path), "local folder")
-    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn":
+    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn" or name in TABLE:
         origin = Origin(name)
     elif "/" not in name and not name.startswith((".", "~")):
         from acclimate.errors import unknown
 
         raise UserError(
             f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
-            "as hf:org/name, timm:name, small-cnn or the path of a folder."
+            "as hf:org/name, timm:name, small-cnn, columns, mlp or the path of a folder."
         )
     reads = modality_of(path)
-    if reads in ("timm", "small", "image"):
+    if seconds is not None and reads != "audio":
+        raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
+    if reads in _READS:
         for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix)):
             if value is not None:
-                raise UserError(f"{setting} {value!r} is for text models; {name!r} reads images")
+                raise UserError(f"{setting} {value!r} is for text models; {name!r} reads {_READS[reads]}")
         if precision not in (None, "fp32"):
-            raise UserError(f"precision {precision!r} is for text models; {name!r} reads images")
-        return _image(path, origin, reads)
+            raise UserError(f"precision {precision!r} is for text models; {name!r} reads {_READS[reads]}")
+        if reads == "audio":
+            return _sound(path, origin, seconds)
+        return _other(path, origin, reads)
     if reads != "text":
         raise UserError(
-            f"{name!r} reads {reads}, and what can be loaded reads text or images; `acclimate models list` shows them"
+            f"{name!r} reads {reads}, and what can be loaded reads text, images, sounds or tables; "
+            "`acclimate models list` shows them"
         )
     from acclimate.backbones.text import load_text
 
@@ -70,7 +79,11 @@ def load(
     )
 
 
-def _image(path: str, origin: Origin, reads: str) -> Backbone:
+def _other(path: str, origin: Origin, reads: str) -> Backbone:
+    if reads == "table":
+        from acclimate.backbones.table import load_table
+
+        return load_table(path, origin)
     if reads == "timm":
         from acclimate.backbones.image import load_image
 
@@ -82,6 +95,19 @@ def _image(path: str, origin: Origin, reads: str) -> Backbone:
     from acclimate.backbones.hub_image import load_hub_image
 
     return load_hub_image(path, origin)
+
+
+def _sound(path: str, origin: Origin, seconds: float | None) -> Backbone:
+    from acclimate.backbones.sound import as_stored
+    from acclimate.files import read_object
+
+    if read_object(Path(path) / "config.json").get("model_type") == "resemblyzer":
+        from acclimate.backbones.speaker import load_speaker
+
+        return as_stored(load_speaker(Path(path), origin), Path(path), seconds)
+    from acclimate.backbones.hub_sound import load_hub_sound
+
+    return as_stored(load_hub_sound(path, origin), Path(path), seconds)
 
 
 def _licence_of(path: str) -> str:

@@ -45,6 +45,7 @@ class Backbone(nn.Module, ABC):
     origin: Origin
     width: int  # d, the number of features
     runtime: str = "torch"  # what computed the features last
+    pretrained: bool = True  # False where weights are random, or there are none
     padded: bool = False  # whether rows are padded though they could be packed
     drawn: bool = False  # whether its weights were drawn at random, so that frozen ones are of little use
 
@@ -86,6 +87,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def clone(self) -> Backbone:
         """A copy whose weights may be trained without touching this one's."""
+
+    def fit_rows(self, rows: Sequence[Any]) -> Backbone:
+        """The backbone for these training rows: itself, unless it has to learn what the columns of a table hold."""
+        return self
 
     def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Like `encode`, for rows that are read once: where that pays, the work is left to `collate`."""
@@ -175,6 +180,9 @@ def keep_frozen_in_eval(module: nn.Module) -> None:
             part.training = False
         return
     mixed = not all(p.requires_grad for p in parameters)
+    held = any(not p.requires_grad for p in module.parameters(recurse=False))
+    if held and any(True for _ in module.buffers(recurse=False)):
+        module.training = False  # BatchNorm whose bias alone moves: its statistics are no bias
     for child in module.children():
         if mixed and not any(True for _ in child.parameters()) and any(True for _ in child.buffers()):
             child.eval()  # statistics without weights, beside something frozen

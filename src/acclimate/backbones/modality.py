@@ -8,16 +8,21 @@ from typing import Any
 from acclimate.files import read_object
 
 AUDIO = ("num_mel_bins", "sampling_rate", "feat_extract_norm", "conv_stride")  # keys that only such models have
+TABLE = ("columns", "mlp")  # names of backbones that read rows of a table
 IMAGE = ("num_channels", "patch_size", "image_size")
 
 
 def modality_of(path: str) -> str:
-    """ "timm", "small", "image", "audio", "image and text" or "text"; what is none is left to the loader of texts."""
+    """ "timm", "small", "table", "image", "audio", "image and text" or "text" (whatever is none of these)."""
     if path.startswith("timm:"):
         return "timm"
     if path.partition(":")[0] == "small-cnn" and not Path(path).exists():
         return "small"
+    if path in TABLE and not Path(path).exists():
+        return "table"
     config = _config(path)
+    if config.get("model_type") in TABLE:
+        return "table"
     if config.get("model_type") == "small-cnn":
         return "small"
     beside = read_object(Path(path) / "preprocessor_config.json")

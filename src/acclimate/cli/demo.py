@@ -9,7 +9,10 @@ import typer
 
 def demo(
     output_dir: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
+        str | None,
+        typer.Option(
+            "--output-dir", "-o", metavar="RUN", help="The folder to write. A new dated one under runs/ when absent."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rows and strategies: a first look.")] = False,
 ) -> None:

@@ -17,15 +17,17 @@ from acclimate.settings import parse_duration, parse_settings
 
 def fit(
     train: Annotated[
-        str | None, typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures.")
+        str | None,
+        typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
     ] = None,
     label: options.Labels = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. minilm for texts and "
-            "mobilenetv2 for pictures when absent.",
+            help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, columns for tables (mlp is a network on "
+            "them).",
         ),
     ] = None,
     strategy: Annotated[
@@ -55,7 +57,7 @@ def fit(
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
             help="The loss between training and target rows: mcc, dann, coral:..., or a sum, mcc+0.5*coral. On frozen "
-            "features, or as --strategy full, partial, lora or lp_ft moves them.",
+            "features, or as a strategy that tunes (full, lora, bitfit ...) moves them.",
         ),
     ] = None,
     lambda_: Annotated[
@@ -70,12 +72,20 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
-            help="Before full, partial, lora or lp_ft tunes: mlm goes on guessing hidden words of the target's texts.",
+            help="Before a strategy tunes (full, lora ...): mlm goes on guessing hidden words of the target's texts.",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:WEIGHT]",
+            help="What ties a tuned encoder to the pretrained one: l2_sp:0.01, bss, features, lwf; a sum: l2_sp+bss.",
         ),
     ] = None,
     text_column: options.TextColumn = None,
     file_column: options.FileColumn = None,
     modality: options.Modality = None,
+    column_kind: options.ColumnKind = None,
     group_column: options.GroupColumn = None,
     time_column: options.TimeColumn = None,
     id_column: options.IdColumn = None,
@@ -92,7 +102,10 @@ def fit(
         typer.Option(metavar="TIME", help="When to stop: 90, 10m, 1h30m. None when absent; auto stops at 10m."),
     ] = None,
     output_dir: Annotated[
-        str | None, typer.Option(metavar="RUN", help="The folder to write. A new dated one under runs/ when absent.")
+        str | None,
+        typer.Option(
+            "--output-dir", "-o", metavar="RUN", help="The folder to write. A new dated one under runs/ when absent."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
     learning_rate: Annotated[
@@ -103,6 +116,7 @@ def fit(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows of one step.")] = None,
     max_length: options.MaxLength = None,
+    max_seconds: options.MaxSeconds = None,
     truncation: options.Truncation = "head",
     pooling: Annotated[
         str | None, typer.Option(metavar="NAME", help="mean, cls, pooler or last. The model's own when absent.")
@@ -222,9 +236,11 @@ def fit(
         align=align,
         lambda_=lambda_,
         pretrain=pretrain,
+        hold=hold,
         text_column=options.one_or_many(text_column),
         file_column=file_column,
         modality=modality,
+        column_kinds=options.kinds(column_kind),
         group_column=group_column,
         time_column=time_column,
         id_column=id_column,
@@ -241,6 +257,7 @@ def fit(
         split=split,
         truncation=truncation,
         max_length=max_length,
+        max_seconds=max_seconds,
         pooling=pooling,
         precision=precision,
         class_weight=weights,
@@ -271,7 +288,8 @@ def fit(
     from acclimate.report import summary
 
     assert fitted.report_data is not None  # what is fitted here has a run, and a run has a report
-    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"))
+    # Not cropped: a command is one line, however long, so that it can be copied.
+    Console().print(summary(fitted.report_data, f"{fitted.run_dir}/report.html"), crop=False)
 
 
 def _json_file(path: str) -> dict[str, dict[str, float]]:

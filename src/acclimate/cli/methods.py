@@ -14,11 +14,11 @@ from acclimate.cli import options
 def methods(as_json: options.AsJson = False) -> None:
     """List strategies, alignments and adapters with their settings, and the metrics of each task."""
     ways, kinds, losses, adapting, measures = strategies(), settings(), alignments(), adapters(), metrics()
-    before = pretraining()
+    before, ties = pretraining(), holds()
     if as_json:
         found = {
-            "strategies": ways, "settings": kinds, "alignments": losses, "pretraining": before, "adapters": adapting,
-            "metrics": measures,
+            "strategies": ways, "settings": kinds, "alignments": losses, "pretraining": before, "holds": ties,
+            "adapters": adapting, "metrics": measures,
         }  # fmt: skip
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
@@ -31,6 +31,8 @@ def methods(as_json: options.AsJson = False) -> None:
     _echo(losses)
     typer.echo("\nPretraining on the target's texts (--pretrain NAME:KEY=VALUE,...)")
     _echo(before)
+    typer.echo("\nTies to the pretrained network (--hold NAME[:WEIGHT][,KEY=VALUE])")
+    _echo(ties)
     typer.echo("\nAdapting to the very rows that are judged (predict and evaluate, --adapt NAME[:KEY=VALUE,...])")
     _echo(adapting)
     typer.echo("\nMetrics (--metric NAME); (-): less is better")
@@ -82,6 +84,13 @@ def pretraining() -> dict[str, dict[str, object]]:
     return {name: fields(kind()) for name, kind in PRETRAINING.items()}
 
 
+def holds() -> dict[str, dict[str, object]]:
+    """What ties a tuned network to the pretrained one, with its settings and defaults."""
+    from acclimate.hold import HOLDS
+
+    return {name: fields(kind()) for name, kind in HOLDS.items()}
+
+
 def adapters() -> dict[str, dict[str, object]]:
     """The settings of each adapter, with their defaults."""
     from acclimate.testtime import ADAPTERS
@@ -97,5 +106,6 @@ def metrics() -> dict[str, dict[str, bool]]:
 
 
 def fields(strategy: Any) -> dict[str, object]:
-    """What `--set` can change, and its value here."""
-    return {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy) if field.init}
+    """What `--set` can change, and its value here; λ by the name that options call it."""
+    found = {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy) if field.init}
+    return {"lambda" if name == "weight" else name: value for name, value in found.items()}

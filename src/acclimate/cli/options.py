@@ -113,11 +113,21 @@ TextColumn = Annotated[
     typer.Option(metavar="COLUMN", help="The text to learn from; give it twice for two texts read together."),
 ]
 FileColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The paths of pictures, where inputs are files named in a table.")
+    str | None,
+    typer.Option(metavar="COLUMN", help="The paths of pictures or sounds, where inputs are files named in a table."),
 ]
 Modality = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What the inputs are, text or image. Told by the data when absent."),
+    typer.Option(
+        metavar="NAME", help="What the inputs are: text, image, audio or table. Told by the data when absent."
+    ),
+]
+ColumnKind = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=KIND",
+        help="What a column of a table holds: number, category, boolean, date, or none to leave it out. Repeatable.",
+    ),
 ]
 GroupColumn = Annotated[
     str | None,
@@ -154,6 +164,14 @@ Truncation = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option(metavar="TOKENS", min=1, help="Tokens read of a text. The model's own limit when absent.")
 ]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        help="Seconds read of a sound; Whisper fills shorter ones up to it. The model's own (30) when absent.",
+    ),
+]
 Private = Annotated[
     bool,
     typer.Option("--private", help="No raw input in the report, the audit or the log; folders readable by you alone."),
@@ -178,6 +196,17 @@ def one_of(argument: str, first: str | None, option: str, second: str | None) ->
     if value is None:
         raise UserError(f"no file is given; name it as {argument}")
     return value
+
+
+def kinds(pairs: list[str] | None) -> dict[str, str] | None:
+    """Column names and what they hold, from COLUMN=KIND."""
+    found = {}
+    for pair in pairs or ():
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name:
+            raise UserError(f"cannot read the column kind {pair!r}; write COLUMN=KIND, for example cp=category")
+        found[name] = kind
+    return found or None
 
 
 def one_or_many(values: list[str] | None) -> str | tuple[str, ...] | None:

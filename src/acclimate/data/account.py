@@ -26,6 +26,9 @@ REASONS = {
     "missing_file": "the file is not there",
     "empty_file": "the file is empty (0 bytes)",
     "not_a_picture": "the file is no picture",
+    "not_a_sound": "the file is no sound that can be read (WAV, FLAC, Ogg, MP3, AIFF ... can)",
+    "cut_short": "the file ends early: its header says that the sound is longer",
+    "no_samples": "the sound has no samples",
     "broken_file": "the file is damaged or cut off",
     "too_large": "more pixels than can be read (178 million)",
 }

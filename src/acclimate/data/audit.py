@@ -11,7 +11,7 @@ from acclimate.data import findings, leaks, marks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
-from acclimate.data.findings import Finding, Lengths, finding, lines_text, rows_text, verb
+from acclimate.data.findings import Finding, Lengths, Seconds, finding, lines_text, rows_text, verb
 from acclimate.data.kinds import Kind, Reading, kind_of
 from acclimate.data.labels import (
     as_text,
@@ -32,7 +32,7 @@ from acclimate.progress import Progress
 
 _NAMED = 5  # files that are named in a message
 
-__all__ = ["Audit", "Finding", "Lengths", "audit", "cross_check", "render"]
+__all__ = ["Audit", "Finding", "Lengths", "Seconds", "audit", "cross_check", "render"]
 
 
 def audit(
@@ -43,7 +43,7 @@ def audit(
     on_bad: str = "skip",
     label_delimiter: str | None = None,
     classes: tuple[Label, ...] | None = None,
-    measure: Callable[[list[Input]], Lengths] | None = None,
+    measure: Callable[[list[Input]], Lengths | Seconds] | None = None,
     private: bool = False,
     role: str = "train",
     progress: Progress | None = None,
@@ -280,12 +280,13 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
     taken = set(used(columns))
     free = {n: c for n, c in table.columns.items() if n not in taken}
     out = findings.odd_columns(free, kept)
+    free |= {name: table.columns[name] for name in columns.features}  # looked at, too, though they are learned from
     if columns.group is None:
         out += findings.group_like(free, kept)
     if data.labels is None:
         return out
     candidates = {n: c for n, c in free.items() if not index_like(c)}
-    return leaks.leaking_columns(candidates, kept, data.labels, task) + out
+    return leaks.leaking_columns(candidates, kept, data.labels, task, columns.features) + out
 
 
 def _of_rows(

@@ -19,7 +19,7 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
-from acclimate.data.spotting import spotted
+from acclimate.data.spotting import as_table, spotted
 from acclimate.errors import UserError
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]
@@ -118,11 +118,15 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
     """
     check(table, columns)
     chosen = None if task is None else task_name(task)
+    asked = columns.kind
     columns, reasons = spotted(table, columns)
     if columns.label is None:
         label, why = _find_label(table, columns)
         columns = replace(columns, label=label)
         reasons.append(why)
+    if columns.kind == "table" or not (columns.inputs or asked or _text_of(table, _free(table, columns))):
+        columns, more = as_table(table, columns, _free(table, columns), asked=bool(asked))
+        reasons += more
     if not columns.inputs:
         text, why = _find_text(table, columns)
         columns = replace(columns, text=text)
@@ -176,6 +180,10 @@ def check(table: Table, columns: Columns) -> None:
         )
     if len(set(columns.text)) != len(columns.text):
         raise UserError(f"the text column {columns.text[0]!r} is named twice; name two different columns, or one")
+    if len(columns.features) != len(columns.holds):
+        raise UserError(
+            f"{len(columns.features)} columns are read, and of {len(columns.holds)} it is said what they hold"
+        )
     if len(set(columns.labels)) < len(columns.labels):
         raise UserError(f"a label column is named twice ({', '.join(columns.labels)}); name each once")
     for name in columns.labels:

@@ -13,7 +13,7 @@ import numpy as np
 
 from acclimate.data import duplicates, marks
 from acclimate.data.labels import as_text, is_blank, number
-from acclimate.data.rows import Data, IntArray, Label
+from acclimate.data.rows import Data, FloatArray, IntArray, Label
 from acclimate.errors import UserError
 
 _OWNER = re.compile(
@@ -31,6 +31,15 @@ class Lengths:
     tokens: IntArray  # (n,)
     limit: int
     truncation: str  # "head", "head-tail", "chunk" or "fail"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """The same of sounds; `filled` says whether the model fills shorter ones up to the limit with silence."""
+
+    each: FloatArray  # (n,)
+    limit: float
+    filled: bool
 
 
 @dataclass(frozen=True)
@@ -320,8 +329,35 @@ def unseen(data: Data, classes: tuple[Label, ...], *, private: bool) -> list[Fin
     return out
 
 
-def too_long(data: Data, lengths: Lengths, facts: dict[str, object]) -> list[Finding]:
+def too_long_sounds(data: Data, seconds: Seconds, facts: dict[str, object]) -> list[Finding]:
+    """Sounds beyond the model's limit, and a limit far beyond the sounds, where that costs time."""
+    over = seconds.each > seconds.limit
+    longest, whole = float(seconds.each.max(initial=0.0)), float(seconds.each.sum())
+    lost = float((seconds.each[over] - seconds.limit).sum())
+    facts["seconds"] = {"limit": seconds.limit, "max": longest, "total": whole, "over": int(over.sum()), "lost": lost}
+    lines = [n for n, o in zip(data.lines, over.tolist(), strict=True) if o]
+    if lines:
+        text = (
+            f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
+            f"{seconds.limit:g} seconds; {lost:,.0f} seconds ({lost / whole:.0%} of all) from their end are not read: "
+            "raise --max-seconds if the model can take more, or cut them into pieces"
+        )
+        return [finding("truncated", "warning", text, len(lines), lines)]
+    short = max(1, int(np.ceil(2 * longest)))
+    if seconds.filled and len(data) and short <= seconds.limit / 4:
+        text = (
+            f"the longest sound has {longest:.2g} seconds, and this model fills every one up to {seconds.limit:g} "
+            f"with silence; --max-seconds {short} takes about {seconds.limit / short:.0f} times less time, and may "
+            "cost some accuracy"
+        )
+        return [finding("filled", "info", text, len(data))]
+    return []
+
+
+def too_long(data: Data, lengths: Lengths | Seconds, facts: dict[str, object]) -> list[Finding]:
     """Texts beyond the model's limit: how many, how many of their tokens are not read, and what can be done."""
+    if isinstance(lengths, Seconds):
+        return too_long_sounds(data, lengths, facts)
     tokens = np.asarray(lengths.tokens)
     if tokens.shape != (len(data),):
         raise ValueError(f"measure gave {tokens.shape} lengths for {len(data)} inputs")

@@ -10,9 +10,11 @@ from typing import Any
 
 from acclimate.data.pictures import SUFFIXES as PICTURES
 from acclimate.data.rows import Table
+from acclimate.data.sounds import SUFFIXES as SOUNDS
 from acclimate.errors import UserError
 
-KINDS = {"image": PICTURES}  # kind of input -> endings of its files
+KINDS = {"image": PICTURES, "audio": SOUNDS}  # kind of input -> endings of its files
+PLURALS = {"image": "images", "audio": "sounds"}
 LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv")  # a table that names the files beside it
 _PARTS = {
     "train": "TRAIN", "training": "TRAIN", "test": "--test-data", "testing": "--test-data", "val": "--valid-data",
@@ -91,7 +93,9 @@ def read_folder(path: Path, name: str) -> Table | None:
         notes.append(f"the upper folders are domains ({names}); --domain-column domain judges by leaving each out")
     if others:
         listing = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in others.most_common(5))
-        notes.append(f"{sum(others.values()):,} files that are no {kind}s by their ending are left out ({listing})")
+        notes.append(
+            f"{sum(others.values()):,} files that are no {PLURALS[kind]} by their ending are left out ({listing})"
+        )
     facts: dict[str, object] = {"format": "folder", "kind": kind, "folder": str(path), "notes": notes}
     rows = tuple(range(1, len(files) + 1))
     return Table(columns, rows, (None,) * len(files), name, True, facts)

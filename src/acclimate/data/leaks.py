@@ -16,9 +16,13 @@ _PURITY = 0.99
 
 
 def leaking_columns(
-    columns: dict[str, list[object]], kept: Sequence[int], labels: Sequence[Label], task: str
+    columns: dict[str, list[object]],
+    kept: Sequence[int],
+    labels: Sequence[Label],
+    task: str,
+    learned_from: Sequence[str] = (),
 ) -> list[Finding]:
-    """Columns beside the input from which the label can be read off almost without error."""
+    """Columns, most of them beside the input, from which the label can be read off almost without error."""
     if len(kept) < _LEAK_ROWS or task == "multilabel":
         return []
     out = []
@@ -35,6 +39,8 @@ def leaking_columns(
                 f"column {name!r} {how}; it is not an input, but if the text was made from it, or it from "
                 "the label, the task is not what it seems"
             )
+            if name in learned_from:
+                text = f"column {name!r} {how}, and it is learned from; if it came about after the label, drop it"
             out.append(finding("leak", "warning", text, len(kept)))
     return out
 

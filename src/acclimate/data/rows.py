@@ -47,11 +47,13 @@ class Columns:
     domain: str | None = None  # where a row comes from: hospital, site, year; judged by leaving each out
     file: str | None = None  # the paths of pictures or recordings, or what Python holds of them
     kind: str = ""  # what the inputs are, a name of data/kinds; empty where it is still to be found out
+    features: tuple[str, ...] = ()  # the columns of a table that are learned from
+    holds: tuple[str, ...] = ()  # what each of them holds (data/cells), in the same order
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns that an input is read from."""
-        return self.text if self.file is None else (self.file,)
+        return self.features or (self.text if self.file is None else (self.file,))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
+from acclimate.data.cells import held
 from acclimate.data.folders import KINDS as ENDINGS
+from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank
 from acclimate.data.molecules import available
 from acclimate.data.rows import Columns, Table
+from acclimate.data.sounds import is_pair
 from acclimate.errors import UserError
 
 _SAMPLE = 200
@@ -29,12 +32,12 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     kinds = [columns.kind] if columns.kind in ENDINGS else [] if columns.kind else list(ENDINGS)
     by_folder = table.facts.get("kind")
     if by_folder in kinds and columns.file in (None, "file") and "file" in table.columns:
-        return _with(columns, str(by_folder), "file"), [f"{by_folder}s: the files of a folder"]
+        return _with(columns, str(by_folder), "file"), [f"{PLURALS[str(by_folder)]}: the files of a folder"]
     for kind in kinds:
         for name in free:
             if _holds(kind, table.columns[name]):
                 why = "as named" if columns.file is not None else "by the names of its files"
-                return _with(columns, kind, name), [f"{kind}s from column {name!r}, {why}"]
+                return _with(columns, kind, name), [f"{PLURALS[kind]} from column {name!r}, {why}"]
     if columns.file is not None or columns.kind in ENDINGS:
         what = columns.kind or " or ".join(ENDINGS)
         where = f"column {columns.file!r}" if columns.file is not None else f"no column of {table.source}"
@@ -48,7 +51,7 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
 
 def _of_texts(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     """Molecules where a column of text says so by its name and its cells, or the user does; else texts."""
-    if columns.kind == "text" or len(columns.text) > 1:
+    if columns.kind in ("text", "table") or len(columns.text) > 1:
         return _with(columns, columns.kind or "text", None), []
     free = columns.text or tuple(n for n in table.columns if n not in (*columns.labels, *columns.drop))
     called = [name for name in free if "smiles" in name.casefold() or (columns.kind and columns.text)]
@@ -66,6 +69,32 @@ def _are_smiles(cells: Sequence[object]) -> bool:
     return bool(some) and sum(_SMILES.match(text) is not None for text in some) >= _MOST * len(some)
 
 
+def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool) -> tuple[Columns, list[str]]:
+    """Every column without another part is learned from; sentences on what they hold, and on what is left out."""
+    said = dict(zip(columns.features, columns.holds, strict=True))
+    names = [name for name in table.columns if name in (*said, *free)]
+    if not names:
+        raise UserError(f"no text column found in {table.source}, and no other beside the label to learn from")
+    cells = zip(*(table.columns[name] for name in names), strict=True)
+    rows = [row for row, problem in zip(cells, table.problems, strict=True) if not problem]
+    found = held(rows, names, said)
+    if all(column.kind == "none" for column in found):
+        listed = "; ".join(f"{column.name!r} is {column.why}" for column in found[:5])
+        raise UserError(f"no text column found in {table.source}, and no other to learn from ({listed})")
+    why = "as asked" if asked else f"no column of {table.source} holds text (say --text-column NAME if one does)"
+    reasons = [f"rows of a table with {len(names)} columns: {why}"]
+    for kind, plural in _PLURALS.items():
+        if mine := [column.name for column in found if column.kind == kind]:
+            reasons.append(f"{plural}: {', '.join(mine)}")
+    told = [c for c in found if c.kind == "none" or (c.kind == "number" and c.why != "numbers")]
+    reasons += [f"column {column.name!r}: {column.why}" for column in told]
+    holds = tuple(column.text for column in found)
+    return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
+
+
+_PLURALS = {"number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates"}
+
+
 def _with(columns: Columns, kind: str, file: str | None) -> Columns:
     return replace(columns, kind=kind, file=file)
 
@@ -79,6 +108,8 @@ def _holds(kind: str, cells: Sequence[object]) -> bool:
 def _is(kind: str, cell: object) -> bool:
     if isinstance(cell, (str, PurePath)):
         return PurePath(cell).suffix.lower() in ENDINGS[kind] and "\n" not in str(cell)
+    if is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys()):
+        return kind == "audio"
     if isinstance(cell, dict) and {"bytes", "path"} & cell.keys():
         named = str(cell.get("path") or "")
         return not named or _is(kind, named)

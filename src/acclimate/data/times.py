@@ -21,11 +21,11 @@ def to_numbers(cells: Sequence[object], name: str) -> list[float | None]:
     >>> to_numbers(["31.01.1970", "01.02.1970"], "when")
     [2592000.0, 2678400.0]
     """
-    day_first = _day_first([c for c in cells if isinstance(c, str)], name)
-    return [_seconds(cell, day_first) for cell in cells]
+    day = day_first([c for c in cells if isinstance(c, str)], name)
+    return [seconds(cell, day) for cell in cells]
 
 
-def _day_first(texts: Sequence[str], name: str) -> bool:
+def day_first(texts: Sequence[str], name: str) -> bool:
     """Whether 03/04/2020 is in April; refused where no row of the column decides."""
     found = [m for m in (_PLAIN.match(t.strip()) for t in texts) if m]
     if not found:
@@ -39,7 +39,8 @@ def _day_first(texts: Sequence[str], name: str) -> bool:
     return not month
 
 
-def _seconds(cell: object, day_first: bool) -> float | None:
+def seconds(cell: object, day_first: bool) -> float | None:
+    """Of one cell: see `to_numbers`."""
     if is_blank(cell) or isinstance(cell, bool):
         return None
     if isinstance(cell, datetime.datetime):

@@ -1,4 +1,6 @@
-"""Features without transfer, by the kind of input: words of texts, pixels of pictures, fingerprints of molecules."""
+"""Features without transfer, by the kind of input: words of texts, pixels of pictures, spectra of sounds, columns of a
+table, fingerprints of molecules. What every baseline reads.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.plain.base import Plain
+from acclimate.plain.columns import ColumnFeatures, fit_columns
 from acclimate.plain.fingerprints import FingerprintFeatures
 from acclimate.plain.pixels import PixelFeatures, fit_pixels
+from acclimate.plain.spectra import SpectrumFeatures, fit_spectra
 from acclimate.plain.words import WordFeatures, fit_words, sparse
 
 __all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
 
-CLASSES: dict[str, Any] = {c.kind: c for c in (WordFeatures, PixelFeatures, FingerprintFeatures)}
-_FIT: dict[str, Callable[[Sequence[Any], int], Plain | None]] = {  # by kind of input
+CLASSES: dict[str, Any] = {
+    c.kind: c for c in (WordFeatures, PixelFeatures, SpectrumFeatures, ColumnFeatures, FingerprintFeatures)
+}
+_FIT: dict[str, Callable[[Sequence[Any], int], Any]] = {  # by kind of input
     "text": fit_words,
     "smiles": fit_words,
     "image": lambda inputs, most: fit_pixels(inputs),
+    "audio": lambda inputs, most: fit_spectra(inputs),
+    "table": lambda inputs, most: fit_columns(inputs),
     "molecule": lambda inputs, most: FingerprintFeatures(),
 }
 
@@ -29,7 +37,8 @@ def fit_plain(kind: str, inputs: Sequence[Any], most: int) -> Plain | None:
     >>> fit_plain("text", ["good film", "bad film"], 100).width
     5
     """
-    return _FIT[kind](inputs, most)
+    found: Plain | None = _FIT[kind](inputs, most)
+    return found
 
 
 def save(plain: Plain, folder: Path) -> None:

@@ -40,7 +40,7 @@ class ReportData:
     decisions: list[str] = field(default_factory=list)
     history: list[Json] = field(default_factory=list)  # {"step", "epoch", "train_loss", "valid_loss", "valid_metric"}
     projection: Json | None = None  # {"x": [...], "y": [...], "label": [...], "method": "PCA" (if said)}
-    # {"input": text or two texts, "truth", "predicted", "confidence", "line", "picture": a data URI where there is one}
+    # {"input": text or two texts, "truth", "predicted", "confidence", "line", "picture" and "sound": data URIs}
     mistakes: list[Json] | None = None
     mistakes_note: str = ""
     splits: dict[str, int] = field(default_factory=dict)  # name -> rows

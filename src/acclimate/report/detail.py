@@ -327,6 +327,7 @@ def scatter(data: ReportData) -> list[Block]:
 
 
 PICTURES = ("data:image/jpeg;base64,", "data:image/svg+xml;base64,")
+SOUNDS = ("data:audio/mpeg;base64,",)
 
 
 def mistakes(data: ReportData) -> list[Block]:
@@ -349,6 +350,7 @@ def mistakes(data: ReportData) -> list[Block]:
             percent(m.get("confidence")) if finite(m.get("confidence")) is not None else "",
             f"line {clean(m['line'])}" if m.get("line") is not None else "",
             str(m["picture"]) if str(m.get("picture", "")).startswith(PICTURES) else "",
+            str(m["sound"]) if str(m.get("sound", "")).startswith(SOUNDS) else "",
         )
         for m in data.mistakes
     )

@@ -109,6 +109,7 @@ class Mistake:
     confidence: str
     line: str
     picture: str = ""  # a data URI, for HTML alone
+    sound: str = ""  # the same
 
 
 @dataclass(frozen=True)

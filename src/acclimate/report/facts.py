@@ -233,6 +233,9 @@ def intervals(data: ReportData) -> list[Block]:
     return [Text(t) for t in texts if t]
 
 
+_CALLED = {"weight": "λ (--lambda)", "weight_schedule": "λ over training (--lambda)"}
+
+
 def provenance(data: ReportData) -> list[Block]:
     """Model, licence, settings, versions."""
     base = {
@@ -242,7 +245,8 @@ def provenance(data: ReportData) -> list[Block]:
         "task": data.task,
     }
     blocks: list[Block] = [Table(("", ""), _pairs({k: v for k, v in base.items() if v}), "What the run was made of.")]
-    for title, values in (("Settings", data.settings), ("Versions", data.versions)):
+    named = {_CALLED.get(key, key): value for key, value in data.settings.items()}
+    for title, values in (("Settings", named), ("Versions", data.versions)):
         rows = _pairs(values)
         if rows:
             blocks.append(Table(("name", "value"), rows, f"{title}.", f"{title} ({count(len(rows))})"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from acclimate.report.data import Json, ReportData
@@ -14,6 +15,7 @@ from acclimate.report.words import clean, count, estimate, lines, one_line, plur
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "muted": "dim", "error": "red", "warning": "yellow"}
 FINDINGS = 3
@@ -26,42 +28,53 @@ def summary(data: ReportData, report: str | None = None) -> RenderableType:
 
     parts: list[RenderableType] = [Text(), Text(prose(data.verdict), style="bold"), Text(), _scores(data)]
     found = [
-        (str(f.get("severity")), f)
+        (str(f.get("severity")), _whose(a), f)
         for a in data.audits
         for f in a.get("findings") or []
         if f.get("severity") in ("error", "warning")
     ]
-    found.sort(key=lambda pair: pair[0] != "error")
+    found.sort(key=lambda one: one[0] != "error")
     dropped = sum(len(v) for a in data.audits for v in (a.get("dropped") or {}).values())
     read = sum(int(a.get("read") or 0) for a in data.audits)
     if data.audits:
         parts += [Text(), Text(f"{plural(read, 'row')} read = {count(read - dropped)} kept + {count(dropped)} dropped")]
-    for severity, finding in found[:FINDINGS]:
+    for severity, whose, finding in found[:FINDINGS]:
         where = lines(finding.get("lines") or [], shown=4)
         parts.append(
             Text.assemble(
                 (f"{severity}  ", COLOURS[severity]),
-                one_line(finding.get("message"), 200),
+                f"{whose}: {one_line(finding.get('message'), 200)}",
                 (f"  {where}" if where else "", "dim"),
             )
         )
     if len(found) > FINDINGS:
         parts.append(Text(f"and {plural(len(found) - FINDINGS, 'more finding')} in the report", style="dim"))
+    step = next((s for s in data.next_steps if s.get("command")), None)
     if data.target_verdict:
-        parts += [Text(), Text(prose(data.target_verdict), style="bold")]
+        # A command within a paragraph would be wrapped, so that a copy of it does not run.
+        told = data.target_verdict.replace(f"then: {step['command']}", "then run the last line here") if step else ""
+        parts += [Text(), Text(prose(told or data.target_verdict), style="bold")]
     parts.append(Text())
     if report:
-        parts.append(Text.assemble(("report  ", "dim"), clean(report)))
-    step = next((s for s in data.next_steps if s.get("command")), None)
+        parts.append(_whole(("report  ", "dim"), clean(report)))
     if step is not None:
-        parts.append(
-            Text.assemble(
-                ("next    ", "dim"),
-                (clean(step["command"]), "cyan"),
-                (f"  {one_line(step.get('text'), 100)}" if step.get("text") else "", "dim"),
-            )
-        )
+        parts.append(Text.assemble(("next    ", "dim"), (one_line(step.get("text"), 200), "dim")))
+        parts.append(_whole((clean(step["command"]), "cyan")))
     return Group(*parts)
+
+
+def _whose(audit: Json) -> str:
+    """The file that a finding is about, and what it serves as."""
+    name = PurePath(str(audit.get("source") or "")).name
+    role = str(audit.get("role") or "").replace("_", " ")
+    return one_line(f"{role} data {name}".replace("labels data", "labels") if role else name, 60)
+
+
+def _whole(*parts: str | tuple[str, str]) -> Text:
+    """A line that is not wrapped, whatever the width: a path or a command that is to be copied. Print without crop."""
+    from rich.text import Text
+
+    return Text.assemble(*parts, no_wrap=True, overflow="ignore")
 
 
 def _scores(data: ReportData) -> Table:

@@ -10,9 +10,13 @@ from acclimate.data.kinds import Kind
 from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
+from acclimate.strategies.averaged import Soup, WiseFt
 from acclimate.strategies.base import Constant, Problem, Splits, Strategy
+from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.consistency import Consistency
+from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.discrepancy import Mcd
+from acclimate.strategies.distil import Distil
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
@@ -26,6 +30,8 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "majority": Constant(),
     "tfidf": Probe(features=False, plain=True),  # of texts
     "pixels": Probe(features=False, plain=True),  # of pictures
+    "spectra": Probe(features=False, plain=True),  # of sounds
+    "boosting": Boosting(),  # of rows of a table
     "fingerprints": Probe(features=False, plain=True),  # of molecules
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
@@ -35,9 +41,19 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "linear_probe": Probe(),
     "hybrid": Probe(plain=True),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
+    "surgical": Tune(moves="surgical", start="probe", learning_rate=1e-4),
+    "bitfit": Tune(moves="bias", start="probe", learning_rate=1e-3),
+    "norm_only": Tune(moves="norm", start="probe", learning_rate=1e-3),
     "lora": Tune(moves="lora", start="probe", learning_rate=5e-4),
+    "dora": Tune(moves="peft:dora", start="probe", learning_rate=5e-4),
+    "ia3": Tune(moves="peft:ia3", start="probe", learning_rate=5e-3),
+    "gradual": Tune(unfreeze=0.5),
     "full": Tune(),
     "lp_ft": Tune(start="probe"),
+    "contrastive": Contrast(),
+    "wise_ft": WiseFt(),
+    "distil": Distil(),
+    "soup": Soup(),
 }
 ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from cheap to dear
     "standardise": Mapped(),
@@ -47,6 +63,7 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "entropic_ot": Mapped("entropic_ot"),
     "density_ratio": Mapped("density_ratio"),
     "kmm": Mapped("kmm"),
+    "adapted_boosting": Boosting("density_ratio"),
     "self_train": SelfTrain(),
     "mcc": Adapt(weight=2.0),
     "infomax": Adapt(align="infomax"),
@@ -75,6 +92,8 @@ ALIASES = {
     "freeze": "linear_probe", "probe": "linear_probe", "feature_extraction": "linear_probe", "lp": "linear_probe",
     "fine_tune": "full", "finetune": "full", "no_freeze": "full", "peft": "lora", "mean": "majority",
     "constant": "majority", "nearest_centroid": "centroid", "tf_idf": "tfidf", "ridge_probe": "ridge", "lpft": "lp_ft",
+    "setfit": "contrastive", "supcon": "contrastive", "distill": "distil", "distillation": "distil",
+    "wiseft": "wise_ft", "model_soup": "soup", "greedy_soup": "soup",
 }  # fmt: skip
 
 SETTING_ALIASES = {  # what other libraries call them
@@ -82,7 +101,7 @@ SETTING_ALIASES = {  # what other libraries call them
     "num_epochs": "num_train_epochs", "per_device_train_batch_size": "batch_size", "target_modules": "lora_targets",
     "warmup_ratio": "warmup_steps", "warmup": "warmup_steps", "scheduler": "lr_scheduler_type", "n_neighbors": "k",
     "n_neighbours": "k", "c": "strength", "C": "strength", "grad_accumulation": "gradient_accumulation_steps",
-    "lambda": "weight", "words": "plain",
+    "lambda": "weight", "words": "plain", "max_steps": "steps",
 }  # fmt: skip
 
 
@@ -101,8 +120,10 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"the setting {setting!r} is given twice, once as {asked!r}; keep one")
         given[setting] = value
         if setting not in fields:
-            raise UserError(f"{unknown(f'setting of {key}', setting, fields)}")
-        check_type(key, setting, value, getattr(strategy, setting), str(fields[setting].type))
+            known = ["lambda" if name == "weight" else name for name in fields]
+            raise UserError(f"{unknown(f'setting of {key}', setting, known)}")
+        called = "lambda" if setting == "weight" else setting
+        check_type(key, called, value, getattr(strategy, setting), str(fields[setting].type))
     return key, dataclasses.replace(strategy, **given)
 
 
@@ -117,6 +138,10 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.aligned or strategy.pretrains
     if isinstance(strategy, (Adapt, Mcd)):
         return strategy.weight > 0
+    if isinstance(strategy, Boosting):
+        return strategy.adapts
+    if isinstance(strategy, Distil):
+        return strategy.rows == "both"
     if isinstance(strategy, LastLayer):
         return strategy.start == "self_train"
     return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))

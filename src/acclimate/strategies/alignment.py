@@ -33,7 +33,7 @@ def check_weight(weight: float, weight_schedule: str) -> None:
     if weight_schedule not in WEIGHT_SCHEDULES:
         raise unknown("weight_schedule", weight_schedule, WEIGHT_SCHEDULES)
     if not (weight >= 0 and math.isfinite(weight)):
-        raise UserError(f"weight={weight!r} must be 0 or more; it is λ in L_source + λ·L_target")
+        raise UserError(f"--lambda {weight!r}: λ in L_source + λ·L_target must be a number from 0 on")
 
 
 def weight_at(weight: float, weight_schedule: str, progress: float) -> float:

@@ -22,10 +22,11 @@ from acclimate.errors import UserError, unknown
 from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies.alignment import check_alone
+from acclimate.strategies.alignment import check_alone, check_weight
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.learner import Learner, Rows, Turns, centroid_labels, infomax, settle
-from acclimate.strategies.tune import Tune, _top
+from acclimate.strategies.moves import top
+from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Network
 from acclimate.train.loop import History, Schedule, train
 
@@ -71,7 +72,7 @@ class Consistency:
     frozen: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.moves != "all" and not _top(self.moves):
+        if self.moves != "all" and not top(self.moves):
             raise UserError(f"moves={self.moves!r} is not understood; give all or top:K with K a whole number from 1")
         choices = {"align": ("none", *ALIGNMENTS), "teacher": ("self", "ema"), "then": ("shot", "none")}
         for name, known in choices.items():
@@ -80,7 +81,8 @@ class Consistency:
         for name in ("restarts", "steps", "target_steps", "batch_size", "learning_rate", "target_learning_rate"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
-        for name in ("weight", "beta", "weight_decay", "weak", "strong"):
+        check_weight(self.weight, "constant")
+        for name in ("beta", "weight_decay", "weak", "strong"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name}={getattr(self, name)!r} must be 0 or more")
         for name in ("confidence", "decay"):

@@ -22,6 +22,7 @@ from acclimate.run import Run
 from acclimate.strategies.alignment import Aligned
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.moves import thirds
 from acclimate.strategies.pretrain import foretell
 from acclimate.strategies.tune import Tune
 from acclimate.train.arithmetic import choose
@@ -74,6 +75,8 @@ class _Probe:
     """The measurements, each made once."""
 
     def __init__(self, tune: Tune, problem: Problem, splits: Splits, run: Run) -> None:
+        if tune.moves == "surgical":  # which part is not known yet: the first one takes longest
+            tune = replace(tune, moves=thirds(problem.network()[0])[0])
         self.tune, self.run = tune, run
         self.rows, self.epochs = len(splits.train), tune.epochs(len(splits.train))
         self.pretraining = foretell(tune.pretrain, problem, splits, run)
@@ -105,6 +108,7 @@ class _Probe:
         place = {row: i for i, row in enumerate(few)}
         source = data.take(few)
         rows = Inputs(problem, source, self.network.backbone, self.run)
+        rows.holding = self.tune.holding(self.network, problem, source)
         both = None
         if target is not None:  # as many rows as of the source, by chance
             drawn = np.random.default_rng(0).choice(len(target), len(few), replace=len(target) < len(few))
@@ -121,7 +125,7 @@ class _Probe:
         def loss_of(at: Rows) -> torch.Tensor:
             if both is not None:
                 return both.at(self.network, at, at, 0.5)
-            return rows.losses(self.network, at).mean()
+            return rows.step_loss(self.network, at)
 
         def batches(at: int) -> list[Rows]:
             return [[place[i] for i in part] for part in self._parts(self.steps[at])]

@@ -16,6 +16,7 @@ from acclimate.data.rows import Data
 from acclimate.features import to_device
 from acclimate.run import Run
 from acclimate.strategies.base import Problem
+from acclimate.strategies.holding import Holding
 from acclimate.tasks.base import Network, Output
 from acclimate.train.loop import norms_that_move
 from acclimate.train.memory import Fitting, parts
@@ -39,6 +40,7 @@ class Inputs:
         self.task, self.backbone, self.device = problem.task, backbone, run.device
         self.prefix: Prefix | None = None
         self.first = 0  # the number of the first of these rows in the prefix
+        self.holding: Holding | None = None
 
     def output(self, network: Network, at: list[int]) -> Output:
         """What the network says of these rows."""
@@ -49,6 +51,16 @@ class Inputs:
         chosen = {"targets": self.targets[at], "weights": self.weights[at]}
         out, given = self._judged(network, at, chosen)
         return given["weights"] * self.task.losses(out.logits.float(), given["targets"])
+
+    def step_loss(self, network: Network, at: list[int]) -> Tensor:
+        """The weighted mean loss of these rows, and what ties the network to the pretrained one."""
+        out, given = self._judged(network, at, {"targets": self.targets[at], "weights": self.weights[at]})
+        mean = (given["weights"] * self.task.losses(out.logits.float(), given["targets"])).mean()
+        return mean + self.held(network, at, out)
+
+    def held(self, network: Network, at: list[int], out: Output) -> Tensor | float:
+        """What ties the network to the pretrained one, of these rows."""
+        return 0.0 if self.holding is None else self.holding.of(network, at, out)
 
     def _judged(self, network: Network, at: list[int], beside: dict[str, Tensor]) -> tuple[Output, dict[str, Tensor]]:
         """The output, and what was sent to the device beside the rows, in one go."""
@@ -76,7 +88,8 @@ class Inputs:
 class Both:
     """Source and target rows of one network, and L_source + λ·L_target of a step.
 
-    L_source is the weighted mean loss of its source rows; L_target the alignment of these with as many target rows.
+    L_source is the weighted mean loss of its source rows, with what ties the network to the pretrained one on them;
+    L_target the alignment of these with as many target rows.
     """
 
     def __init__(self, rows: Inputs, target: Data, loss: Loss, weight: Callable[[float], float]) -> None:
@@ -101,7 +114,7 @@ class Both:
         source = View(ours.features, logits, truth if truth.dtype == torch.long else None, weights)
         with torch.autocast(torch.device(rows.device).type, enabled=False):
             aligned = self.loss(source, View(theirs.features, theirs.logits.float()), progress)
-        return mean_loss + self.weight(progress) * aligned
+        return mean_loss + self.weight(progress) * aligned + rows.held(network, here, ours)
 
     def _outputs(self, network: Network, here: list[int], there: list[int]) -> tuple[Output, Output]:
         """In one forward pass, unless rows of a batch see each other in it: then each domain by itself."""

@@ -54,16 +54,16 @@ class Mapped:
         probe, store = Probe(strength=self.strength), problem.network()[1]
         theirs = store.get(target.inputs)
         if self.by in WEIGHTS:
-            weights, note = _weights(self.by, store.get(splits.train.inputs), theirs)
+            weights, note = weights_of(self.by, store.get(splits.train.inputs), theirs)
             given = splits.train.weights
             train = replace(splits.train, weights=weights if given is None else given * weights)
             fitted = probe.fit(problem, replace(splits, train=train), run)
-            return replace(fitted, strategy=self.by, settings=_settings(self), notes=(*fitted.notes, note))
+            return replace(fitted, strategy=self.by, settings=settings_of(self), notes=(*fitted.notes, note))
         move = map_of(self.by, store.get(splits.train.inputs), theirs)
         there = _moved(move, theirs, TARGET) if self.by in MATCHED else None
         fitted = probe.fitted(problem, splits, run, lambda raw: _moved(move, raw, SOURCE), there)
         take_in(move, fitted.head, theirs.shape[1])
-        return replace(fitted, strategy=self.by, settings=_settings(self))
+        return replace(fitted, strategy=self.by, settings=settings_of(self))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class SelfTrain:
             both = _with_pseudo(problem, splits.train, target, wanted, self.weight)
             fitted = self._fitted(problem, replace(splits, train=both), move, len(splits.train), strength, run)
         take_in(move, fitted.head, theirs.shape[1])
-        return replace(fitted, strategy="self_train", settings=_settings(self) | {"strength": strength})
+        return replace(fitted, strategy="self_train", settings=settings_of(self) | {"strength": strength})
 
     def _fitted(
         self, problem: Problem, splits: Splits, move: Adapter | None, ours: int, strength: float | None, run: Run
@@ -164,17 +164,23 @@ def take_in(move: Adapter | None, head: Head, width: int) -> None:
     if move is None:
         return
     assert isinstance(head, (LinearHead, OrdinalHead))
-    base = move.transform(np.zeros((1, width)), domain=TARGET)
-    linear = move.transform(np.eye(width), domain=TARGET) - base  # (d, k): row i is what feature i alone adds
+    matrix, offset = linear_of(move, width)
     with torch.no_grad():
         weight = head.weight.double()
-        shift = weight @ torch.from_numpy(base[0])
-        head.weight = torch.nn.Parameter((weight @ torch.from_numpy(linear).T).to(head.weight.dtype))
+        shift = weight @ torch.from_numpy(offset)
+        head.weight = torch.nn.Parameter((weight @ torch.from_numpy(matrix)).to(head.weight.dtype))
         if isinstance(head, OrdinalHead):
             head.first.sub_(shift)
         else:
             head.bias.add_(shift)
     head.shape["width"] = width
+
+
+def linear_of(move: Adapter, width: int) -> tuple[Floats, Floats]:
+    """A (k, d) and a (k,) of a map's target side f ↦ A f + a."""
+    offset = move.transform(np.zeros((1, width)), domain=TARGET)
+    columns = move.transform(np.eye(width), domain=TARGET) - offset  # (d, k): row i is what feature i alone adds
+    return columns.T, offset[0]
 
 
 def _moved(move: Adapter | None, raw: Any, side: Any) -> Any:
@@ -188,7 +194,8 @@ def _on(head: Head, features: Any, move: Adapter | None) -> Floats:
         return np.asarray(head(torch.from_numpy(np.asarray(rows, np.float32))).double().numpy())
 
 
-def _weights(name: str, source: Any, target: Any) -> tuple[Floats, str]:
+def weights_of(name: str, source: Any, target: Any) -> tuple[Floats, str]:
+    """What each source row counts, (n,), and a sentence on what they are worth together."""
     made: Any = SHALLOW[name]()
     domain = np.repeat([SOURCE, TARGET], [len(source), len(target)])
     found: Reweighter = made.fit(np.concatenate([source, target]), domain=domain)
@@ -215,7 +222,8 @@ def _with_pseudo(problem: Problem, source: Data, target: Data, wanted: dict[int,
     )  # fmt: skip
 
 
-def _settings(strategy: Any) -> dict[str, Any]:
+def settings_of(strategy: Any) -> dict[str, Any]:
+    """What a strategy was made with, as plain JSON."""
     return {name: getattr(strategy, name) for name in strategy.__dataclass_fields__ if name not in _FIXED}
 
 

@@ -39,11 +39,11 @@ class Probe:
     Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
     Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `plain` the
     head reads TF-IDF words beside the features (`hybrid`); with `features=False` those alone (`tfidf`, no transfer). Of
-    pictures the plain features are pixels (`pixels`).
+    pictures the plain features are pixels (`pixels`), of sounds spectra (`spectra`).
     """
 
     features: bool = True
-    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures
+    plain: bool = False  # features that need no pretrained network: words of texts, pixels of pictures ...
     strength: float | None = None  # C; None: chosen from a path by folds
     inner_folds: int = 4
     max_words: int = 50_000
@@ -70,6 +70,11 @@ class Probe:
         """The same on features that `change` has moved; the head then takes features as moved. `used_on` are such
         features of rows that it is made for: their spread counts as much as that of the training rows."""
         kind = kind_of(splits.train)
+        if self.plain and kind.baseline == "boosting":
+            raise UserError(
+                f"a linear model cannot read {kind.plural} as they are, with cells that may be missing; use "
+                "linear_probe on --model columns, or boosting"
+            )
         plain = fit_plain(kind.name, splits.train.inputs, self.max_words) if self.plain else None
         if plain is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -17,36 +18,39 @@ from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError, unknown
+from acclimate.features import to_device
+from acclimate.hold import terms
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import lora
+from acclimate.strategies import adapters, rates
 from acclimate.strategies.alignment import (
     Aligned,
     attached,
-    check_align,
     check_alone,
-    check_weight,
     usual_distance,
     weight_at,
 )
 from acclimate.strategies.base import Problem, Splits, unlabelled, with_labelled
+from acclimate.strategies.checks import called, check, fits
+from acclimate.strategies.forgetting import forgetting, source_kept
+from acclimate.strategies.holding import Holding
 from acclimate.strategies.inputs import Both, Inputs
-from acclimate.strategies.pretrain import check_pretrain, pretrained
+from acclimate.strategies.moves import by_gradient, release, set_dropout
+from acclimate.strategies.pretrain import pretrained
 from acclimate.strategies.probe import Probe
+from acclimate.strategies.rates import Unfreezing
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
-from acclimate.train.arithmetic import MIXED, choose
+from acclimate.train.arithmetic import choose
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting
 from acclimate.train.pairs import Batches, Pairs
-from acclimate.train.prefix import CHOICES, Prefix, build, frozen_depth, replaying
+from acclimate.train.prefix import Prefix, build, frozen_depth, replaying
 
-_SCHEDULES = ("linear", "cosine", "constant")
-_OPTIMIZERS = ("adamw", "adam")
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
 _LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
+_LOOKED_BY = 256  # training rows whose gradient says which part of the blocks moves
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
 
@@ -54,7 +58,12 @@ _STEPS = 300  # what a small data set needs before the weights settle (Mosbach e
 class Tune:
     """Gradient descent on L(θ) = L_source(θ) + λ·L_target(θ) over the weights in `moves`, from the pretrained ones.
 
-    moves: "all", "top:K" (the last K blocks and what follows them) or "lora" (Hu et al. 2021, arXiv:2106.09685).
+    moves: "all"; "top:K" (the last K blocks and what follows them), "first:K" (the stem and the first K), "middle:K";
+    "surgical" (the third of the blocks with the largest relative gradient ‖∂L/∂θ_b‖/‖θ_b‖ at the start: Lee et al.
+    2022, arXiv:2210.11466); "bias" (BitFit, Ben Zaken et al. 2021, arXiv:2106.10199); "norm" (scales and shifts of
+    LayerNorm, BatchNorm and the like, the statistics of the latter with them: Frankle et al. 2020, arXiv:2003.00152);
+    "lora" (Hu et al. 2021, arXiv:2106.09685); "peft:METHOD" with the method's own settings, as "peft:dora" or
+    "peft:loha:r=4", merged into the weights at the end.
     start: the head begins at "zero", or at the "probe" fitted on frozen features first (LP-FT, Kumar et al. 2022,
     arXiv:2202.10054), which spares the features the distortion of the first steps.
     align: "none" (λ = 0: the target is not read), or an alignment (acclimate.align) of each source batch with as many
@@ -63,9 +72,14 @@ class Tune:
     served best. Labelled target rows add λ times their mean loss; in an alignment they stand on the source's side.
     pretrain: "none", or "mlm": all weights first go on guessing hidden words of the target's texts, then tuning begins
     there (Gururangan et al. 2020, arXiv:2004.10964; settings in `Mlm`).
+    hold: "none", or penalties that tie what moves to the pretrained network (acclimate.hold), added to L_source.
+    unfreeze: the head moves alone first, then layer after layer from the top starts to move, evenly over this share of
+    the steps; layer_decay: block l of L has the rate η·d^(L − l), the stem η·d^L (both: ULMFiT, Howard & Ruder 2018,
+    arXiv:1801.06146, sections 3.2 and 3.3).
 
     Use when: hundreds of rows a class, and new rows look like the training ones. Prefer `linear_probe` with few rows
-    or under shift; prefer `lora` where the checkpoint must be small, `partial` where time or memory is short.
+    or under shift; prefer `lora`, `bitfit` or `norm_only` where what is learned must be small, `partial` where time or
+    memory is short, `surgical` where only the inputs, or only the classes, differ from what the network knows.
     """
 
     moves: str = "all"
@@ -74,6 +88,9 @@ class Tune:
     weight: float = 1.0  # λ
     weight_schedule: str = "constant"  # constant | rise
     pretrain: str = "none"  # or a name of PRETRAINING, with settings after a colon: "mlm:epochs=2,mask=0.15"
+    hold: str = "none"  # or a name of HOLDS, with weight and settings: "l2_sp:0.01", "bss:0.001,k=2"; sums: "l2_sp+bss"
+    unfreeze: float = 0.0  # the share of all steps over which layers start to move, from the top; 0: all at once
+    layer_decay: float = 1.0  # of the learning rate, from each layer to the one below
     learning_rate: float = 5e-5
     head_learning_rate: float = 1e-3
     num_train_epochs: int | None = None  # None: about 300 steps, 3 to 20 epochs
@@ -95,42 +112,18 @@ class Tune:
     frozen: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.moves not in ("all", "lora") and not _top(self.moves):
-            raise UserError(
-                f"moves={self.moves!r} is not understood; give all, lora or top:K with K a whole number from 1"
-            )
-        for name, choices in (
-            ("start", ("zero", "probe")),
-            ("lr_scheduler_type", _SCHEDULES),
-            ("optimizer", _OPTIMIZERS),
-            ("lora_targets", lora.TARGETS),
-            ("cache_frozen", CHOICES),
-            ("mixed_precision", MIXED),
-        ):
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
-        if self.align != "none":
-            check_align(self.align)
-        if self.pretrain != "none":
-            check_pretrain(self.pretrain)
-        check_weight(self.weight, self.weight_schedule)
-        sizes = ("batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha")
-        for name in ("learning_rate", "head_learning_rate", *sizes):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
-        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name}={getattr(self, name)!r} must be 0 or more")
-        for name in ("dropout", "lora_dropout"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)!r} must be at least 0 and below 1")
-        if self.num_train_epochs is not None and self.num_train_epochs < 1:
-            raise UserError(f"num_train_epochs={self.num_train_epochs!r} must be 1 or more")
+        check(self)
 
     @property
     def aligned(self) -> bool:
         """Whether target rows stand beside those of the source in every step."""
         return self.align != "none" and self.weight > 0
+
+    @property
+    def _compared(self) -> str:
+        """What compares the rows of a batch."""
+        held = [type(one).__name__.lower() for one in terms(self.hold) if one.compares_rows]
+        return "+".join([self.align] * self.aligned + held)
 
     @property
     def pretrains(self) -> bool:
@@ -147,22 +140,27 @@ class Tune:
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train a copy of the backbone; with `splits.valid`, and no alignment, keep the epoch with the least loss."""
         if self.aligned:
-            unlabelled(splits, f"{_name(self)} with {self.align}")
+            unlabelled(splits, f"{called(self)} with {self.align}")
             check_alone(self.align)
+        fits(self, problem)
         problem, before = pretrained(self.pretrain, problem, splits, self.mixed_precision, run)
-        splits = with_labelled(splits, self.weight)
+        splits, valid = with_labelled(splits, self.weight), problem.held_out(splits)
         head = self._first_head(problem, splits, run)
+        first = copy.deepcopy(head) if splits.target is not None and self.start == "probe" else None
         # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
         with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
-            network, moved = self.started(problem, head, run)
-            history, notes = self._train(network, problem, splits, run)
+            resolved, chosen = self.resolved(problem, splits.train, head, run)
+            network, moved = resolved.started(problem, head, run)
+            history, notes = resolved._train(network, problem, splits, run)
         network.zero_grad(set_to_none=True)  # gradients would stay with the model, as large as what moved
         backbone = network.backbone
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
-        adapter = lora.take(backbone) if self.moves == "lora" else (None, None)
+        adapter = self.taken(backbone, splits.train, run)
         if self.pretrains:  # everything moved; low-rank weights alone would be put on a base that nobody has
             names, adapter = tuple(n for n, _ in network.named_parameters()), (None, None)
         backbone.requires_grad_(False)
+        kept = "" if first is None or valid is None else source_kept(problem, first, network, valid, run)
+        said = [moved, chosen, *before, forgetting(problem, backbone, splits.train, run), kept, *notes]
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         return Predictor(
             problem.task,
@@ -170,11 +168,11 @@ class Tune:
             network.head.cpu(),
             backbone.cpu().eval(),
             None,
-            _name(self),
+            called(self),
             settings,
             names,
             tuple(history),
-            (moved, *before, *notes),
+            tuple(sentence for sentence in said if sentence),
             *adapter,
         )
 
@@ -186,9 +184,35 @@ class Tune:
         backbone = problem.network()[0].clone().to(run.device)
         torch.manual_seed(run.seed)
         if self.dropout is not None:
-            _set_dropout(backbone, self.dropout)
-        moved = _release(backbone, self)
-        return Network(backbone, head.to(run.device)), moved
+            set_dropout(backbone, self.dropout)
+        if adapters.understood(self.moves):
+            settings = {"r": self.lora_rank, "lora_alpha": self.lora_alpha, "lora_dropout": self.lora_dropout}
+            adapters.add(backbone, self.moves, settings, self.lora_targets)
+        else:
+            release(backbone, self.moves)
+        moving = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in backbone.parameters())
+        said = f"{moving:,} of {total:,} backbone parameters moved ({self.moves})"
+        return Network(backbone, head.to(run.device)), said
+
+    def taken(self, backbone: Backbone, data: Data, run: Run) -> tuple[Any, Any]:
+        """Adapters' weights and configuration; the backbone is plain afterwards."""
+        if not adapters.understood(self.moves):
+            return None, None
+        with full_precision():
+            return adapters.take(backbone, to_device(backbone.collate(backbone.encode(data.inputs[:4])), run.device))
+
+    def resolved(self, problem: Problem, data: Data, head: Head, run: Run) -> tuple[Tune, str]:
+        """With `moves` "surgical": these settings with the part that the gradient of some rows chose; and why."""
+        if self.moves != "surgical":
+            return self, ""
+        network, _ = dataclasses.replace(self, moves="all").started(problem, copy.deepcopy(head), run)
+        at = np.sort(np.random.default_rng(run.seed).permutation(len(data))[:_LOOKED_BY])
+        rows = Inputs(problem, data.take(at), network.backbone, run)
+        batches = shuffled(rows.costs, self.batch_size, run.seed, 0)
+        part, said = by_gradient(network, batches, lambda some: rows.losses(network, some).mean())
+        run.progress.say(said)
+        return dataclasses.replace(self, moves=part), said
 
     def _first_head(self, problem: Problem, splits: Splits, run: Run) -> Head:
         if self.start == "probe":
@@ -198,33 +222,38 @@ class Tune:
     def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
         """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
         rows = Inputs(problem, splits.train, network.backbone, run)
+        rows.holding = self.holding(network, problem, splits.train)
         both, target = None, splits.target if self.aligned else None
         if target is not None:
             both = self.both(problem, rows, splits.train, target)
         chosen_by = None if self.aligned else problem.held_out(splits)
         valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         epochs = self.epochs(len(splits.train))
-        prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
+        _, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         read = splits.target if self.pretrains else target
         what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
-        with replaying(prefix):
-            history, said = self._descend(network, rows, valid, both, epochs, what, run)
-        more = [sentence for sentence in (_LAST if self.aligned else "", said, cut_short(history)) if sentence]
+        history, said = self._descend(network, rows, valid, both, epochs, what, run)
+        more = [sentence for sentence in (_LAST if self.aligned else "", *said, cut_short(history)) if sentence]
         for sentence in more:
             run.progress.say(sentence)
         return history, [note, *more] if note else more
 
     def _descend(
         self, network: Network, rows: Inputs, valid: Inputs | None, both: Both | None, epochs: int, what: str, run: Run
-    ) -> tuple[History, str]:
-        """What happened, and a sentence on the numbers that were trained in."""
+    ) -> tuple[History, list[str]]:
+        """What happened, and sentences on the numbers that were trained in and on what moved when."""
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
         trained = Aligned(network, None if both is None else both.loss).to(run.device)
         plain_loss, batches = self._steps(network, rows, both, epochs, run)
         first = batches(0)
-        found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
+        steps = math.ceil(len(first) / self.gradient_accumulation_steps) * epochs
+        # Both ask in which layer a weight lies: before stubs take the place of the frozen ones.
+        optimizer = self.optimizer_of(network, trained.loss)
+        opening = Unfreezing.over(network.backbone, self.unfreeze, steps)
+        with replaying(rows.prefix):
+            found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
         fitting = Fitting(network, run.progress)
 
         def loss_of(at: list[int]) -> Tensor:
@@ -236,21 +265,27 @@ class Tune:
             with found.at_work(run.device):
                 return valid.mean_loss(network, fitting)
 
-        with found.applied(trained):
+        with replaying(rows.prefix), found.applied(trained):
             history = train(
                 trained,
-                self.optimizer_of(network, trained.loss),
+                optimizer,
                 schedule,
                 batches,
                 loss_of,
                 evaluate if valid is not None else None,
                 run,
-                _name(self),
+                called(self),
                 what,
                 found.scaler(run.device),
-                self.align if self.aligned else "",
+                self._compared,
+                opening.during,
             )
-        return history, said
+        return history, [said, str(opening) if self.unfreeze else ""]
+
+    def holding(self, network: Network, problem: Problem, data: Data) -> Holding | None:
+        """What ties this network, which has not moved yet, to the pretrained one on these rows."""
+        holds = terms(self.hold)
+        return Holding(holds, network, problem, data) if holds else None
 
     def both(self, problem: Problem, rows: Inputs, source: Data, target: Data) -> Both:
         """The encoded source rows with the target's beside them, and the alignment with new weights."""
@@ -270,7 +305,7 @@ class Tune:
         """The mean loss of a batch, and the batches of an epoch."""
         ours = partial(shuffled, rows.costs, self.batch_size, run.seed)
         if both is None:
-            return (lambda at: rows.losses(network, at).mean()), ours
+            return partial(rows.step_loss, network), ours
         theirs = partial(shuffled, both.target_costs, self.batch_size, run.seed + 1)
         pairs = Pairs(ours, theirs, epochs, self.gradient_accumulation_steps)
         return partial(both.loss_of, network, pairs), pairs.epoch
@@ -299,64 +334,17 @@ class Tune:
         return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {model} {rows}"
 
     def optimizer_of(self, network: Network, loss: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW; biases and norms without decay; the head at a rate of its own unless it starts from a probe, and the
-        weights of an alignment at that rate in any case."""
+        """AdamW; biases and norms without decay; lower layers slower with `layer_decay`; the head at a rate of its own
+        unless it starts from a probe, and the weights of an alignment at that rate in any case."""
         head_rate = self.learning_rate if self.start == "probe" else self.head_learning_rate
-        groups: list[dict[str, Any]] = []
-        parts: list[tuple[nn.Module, float]] = [(network.backbone, self.learning_rate), (network.head, head_rate)]
+        decay = 0.0 if any(one.instead_of_decay for one in terms(self.hold)) else self.weight_decay
+        found = rates.layered(network.backbone, self.learning_rate, decay, self.layer_decay)
+        found += rates.groups(network.head, head_rate, self.weight_decay)
         if loss is not None:
-            parts.append((loss, self.head_learning_rate))
-        for part, rate in parts:
-            moving = [p for p in part.parameters() if p.requires_grad]
-            for decay, chosen in (
-                (self.weight_decay, [p for p in moving if p.ndim > 1]),
-                (0.0, [p for p in moving if p.ndim <= 1]),
-            ):
-                if chosen:
-                    groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+            found += rates.groups(loss, self.head_learning_rate, self.weight_decay)
         if self.optimizer == "adam":
-            return torch.optim.Adam(groups, fused=True)
-        return torch.optim.AdamW(groups, fused=True)
-
-
-def _top(moves: str) -> int:
-    head, _, count = moves.partition(":")
-    return int(count) if head == "top" and count.isdigit() else 0
-
-
-def _release(backbone: Backbone, tune: Tune) -> str:
-    """Let what `moves` names move; a sentence on what that is."""
-    backbone.requires_grad_(False)
-    if tune.moves == "lora":
-        lora.add(backbone, tune.lora_rank, tune.lora_alpha, tune.lora_dropout, tune.lora_targets)
-    elif tune.moves == "all":
-        backbone.requires_grad_(True)
-    else:
-        k, blocks = _top(tune.moves), backbone.blocks
-        if not blocks:
-            raise UserError(
-                f"{backbone.origin.name!r} has no separate blocks (one layer is shared or single), so its top {k} "
-                "cannot be tuned alone; use linear_probe, lora or full"
-            )
-        if k > len(blocks):
-            raise UserError(
-                f"moves='top:{k}': {backbone.origin.name!r} has {len(blocks)} blocks; give 1 to {len(blocks)}"
-            )
-        for part in blocks[-k:]:
-            part.requires_grad_(True)
-        for parameter in backbone.stem_and_top()[1]:
-            parameter.requires_grad_(True)
-    moving = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
-    return f"{moving:,} of {sum(p.numel() for p in backbone.parameters()):,} backbone parameters moved ({tune.moves})"
-
-
-def _set_dropout(backbone: nn.Module, p: float) -> None:
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = p
-        for name, value in list(vars(module).items()):
-            if "dropout" in name and isinstance(value, float):  # of attention, a plain number in Llama and its like
-                setattr(module, name, p)
+            return torch.optim.Adam(found, fused=True)
+        return torch.optim.AdamW(found, fused=True)
 
 
 def cut_short(history: History) -> str:
@@ -365,11 +353,3 @@ def cut_short(history: History) -> str:
     if not note.startswith("time limit"):
         return ""
     return f"{note[0].upper()}{note[1:]}: what was learned by then was kept; raise --time-limit to learn more."
-
-
-def _name(tune: Tune) -> str:
-    if tune.moves == "lora":
-        return "lora"
-    if _top(tune.moves):
-        return "partial"
-    return "lp_ft" if tune.start == "probe" else "full"

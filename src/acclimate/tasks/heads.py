@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acclimate.tasks.trees import TreesHead
+
 Words: TypeAlias = Tensor | None  # (n, v), sparse or dense
 
 
@@ -220,7 +222,7 @@ class BottleneckHead(nn.Module):
         self.inner.weight.copy_(weight)
 
 
-Head: TypeAlias = LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead | BottleneckHead
+Head: TypeAlias = LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead | BottleneckHead | TreesHead
 HEADS: dict[str, type[Head]] = {  # kind -> class
     "linear": LinearHead,
     "ordinal": OrdinalHead,
@@ -228,4 +230,5 @@ HEADS: dict[str, type[Head]] = {  # kind -> class
     "centroid": CentroidHead,
     "constant": ConstantHead,
     "bottleneck": BottleneckHead,
+    "trees": TreesHead,
 }

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,11 @@ class Diverged(UserError):
     """A loss or a gradient that is not finite."""
 
 
+def _alone(step: int) -> AbstractContextManager[None]:
+    """A step with nothing around it."""
+    return contextlib.nullcontext()
+
+
 def train(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -63,6 +69,7 @@ def train(
     what: str = "",
     scaler: torch.amp.GradScaler | None = None,
     compared: str = "",
+    during: Callable[[int], AbstractContextManager[None]] = _alone,
 ) -> History:
     """Train in place and return what happened, one entry an epoch.
 
@@ -72,6 +79,7 @@ def train(
     checkpoints there and goes on from the newest; `what` tells whether one is of the same rows and settings.
     With a `scaler` (of fp16) a step whose gradient overflows is left out, and the next one is scaled less. `compared`
     names a loss that compares the rows of a batch: where memory cuts a batch into parts it is said that it changes.
+    `during(step)` is held in each step.
     """
     moving = [p for p in network.parameters() if p.requires_grad]
     total = math.ceil(len(epoch_batches(0)) / schedule.accumulate) * schedule.epochs
@@ -91,7 +99,7 @@ def train(
             while place.batch < len(batches):
                 if ranks.world() > 1:  # masks of dropout differ between processes, and are those of an unbroken run
                     torch.manual_seed(hash((run.seed, place.step, ranks.rank())))
-                with held_back():  # Ctrl-C waits until the step is whole
+                with held_back(), during(place.step):  # Ctrl-C waits until the step is whole
                     factor = schedule.factor(place.step, total)
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
                         group["lr"] = rate * factor

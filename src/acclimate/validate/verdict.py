@@ -11,7 +11,16 @@ import numpy as np
 from acclimate.metrics.calibration import fit_temperature
 from acclimate.shift.mixture import ENOUGH, explained
 from acclimate.validate.base import LEAST, Candidate, Floats, Ints, Rows, shares
-from acclimate.validate.neighbours import MOST, alike, from_neighbours, nearest, neighbour_agreement, some
+from acclimate.validate.neighbours import (
+    MOST,
+    NEAREST,
+    alike,
+    error_of_lead,
+    from_neighbours,
+    nearest,
+    neighbour_agreement,
+    some,
+)
 from acclimate.validate.pick import source_shares
 from acclimate.validate.rows import label_apart
 
@@ -21,6 +30,7 @@ ADAPT, KEEP, UNKNOWN = "adapt", "do not adapt", "not decidable"
 # that took no part are reported there too, and those alone are a record.
 CLEAR = 0.60  # neighbour agreement from which answers follow clusters that are there
 LEAD = 0.02  # by which it must then be above that of the source alone
+SURE = 1.645  # standard errors of that lead by which it must be above 0: by chance one time in twenty
 SLIGHT = 0.01  # a smaller lead is none
 RELATED = 0.20  # Cohen's κ with the source alone, below which an adapted model answers another question
 MOVED = 0.10  # what `moved_at_least` may come to before class shares count as moved
@@ -62,8 +72,9 @@ def decide(
 
     Formula: κ is `neighbour_agreement` of a model's answers to the target rows. Only candidates whose answers are
     related to the source's (Cohen's κ ≥ `RELATED`) are looked at. Adapt by the one with the highest κ where that is
-    `CLEAR` or more and leads that of the source alone by `LEAD`: there are clusters, and its answers follow them; not
-    so where class shares are seen to have moved (`moved_at_least` > `MOVED`) and other shares alone explain half of
+    `CLEAR` or more and leads that of the source alone by `LEAD`, and by `SURE` standard errors of the lead
+    (`error_of_lead`), which few rows could give by chance: there are clusters, and its answers follow them; not so
+    where class shares are seen to have moved (`moved_at_least` > `MOVED`) and other shares alone explain half of
     the distance or more (`shift.explained`). Else by `gentle`, a candidate that takes no class shares for granted,
     where it leads by `SLIGHT`, its κ reaches that of the true labels among the source's rows, and no share is seen to
     have moved. Do not adapt where no candidate leads by `SLIGHT`; else not decidable. The estimated gain is `SLOPE`
@@ -74,16 +85,17 @@ def decide(
     """
     rows.check(list(candidates))
     at = some(rows.target, rows.seed)
-    around = nearest(rows.target[at])
+    around = nearest(rows.target[at], NEAREST + 1)
     answers = [c.target.argmax(1) for c in candidates]
-    values = [from_neighbours(a[at], around) for a in answers]
+    values = [from_neighbours(a[at], around[:, :NEAREST]) for a in answers]
     own = rows.own if rows.own is not None else own_agreement(rows.labels, rows.source, rows.seed, len(at))
     related = [i for i in range(1, len(candidates)) if alike(answers[0], answers[i]) >= RELATED]
     best = max(related, key=lambda i: round(values[i], 9), default=0)
     mild = next((i for i in related if candidates[i].name == gentle), 0)
     moved = moved_at_least(candidates[0], rows)
     mixed = explained_by_shares(rows) if best and moved > MOVED else 0.0
-    answer, why, best = answer_of([c.name for c in candidates], values, best, mild, own, moved, mixed)
+    error = error_of_lead(answers[0][at], answers[best][at], around)
+    answer, why, best = answer_of([c.name for c in candidates], values, best, mild, own, moved, mixed, error)
     count = min(ask, len(rows.target))
     ids, weights = label_apart(rows.target, candidates[0].target, candidates[best].target, count, seed=rows.seed)
     if answer == UNKNOWN:
@@ -104,24 +116,45 @@ def own_agreement(labels: Ints, features: Floats, seed: int, most: int) -> float
     return neighbour_agreement(labels[at], features[at])
 
 
+# One plain clause wherever κ stands in a sentence.
+_KAPPA = "0: rows that lie close share an answer no more often than by chance; 1: always"
+
+
 def answer_of(
-    names: Sequence[str], values: Sequence[float], best: int, mild: int, own: float, moved: float, mixed: float
+    names: Sequence[str],
+    values: Sequence[float],
+    best: int,
+    mild: int,
+    own: float,
+    moved: float,
+    mixed: float,
+    error: float,
 ) -> tuple[str, str, int]:
-    """The answer, why, and the candidate that it is about; 0 for `best` and `mild` where there is none."""
+    """The answer, why, and the candidate that it is about; 0 for `best` and `mild` where there is none. `error`: the
+    standard error of the lead of `best`."""
     lead, slight = values[best] - values[0], values[mild] - values[0]
     if best == 0 or lead < SLIGHT:
-        return KEEP, f"no answers to the target rows hang together better than the source's ({values[0]:.2f})", best
-    told = f"answers by {names[best]} hang together ({values[best]:.2f}; the source's {values[0]:.2f})"
+        return (
+            KEEP,
+            f"no answers to the target rows hang together better than the source's (κ {values[0]:.2f}; {_KAPPA})",
+            best,
+        )
+
+    def together(i: int) -> str:
+        return f"answers by {names[i]} hang together (κ {values[i]:.2f}, the source's {values[0]:.2f}; {_KAPPA})"
+
+    told = together(best)
     if moved > MOVED and mixed >= ENOUGH:
         gone = f"other class shares alone take away {mixed:.0%} of the distance to the target"
         return UNKNOWN, f"class shares have moved by {moved:.2f} or more, and {gone}: adaptation would undo it", best
+    if values[best] >= CLEAR and lead >= LEAD and lead < SURE * error:
+        return UNKNOWN, f"{told}, but so few rows can show such a lead by chance (standard error {error:.2f})", best
     if values[best] >= CLEAR and lead >= LEAD:
         return ADAPT, f"{told}, as they do where there are clusters that they follow", best
     if moved > MOVED:
         return UNKNOWN, f"class shares have moved by {moved:.2f} or more, which adaptation would undo", best
     if mild and slight >= SLIGHT and values[mild] >= own:
-        told = f"answers by {names[mild]} hang together ({values[mild]:.2f}; the source's {values[0]:.2f})"
-        return ADAPT, f"{told} no less than labels of the source do among its own rows ({own:.2f})", mild
+        return ADAPT, f"{together(mild)} no less than labels of the source do among its own rows ({own:.2f})", mild
     return UNKNOWN, f"{told}, but less than {CLEAR:.2f}, and no more than by chance of what the classes are", best
 
 

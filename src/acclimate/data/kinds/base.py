@@ -55,5 +55,6 @@ class Kind:
     owners: Callable[[Sequence[Input]], tuple[str, ...]] | None = None  # groups, where the user names none
     owner: str = ""  # what such a group is called
     drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
+    played: Callable[[Input], str] | None = None  # as a data URI of a short sound, for reports
     beside: bool = False  # whether `auto` tries plain features beside those of a network (`hybrid`)
     has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them

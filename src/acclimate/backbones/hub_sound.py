@@ -1,0 +1,190 @@
+"""Sound models in Hugging Face's own format: Whisper, and wav2vec2, HuBERT, AST and their like."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acclimate.backbones.base import Batch, Encoded, Origin
+from acclimate.backbones.hushed import quiet_transformers
+from acclimate.backbones.sound import (
+    LONGEST,
+    Prepared,
+    SoundBackbone,
+    SoundSettings,
+    Whisper,
+    layers_of,
+    mean_of,
+    stable,
+)
+from acclimate.data.sounds import Samples
+from acclimate.errors import UserError
+
+_FIXED = ("audio-spectrogram-transformer",)  # models that read a spectrum of one size, and pool it themselves
+
+_WINDOW, _SHIFT = 0.025, 0.01  # seconds of a column of a spectrum, and from one to the next
+
+
+class HubSound(SoundBackbone):
+    """A model with the feature extractor stored beside it; features are the mean over the frames that hold sound.
+
+    Random masking of the input and the dropping of layers while training are switched off: both draw from generators
+    that a seed of ours does not reach.
+    """
+
+    longest = 600.0
+
+    def __init__(self, model: Any, extractor: Any, settings: SoundSettings, origin: Origin) -> None:
+        super().__init__(model, settings, origin)
+        self.extractor = extractor
+        self.architecture = str(model.config.model_type)
+        self.width = int(model.config.hidden_size)
+        self._field = str(extractor.model_input_names[0])
+        if self.architecture in _FIXED:
+            self.pooling, self.longest = "pooler", settings.seconds
+        self._raw = hasattr(model, "_get_feat_extract_output_lengths") and self._field == "input_values"
+        # A norm over time, as of wav2vec2-base, takes padding in: such rows are read with rows of their own length.
+        self._alone = getattr(model.config, "feat_extract_norm", "") == "group"
+
+    def prepare(self, samples: Samples) -> Tensor:
+        """What the extractor makes of the sound, which is filled up to one frame where it is shorter."""
+        samples = np.pad(samples, (0, max(0, self._least() - len(samples))))
+        made = self.extractor(samples, sampling_rate=self.sound.rate, return_tensors="np")
+        return torch.from_numpy(np.asarray(made[self._field][0], np.float32))
+
+    def _least(self) -> int:
+        """Samples of one frame: of less there is no spectrum, and the convolutions have nothing to give."""
+        if not self._raw:
+            return math.ceil(_WINDOW * self.sound.rate)
+        least = 1
+        config = self.model.config
+        for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
+            least = (least - 1) * int(stride) + int(kernel)
+        return least
+
+    def join(self, sounds: Sequence[Prepared]) -> Batch:
+        """Values (n, longest, ...), zeros after the end of each row, and the length of each (n,)."""
+        values = [sound.values for sound in sounds]
+        padded = nn.utils.rnn.pad_sequence(values, batch_first=True)
+        return {"values": padded, "sizes": torch.tensor([len(v) for v in values])}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (n, d)."""
+        values, sizes = batch["values"], batch["sizes"]
+        if self.architecture in _FIXED:
+            pooled: Tensor = self.model(values).pooler_output
+            return pooled
+        if not self._alone or int(sizes.min()) == values.shape[1]:
+            return self._pooled(values, sizes)
+        lengths = sorted(set(sizes.tolist()))
+        at = [torch.nonzero(sizes == length)[:, 0] for length in lengths]
+        found = [self._pooled(values[rows, :length], sizes[rows]) for rows, length in zip(at, lengths, strict=True)]
+        return torch.cat(found)[torch.argsort(torch.cat(at))]
+
+    def _pooled(self, values: Tensor, sizes: Tensor) -> Tensor:
+        if int(sizes.min()) == values.shape[1]:
+            hidden: Tensor = self.model(values).last_hidden_state
+            return hidden.mean(1)
+        mask = torch.arange(values.shape[1], device=values.device) < sizes[:, None]
+        hidden = self.model(values, attention_mask=mask.long()).last_hidden_state
+        return mean_of(hidden, self._frames(sizes))
+
+    def _frames(self, sizes: Tensor) -> Tensor:
+        frames: Tensor = self.model._get_feat_extract_output_lengths(sizes) if self._raw else sizes
+        return frames
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The longest list of like layers."""
+        return layers_of(self.model)
+
+    def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
+        """The frames of every row; nothing where a batch may be read in several parts, so that it is not kept."""
+        if self.architecture in _FIXED:
+            return super().flat(hidden, batch)
+        return (hidden.flatten(0, 1), []) if self._alone else lines_of(hidden, self._frames(batch["sizes"]))
+
+    def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
+        """Frames back in their rows."""
+        if self.architecture in _FIXED:
+            return super().unflat(flat, batch, shape)
+        return rows_of(flat, self._frames(batch["sizes"]))
+
+    def flat_rows(self, encoded: Sequence[Encoded]) -> list[int]:
+        """The number of frames of each sound."""
+        if self.architecture in _FIXED:
+            return super().flat_rows(encoded)
+        sizes = torch.tensor([len(self.now(row.parts[0]).values) for row in encoded])
+        return [int(count) for count in self._frames(sizes)]
+
+    def config(self) -> dict[str, Any]:
+        """The model's configuration and that of its feature extractor."""
+        return {**stable(self.model.config), "extractor": self.extractor.to_dict()}
+
+    def clone(self) -> HubSound:
+        """A copy with weights of its own; the extractor, which does not learn, is shared."""
+        return HubSound(copy.deepcopy(self.model), self.extractor, self.sound, self.origin)
+
+    def save_model(self, folder: Path) -> None:
+        """A plain Hugging Face folder."""
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
+            self.extractor.save_pretrained(folder)
+
+
+def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
+    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
+    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
+    return hidden[inside], frames.tolist()
+
+
+def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
+    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
+    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
+
+
+def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
+    """Load a Hugging Face name or folder, with the settings of the feature extractor that is stored beside it."""
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    errors = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # what a file lacks is drawn at random
+        try:
+            config = AutoConfig.from_pretrained(path)
+            alone = "WhisperEncoder" in (config.architectures or ())
+            kind: Any = WhisperEncoder if alone else AutoModel
+            model, info = kind.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+            reader: Any = AutoFeatureExtractor
+            extractor = reader.from_pretrained(path)
+        except errors as error:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise UserError(f"cannot load the sound model {origin.name!r}: {first}") from error
+    whisper = config.model_type == "whisper"
+    missing = sorted(key for key in info["missing_keys"] if not (whisper and "decoder" in key))
+    if missing:
+        raise UserError(
+            f"the weights of {origin.name!r} lack {len(missing)} parameters, first {missing[0]!r}: they would be "
+            "random. The file is incomplete or belongs to another architecture."
+        )
+    rate = int(extractor.sampling_rate)
+    if whisper:
+        encoder = model if alone else model.encoder
+        encoder.layerdrop = 0.0
+        seconds = 2 * config.max_source_positions * extractor.hop_length / rate
+        return Whisper(encoder.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)
+    seconds = LONGEST
+    if config.model_type in _FIXED:
+        seconds = extractor.max_length * _SHIFT
+    for name in ("layerdrop", "apply_spec_augment"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, type(getattr(model.config, name))(0))
+    return HubSound(model.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)

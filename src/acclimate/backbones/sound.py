@@ -1,0 +1,263 @@
+"""Sound backbones: what they share, and Whisper's encoder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.hushed import quiet_transformers
+from acclimate.backbones.mel import log_mel, silence
+from acclimate.data.sounds import Samples, read, seconds_of
+from acclimate.errors import UserError
+from acclimate.files import read_object
+
+SETTINGS = "acclimate_sound.json"
+LONGEST = 30.0  # seconds that are read of a sound where the model says nothing else
+LEAST = 0.1  # seconds that must be allowed
+_A_FRAME = 0.02  # seconds: the unit of cost, about as much work as a token of a text
+
+T = TypeVar("T", bound="SoundBackbone")
+
+
+@dataclass(frozen=True)
+class SoundSettings:
+    """How a sound becomes a tensor. All of it changes the features."""
+
+    rate: int  # samples a second; files of another rate are resampled once
+    seconds: float = LONGEST  # that are read of a longer sound, its beginning; Whisper fills a shorter one up to it
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One sound as the network reads it."""
+
+    values: Tensor
+    samples: int  # that the sound has, whatever was added
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A sound that is read when its batch is made."""
+
+    value: Any
+
+
+class SoundBackbone(Backbone):
+    """Sounds are paths or (array, rate): one channel, resampled, cut to `seconds`, prepared one by one."""
+
+    modality = "audio"
+    architecture = ""
+    longest = LONGEST  # seconds that the network can take
+    filled = False  # whether shorter sounds are followed by silence up to `seconds`
+    pooling = "mean"  # over the frames that hold sound
+
+    def __init__(self, model: nn.Module, settings: SoundSettings, origin: Origin) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.sound = settings
+        self.origin = origin
+
+    @abstractmethod
+    def prepare(self, samples: Samples) -> Tensor:
+        """One sound (n,) at `sound.rate` as the network reads it."""
+
+    @abstractmethod
+    def join(self, sounds: Sequence[Prepared]) -> Batch:
+        """One batch."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The architecture, as plain JSON."""
+
+    @abstractmethod
+    def save_model(self, folder: Path) -> None:
+        """Weights and config.json, in their own format."""
+
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Every sound, read and prepared."""
+        return [self._encoded(value, self._read(value)) for value in inputs]
+
+    def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """The sounds themselves, with the length that their headers say: `collate` reads them."""
+        return [self._encoded(value, _Unread(value)) for value in inputs]
+
+    def _encoded(self, value: Any, part: Any) -> Encoded:
+        there = seconds_of(value)
+        used = min(there, self.sound.seconds)
+        return Encoded((part,), self.cost(used), round((there - used) / _A_FRAME), round(there / _A_FRAME))
+
+    def cost(self, seconds: float) -> int:
+        """Frames of 20 ms that the network works on."""
+        return max(1, round(seconds / _A_FRAME))
+
+    def collate(self, rows: Sequence[Encoded]) -> Batch:
+        """One batch."""
+        return self.join([self.now(row.parts[0]) for row in rows])
+
+    def now(self, part: Any) -> Prepared:
+        """What the network reads of a row; what was left to this moment is read now."""
+        found: Prepared = self._read(part.value) if isinstance(part, _Unread) else part
+        return found
+
+    def _read(self, value: Any) -> Prepared:
+        samples = read(value, self.sound.rate, self.sound.seconds)
+        return Prepared(self.prepare(samples), len(samples))
+
+    def settings(self) -> dict[str, object]:
+        """Rate, length and pooling, with the architecture."""
+        about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled, "pooling": self.pooling}
+        return {**about, **asdict(self.sound)}
+
+    def fingerprint(self) -> str:
+        """Weights, preprocessing and the architecture, of which the weights do not tell all (heads, activations)."""
+        digest = hashlib.blake2b(super().fingerprint().encode(), digest_size=16)
+        digest.update(json.dumps(self.config(), sort_keys=True, default=str).encode())
+        return digest.hexdigest()
+
+    def checked(self, seconds: float) -> float:
+        """The most seconds that are read, or a clear error."""
+        if not LEAST <= seconds <= self.longest:
+            raise UserError(f"seconds {seconds:g} is outside what this model takes: {LEAST:g} to {self.longest:g}")
+        return seconds
+
+    def with_settings(self: T, settings: SoundSettings) -> T:
+        """The same weights under other settings."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)  # so that putting another model into one leaves the other as it is
+        other.sound = settings
+        return other
+
+    def clone(self: T) -> T:
+        """A copy with weights of its own."""
+        return copy.deepcopy(self)
+
+    def save(self, folder: Path) -> None:
+        """The model in its own format, and the settings above as JSON."""
+        self.save_model(folder)
+        about = {**asdict(self.sound), "origin": asdict(self.origin)}
+        (folder / SETTINGS).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def mean_of(hidden: Tensor, frames: Tensor) -> Tensor:
+    """The mean (n, d) over the first `frames` (n,) of each row of `hidden` (n, t, d)."""
+    inside = (torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]).to(hidden.dtype)
+    return (hidden * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
+
+
+class Encoder(nn.Module):
+    """Whisper's encoder for any number of seconds up to its 30.
+
+    With 30 s it gives what transformers' own forward gives; of less, the positions in time are the first ones.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """(n, bands, 2 t) -> (n, t, d)."""
+        inner: Any = self.inner
+        hidden = nn.functional.gelu(inner.conv1(mel))
+        hidden = nn.functional.gelu(inner.conv2(hidden)).transpose(1, 2)
+        hidden = hidden + inner.embed_positions.weight[: hidden.shape[1]]
+        hidden = nn.functional.dropout(hidden, p=inner.dropout, training=self.training)
+        for layer in inner.layers:
+            hidden = layer(hidden, None)
+        found: Tensor = inner.layer_norm(hidden)
+        return found
+
+
+class Whisper(SoundBackbone):
+    """The encoder of a Whisper model without the decoder. Features are the mean over the frames that hold sound.
+
+    Every sound is followed by silence up to `seconds`, as Whisper was trained with 30: frames of sound attend to those
+    of silence, and lose by having fewer. With fewer seconds it is quicker; `benchmarks/sounds.py` says by how much,
+    and what it costs.
+    """
+
+    architecture = "whisper"
+    filled = True
+
+    def __init__(self, encoder: Any, extractor: Any, settings: SoundSettings, origin: Origin) -> None:
+        super().__init__(Encoder(encoder), settings, origin)
+        self.extractor = extractor
+        self.bands, self.window, self.hop = extractor.feature_size, extractor.n_fft, extractor.hop_length
+        self.width = int(encoder.config.d_model)
+        self.longest = settings.seconds
+
+    def prepare(self, samples: Samples) -> Tensor:
+        """The log mel spectrum (bands, t) of the sound, with the columns that reach into the silence after it."""
+        columns = min(2 * self.frames(len(samples)) + 2, 2 * self.seen)
+        return log_mel(torch.from_numpy(samples), columns, self.sound.rate, self.bands, self.window, self.hop)
+
+    def frames(self, samples: int) -> int:
+        """How many frames of the encoder this many samples take."""
+        return max(1, math.ceil(samples / int(2 * self.hop)))
+
+    @property
+    def seen(self) -> int:
+        """Frames of every row."""
+        return self.frames(round(self.sound.seconds * self.sound.rate))
+
+    def cost(self, seconds: float) -> int:
+        """The same for every sound."""
+        return self.seen
+
+    def join(self, sounds: Sequence[Prepared]) -> Batch:
+        """Spectra (n, bands, 2 t), each followed by silence, and the number of frames that hold sound (n,)."""
+        mel = torch.empty(len(sounds), self.bands, 2 * self.seen)
+        for row, sound in zip(mel, sounds, strict=True):
+            row[:] = silence(sound.values)
+            row[:, : sound.values.shape[1]] = sound.values
+        return {"mel": mel, "frames": torch.tensor([self.frames(sound.samples) for sound in sounds])}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean (n, d) of the frames that hold sound."""
+        return mean_of(self.model(batch["mel"]), batch["frames"])
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The encoder's layers."""
+        return layers_of(self.model)
+
+    def config(self) -> dict[str, Any]:
+        """The encoder's configuration and the settings of the spectrum."""
+        return {**stable(self.model.inner.config), "window": self.window, "hop": self.hop}
+
+    def save_model(self, folder: Path) -> None:
+        """The encoder alone, as transformers' WhisperEncoder."""
+        with quiet_transformers():
+            self.model.inner.save_pretrained(folder)
+            self.extractor.save_pretrained(folder)
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The longest list of like layers, the convolutions before them left out."""
+    lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1]
+    linear = [layers for layers in lists if any(isinstance(part, nn.Linear) for part in layers[0].modules())]
+    return max(linear, key=len, default=[])
+
+
+def stable(config: Any) -> dict[str, Any]:
+    """A configuration of transformers without what does not change the network."""
+    left = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+    return {k: v for k, v in config.to_dict().items() if k not in left}
+
+
+def as_stored(found: SoundBackbone, folder: Path, seconds: float | None) -> SoundBackbone:
+    """The backbone under the settings that `save` wrote beside it, and with `seconds` where they are given."""
+    if stored := read_object(folder / SETTINGS):
+        found.origin = Origin(**stored.pop("origin"))
+        found.sound = SoundSettings(**stored)
+    return found if seconds is None else found.with_settings(replace(found.sound, seconds=found.checked(seconds)))

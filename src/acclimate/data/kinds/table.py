@@ -1,0 +1,124 @@
+"""Rows of a table: every column that has no other part is one that is learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from acclimate.data.cells import Held, Row, to_boolean, to_category, to_number
+from acclimate.data.findings import Finding, finding, rows_text
+from acclimate.data.kinds.base import Kind, Reading
+from acclimate.data.labels import as_text, is_blank
+from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.errors import UserError
+from acclimate.progress import Progress
+
+_MUCH = 0.2  # of the cells of a column are missing: worth a word
+_NAMED = 8  # columns that a sentence names
+
+
+def columns_held(columns: Columns) -> tuple[Held, ...]:
+    """What the columns that are learned from hold."""
+    return tuple(Held.of(name, text) for name, text in zip(columns.features, columns.holds, strict=True))
+
+
+def read(table: Table, columns: Columns, progress: Progress) -> Reading:
+    """One tuple of cells a row; a row is blank where nothing stands in any column that is read."""
+    known = columns_held(columns)
+    cells = zip(*(table.columns[name] for name in columns.features), strict=True)
+    rows = [None if problem else _row(row, known) for row, problem in zip(cells, table.problems, strict=True)]
+    return Reading(tuple(rows), tuple("blank_input" if row is None else None for row in rows))
+
+
+def given(value: Any, columns: Columns, position: int) -> Input | None:
+    """A tuple or list of cells in the order of the columns."""
+    known = columns_held(columns)
+    if hasattr(value, "tolist"):  # a row of an array
+        value = value.tolist()
+    if not isinstance(value, (tuple, list)) or len(value) != len(known):
+        raise UserError(
+            f"input {position + 1} is no row of this table: {str(value)[:60]!r}; give {len(known)} cells in the order "
+            f"{', '.join(columns.features[:_NAMED])}{', ...' if len(known) > _NAMED else ''}, or dicts by name"
+        )
+    return _row(value, known)
+
+
+def _row(cells: Sequence[object], known: tuple[Held, ...]) -> Row | None:
+    if all(is_blank(cell) for cell, column in zip(cells, known, strict=True) if column.kind != "none"):
+        return None
+    return Row([_plain(cell) for cell in cells], known)
+
+
+def _plain(cell: object) -> object:
+    """Nothing, a number, a boolean or text: dates and what else frames hold as they stand in a file."""
+    if is_blank(cell):
+        return None
+    return cell if isinstance(cell, (str, bool, int, float)) else as_text(cell)
+
+
+def value_of(cell: object, column: Held) -> float | str | None:
+    """What is read of a cell; None where it is missing or cannot be read."""
+    if column.kind == "number":
+        return to_number(cell, column.written)
+    return to_boolean(cell) if column.kind == "boolean" else to_category(cell)
+
+
+def keys(inputs: Sequence[Input]) -> list[str]:
+    """The values that are read: 1, 1.0 and "1" are one, and columns that are left out do not count."""
+    return [
+        json.dumps([value_of(c, h) for c, h in zip(row, row.columns, strict=True) if h.kind != "none"])
+        for row in inputs
+    ]
+
+
+def findings(data: Data) -> list[Finding]:
+    """Columns where much is missing, and cells that hold something which cannot be read."""
+    if not data.inputs:
+        return []
+    known: tuple[Held, ...] = data.inputs[0].columns
+    much, out = [], []
+    for at, column in enumerate(known):
+        if column.kind == "none":
+            continue
+        cells = [row[at] for row in data.inputs]
+        lost = [i for i, cell in enumerate(cells) if value_of(cell, column) is None]
+        odd = [i for i in lost if not is_blank(cells[i])]
+        if odd:
+            some = ", ".join(repr(as_text(cells[i])) for i in odd[:3])
+            text = f"column {column.name!r} holds a {column.kind}, and {len(odd)} cells are none ({some}): missing"
+            out.append(finding("odd_cell", "info", text, len(odd), [data.lines[i] for i in odd if data.lines]))
+        if len(lost) >= _MUCH * len(cells):
+            much.append((len(lost) / len(cells), column.name))
+    if much:
+        named = ", ".join(f"{name} {share:.0%}" for share, name in sorted(much, reverse=True)[:_NAMED])
+        more = f" and {len(much) - _NAMED} more" if len(much) > _NAMED else ""
+        text = f"much is missing in {rows_text(len(data))}: {named}{more}"
+        out.append(finding("missing_cells", "info", text, len(much)))
+    return out
+
+
+def _shown(value: Input) -> Any:
+    """The cells by name, on one line."""
+    return "; ".join(
+        f"{column.name}: {'(missing)' if cell is None else as_text(cell)}"
+        for cell, column in zip(value, value.columns, strict=True)
+    )
+
+
+TABLE = Kind(
+    name="table",
+    noun="row",
+    plural="rows of a table",
+    models=("table",),
+    model="columns",
+    baseline="boosting",
+    blank="nothing in any column",
+    near="but for how numbers are written",
+    read=read,
+    given=given,
+    keys=keys,
+    exact=keys,
+    findings=findings,
+    shown=_shown,
+)

@@ -1,0 +1,112 @@
+"""Spectra: what a linear model can hear without transfer, as speech was recognised before networks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.data.sounds import read
+
+RATE = 16000
+SECONDS = 600.0  # of a longer sound the beginning is read
+_BANDS, _KEPT = 26, 13
+_WINDOW, _STEP = 400, 160  # 25 ms, 10 ms
+_FFT = 512
+_FLOOR = 1e-8  # of a band's energy: 80 dB below a full one
+
+
+@dataclass(frozen=True)
+class SpectrumFeatures:
+    """Mean and spread over time of 13 cepstral coefficients and of their differences, and the log of the length.
+
+    c = DCT(log(B |FFT(w · frame)|² + 1e-8)), B 26 triangles on the mel scale; by mean and spread of the training rows:
+    (c − m)/(s √53). Rows have about length one. Davis & Mermelstein 1980.
+    """
+
+    mean: NDArray[np.float64]  # (53,)
+    spread: NDArray[np.float64]  # (53,); 1 where a value never changes
+    kind: ClassVar[str] = "spectra"
+
+    @property
+    def width(self) -> int:
+        """v, 53."""
+        return len(self.mean)
+
+    @property
+    def holds(self) -> str:
+        """Nothing of any one sound."""
+        return ""
+
+    def transform(self, inputs: Sequence[Any]) -> Any:
+        """A scipy CSR matrix (n, 53)."""
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix((raw(inputs) - self.mean) / (self.spread * np.sqrt(self.width)))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+        """Mean and spread."""
+        return {"rate": RATE}, {"mean": self.mean, "spread": self.spread}
+
+    @staticmethod
+    def of_state(values: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> SpectrumFeatures:
+        """What `state` gave."""
+        return SpectrumFeatures(arrays["mean"], arrays["spread"])
+
+
+def raw(inputs: Sequence[Any]) -> NDArray[np.float64]:
+    """Statistics (n, 53) before they are standardised."""
+    return np.array([_of(one) for one in inputs], dtype=np.float64).reshape(len(inputs), 4 * _KEPT + 1)
+
+
+def _of(one: Any) -> tuple[float, ...]:
+    if not isinstance(one, str):
+        return statistics(read(one, RATE, SECONDS))
+    facts = os.stat(one)
+    return _of_file(one, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)  # 100 MB: folds read the same sounds again
+def _of_file(path: str, _size: int, _written: int) -> tuple[float, ...]:
+    return statistics(read(path, RATE, SECONDS))
+
+
+def statistics(samples: NDArray[np.float32]) -> tuple[float, ...]:
+    """The 53 numbers of one sound at 16 kHz."""
+    found = cepstra(samples)
+    steps = np.diff(found, axis=0) if len(found) > 1 else np.zeros_like(found)
+    parts = [found.mean(0), found.std(0), steps.mean(0), steps.std(0), [np.log(len(samples) / RATE)]]
+    return tuple(float(v) for part in parts for v in part)
+
+
+def cepstra(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """13 coefficients every 10 ms, (t, 13)."""
+    from scipy.fft import dct
+
+    padded = np.pad(samples.astype(np.float64), (0, max(0, _WINDOW - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_STEP] * np.hanning(_WINDOW)
+    power = np.abs(np.fft.rfft(frames, _FFT)) ** 2
+    found: NDArray[np.float64] = dct(np.log(power @ _triangles() + _FLOOR), type=2, norm="ortho", axis=1)[:, :_KEPT]
+    return found
+
+
+@lru_cache(maxsize=1)
+def _triangles() -> NDArray[np.float64]:
+    """(257, 26): each rises from the centre of the band below to its own, evenly on mel = 2595 log10(1 + f/700)."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), _BANDS + 2) / 2595) - 1)
+    f = np.fft.rfftfreq(_FFT, 1 / RATE)
+    rise = (f[:, None] - edges[:-2]) / np.diff(edges)[:-1]
+    fall = (edges[2:] - f[:, None]) / np.diff(edges)[1:]
+    return np.asarray(np.maximum(0, np.minimum(rise, fall)))
+
+
+def fit_spectra(inputs: Sequence[Any]) -> SpectrumFeatures:
+    """Mean and spread of the training rows."""
+    values = raw(inputs)
+    spread = values.std(0)
+    return SpectrumFeatures(values.mean(0), np.where(spread > 1e-6, spread, 1.0))

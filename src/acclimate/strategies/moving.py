@@ -1,0 +1,124 @@
+"""What strategies that move weights in a loop of their own share: settings, numbers, kept blocks, the loop itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acclimate.backbones.quantise import full_precision
+from acclimate.data.rows import Data
+from acclimate.run import Run
+from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.tune import Tune, cut_short
+from acclimate.tasks.base import Network
+from acclimate.train.arithmetic import choose
+from acclimate.train.loop import History, Schedule, train
+from acclimate.train.memory import Fitting
+from acclimate.train.pairs import Batches
+from acclimate.train.prefix import replaying
+
+_FEW = 60  # steps, of which a trial of numbers would take a fifth or more
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What moves, how fast, in which numbers: as in `Tune`, which does the moving."""
+
+    moves: str = "all"  # all | top:K | lora
+    learning_rate: float = 5e-5
+    batch_size: int = 16
+    weight_decay: float = 0.01
+    warmup_steps: float = 0.1  # below 1: a share of all steps
+    max_grad_norm: float = 1.0
+    dropout: float | None = None  # None: as the pretrained model has it
+    mixed_precision: str = "auto"
+    needs_backbone: bool = field(default=True, init=False, repr=False)
+    frozen: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.tune()
+
+    def tune(self, start: str = "zero", epochs: int | None = None) -> Tune:
+        """The same as an ordinary tuning; it refuses settings that make no sense."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Moving) if f.init}
+        return Tune(start=start, num_train_epochs=epochs, **shared)
+
+    def settings(self) -> dict[str, Any]:
+        """What a bundle keeps."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+
+
+def descend(
+    tune: Tune,
+    network: Network,
+    rows: Inputs,
+    loss_of: Callable[[list[int]], Tensor],
+    batches: Batches,
+    epochs: int,
+    valid: Inputs | None,
+    run: Run,
+    label: str,
+    what: str,
+    compared: str = "",
+) -> tuple[History, list[str]]:
+    """Train what moves in `network` in place; what happened, and sentences on the numbers and the frozen blocks.
+
+    `tune` says rates, schedule and numbers; `loss_of` is the mean loss of a batch of `rows`. With `valid` the epoch of
+    its least loss is kept.
+    """
+    passes = max(epochs, sum(map(len, batches(0))) * epochs // max(1, len(rows.encoded)))
+    prefix, note = tune.prefix_of(network.backbone, rows, valid, passes, run)
+    schedule = Schedule(
+        epochs, tune.warmup_steps, tune.lr_scheduler_type, tune.gradient_accumulation_steps, tune.max_grad_norm
+    )
+    first = batches(0)
+    steps, mixed = len(first) * epochs, tune.mixed_precision
+    if mixed == "auto" and steps < _FEW:
+        mixed = "no"
+    fitting = Fitting(network, run.progress)
+    with replaying(prefix):
+        found, said = choose(network, loss_of, first, steps, mixed, run)
+
+        def at_work(at: list[int]) -> Tensor:
+            with found.at_work(run.device):
+                return loss_of(at)
+
+        def evaluate() -> float:
+            assert valid is not None
+            with found.at_work(run.device):
+                return valid.mean_loss(network, fitting)
+
+        with found.applied(network):
+            history = train(
+                network, tune.optimizer_of(network), schedule, batches, at_work, None if valid is None else evaluate,
+                run, label, what, found.scaler(run.device), compared,
+            )  # fmt: skip
+    notes = [sentence for sentence in (said, cut_short(history)) if sentence]
+    for sentence in notes:
+        run.progress.say(sentence)
+    return history, [note, *notes] if note else notes
+
+
+def released(
+    network: Network, tune: Tune, data: Data, run: Run
+) -> tuple[tuple[str, ...], dict[str, Tensor] | None, dict[str, Any] | None]:
+    """The names of what moved, and the adapter before it was merged; the network is afterwards plain, frozen, on the
+    CPU. A few of the rows tell whether merging changed anything."""
+    network.zero_grad(set_to_none=True)
+    names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
+    adapter = tune.taken(network.backbone, data, run)
+    network.requires_grad_(False).cpu().eval()
+    return names, *adapter
+
+
+@contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """Random numbers drawn inside leave the process's own where they stood; weights are read as fp32."""
+    with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
+        yield
