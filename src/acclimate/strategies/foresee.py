@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from acclimate import ranks
+from acclimate.backbones.base import Encoded
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.features import extract
@@ -21,7 +22,7 @@ from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.alignment import Aligned
 from acclimate.strategies.base import Problem, Splits, unlabelled
-from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.inputs import Both, Inputs
 from acclimate.strategies.pretrain import foretell
 from acclimate.strategies.tune import Tune
 from acclimate.train.arithmetic import choose
@@ -29,6 +30,7 @@ from acclimate.train.batches import shuffled
 from acclimate.train.memory import Fitting
 from acclimate.train.prefix import SHARE_OF_MEMORY, frozen_depth, outputs, replaying
 from acclimate.train.step import Rows, step
+from acclimate.train.used_rows import named_rows
 from acclimate.usage import Usage, available, watched
 
 _SAMPLE = 2048  # rows whose tokens are counted
@@ -89,14 +91,15 @@ class _Probe:
         self.held = int(self.scale * (1 + (0 if chosen is None else len(chosen) / self.rows)) * _bytes(sample.encoded))
         self.steps = self._steps(sample.costs)
         self.costs = [sum(sample.costs[i] for i in rows) for rows in self.steps]
-        self._train(problem, splits.train.take(at), unlabelled(splits, "alignment") if tune.aligned else None)
+        target = unlabelled(splits, "alignment") if tune.aligned else None
+        self._train(problem, splits.train.take(at), sample.encoded, target)
 
     def _steps(self, costs: Sequence[int]) -> list[Rows]:
         """The rows of every step of an epoch."""
         many, batches = self.tune.gradient_accumulation_steps, shuffled(costs, self.tune.batch_size, self.run.seed, 0)
         return [list(chain(*batches[i : i + many])) for i in range(0, len(batches), many)]
 
-    def _train(self, problem: Problem, data: Data, target: Data | None) -> None:
+    def _train(self, problem: Problem, data: Data, sample: Sequence[Encoded], target: Data | None) -> None:
         """Real steps: the largest twice, so that its activations meet moments, and some of usual size between."""
         order = np.argsort(self.costs, kind="stable")
         usual = [int(order[int(q * (len(order) - 1))]) for q in _AT[: max(1, len(order) * self.epochs // 20)]]
@@ -109,9 +112,21 @@ class _Probe:
         if target is not None:  # as many rows as of the source, by chance
             drawn = np.random.default_rng(0).choice(len(target), len(few), replace=len(target) < len(few))
             both = self.tune.both(problem, rows, source, target.take(drawn))
-        trained = Aligned(self.network, None if both is None else both.loss).to(self.run.device)
         prefix, _ = self.tune.prefix_of(self.network.backbone, rows, None, self.epochs, self.run)
         self.kept = 0.0 if prefix is None else prefix.values.nbytes / sum(rows.costs)  # bytes a token
+        named = named_rows(self.network.backbone, [*sample, *rows.encoded], self.tune.adds_decay, self.scale)
+        with replaying(prefix), named:
+            there = [(at, [[place[i] for i in part] for part in self._parts(self.steps[at])]) for at in wanted]
+            judged = self._measured(rows, both, there)
+        self.judging = judged / sum(rows.costs)
+        self.below = 0.0 if prefix is None else self._below(rows)
+        texts = data.take(few).inputs
+        _, read = _timed(partial(extract, self.network.backbone, texts, self.run))
+        self.a_row = read / len(texts)
+
+    def _measured(self, rows: Inputs, both: Both | None, wanted: list[tuple[int, list[Rows]]]) -> float:
+        """Take these steps, each given with its number in the epoch; the seconds that judging `rows` took."""
+        trained = Aligned(self.network, None if both is None else both.loss).to(self.run.device)
         moving = [p for p in trained.parameters() if p.requires_grad]
         self.moving = sum(p.nbytes for p in moving)
         optimizer = self.tune.optimizer_of(self.network, trained.loss)
@@ -123,36 +138,27 @@ class _Probe:
                 return both.at(self.network, at, at, 0.5)
             return rows.losses(self.network, at).mean()
 
-        def batches(at: int) -> list[Rows]:
-            return [[place[i] for i in part] for part in self._parts(self.steps[at])]
+        steps, mixed = len(self.steps) * self.tune.gradient_accumulation_steps, self.tune.mixed_precision
+        choosing = partial(choose, trained, loss_of, wanted[1][1], steps * self.epochs, mixed, self.run)
+        (numbers, _), self.choosing = _timed(choosing)
 
-        with replaying(prefix):
-            steps, mixed = len(self.steps) * self.tune.gradient_accumulation_steps, self.tune.mixed_precision
-            choosing = partial(choose, trained, loss_of, batches(usual[0]), steps * self.epochs, mixed, self.run)
-            (numbers, _), self.choosing = _timed(choosing)
+        def loss_at_work(at: Rows) -> torch.Tensor:
+            with numbers.at_work(self.run.device):
+                return loss_of(at)
 
-            def loss_at_work(at: Rows) -> torch.Tensor:
-                with numbers.at_work(self.run.device):
-                    return loss_of(at)
-
-            start = time.monotonic()
-            with numbers.applied(trained):
-                for number, at in enumerate(wanted):
-                    late = number > 1 and time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left())
-                    if ranks.agreed(late) and (number < len(wanted) - 1 or self.run.deadline is not None):
-                        continue  # the last one shows memory alone
-                    trained.train()
-                    took = self._step(moving, optimizer, batches(at), loss_at_work, fitting)
-                    if number:  # the first use of a kernel is not taken for speed
-                        self.points.append((self.costs[at], took))
-                del optimizer
-                with numbers.at_work(self.run.device):
-                    _, judged = _timed(partial(rows.mean_loss, self.network, fitting))
-        self.judging = judged / sum(rows.costs)
-        self.below = 0.0 if prefix is None else self._below(rows)
-        texts = data.take(few).inputs
-        _, read = _timed(partial(extract, self.network.backbone, texts, self.run))
-        self.a_row = read / len(texts)
+        start = time.monotonic()
+        with numbers.applied(trained):
+            for number, (at, batches) in enumerate(wanted):
+                late = number > 1 and time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left())
+                if ranks.agreed(late) and (number < len(wanted) - 1 or self.run.deadline is not None):
+                    continue  # the last one shows memory alone
+                trained.train()
+                took = self._step(moving, optimizer, batches, loss_at_work, fitting)
+                if number:  # the first use of a kernel is not taken for speed
+                    self.points.append((self.costs[at], took))
+            del optimizer
+            with numbers.at_work(self.run.device):
+                return _timed(partial(rows.mean_loss, self.network, fitting))[1]
 
     def _parts(self, rows: Rows) -> list[Rows]:
         size = self.tune.batch_size

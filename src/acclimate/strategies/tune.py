@@ -42,6 +42,7 @@ from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting
 from acclimate.train.pairs import Batches, Pairs
 from acclimate.train.prefix import CHOICES, Prefix, build, frozen_depth, replaying
+from acclimate.train.used_rows import named_rows
 
 _SCHEDULES = ("linear", "cosine", "constant")
 _OPTIMIZERS = ("adamw", "adam")
@@ -137,6 +138,11 @@ class Tune:
         """Whether the target's texts are read before tuning."""
         return self.pretrain != "none"
 
+    @property
+    def adds_decay(self) -> bool:
+        """Whether weights decay through their gradient, as Adam has it, not by themselves."""
+        return self.optimizer == "adam" and self.weight_decay > 0
+
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""
         if self.num_train_epochs is not None:
@@ -207,7 +213,8 @@ class Tune:
         prefix, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         read = splits.target if self.pretrains else target
         what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
-        with replaying(prefix):
+        read_here = [*rows.encoded, *([] if valid is None else valid.encoded)]
+        with replaying(prefix), named_rows(network.backbone, read_here, self.adds_decay):
             history, said = self._descend(network, rows, valid, both, epochs, what, run)
         more = [sentence for sentence in (_LAST if self.aligned else "", said, cut_short(history)) if sentence]
         for sentence in more:
