@@ -31,13 +31,14 @@ from acclimate.train.memory import Fitting
 from acclimate.train.prefix import SHARE_OF_MEMORY, frozen_depth, outputs, replaying
 from acclimate.train.step import Rows, step
 from acclimate.train.used_rows import named_rows
-from acclimate.usage import Usage, available, watched
+from acclimate.usage import Usage, available, held, watched
 
 _SAMPLE = 2048  # rows whose tokens are counted
 _AT = (0.5, 0.1, 0.9)  # of the steps in the order of their tokens; the one with most comes first and last
 _BETWEEN = 1.1  # times the live bytes: what the allocator of a CPU leaves between them (measured, docs/measured.md)
 _SHARE = 0.1  # of the time left that the steps may take
 _PATIENCE = 5.0  # seconds after which no further step is timed
+_SHAPES = 10  # new shapes of batch, to see what a CPU's library keeps for each
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     seconds = pretraining + copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens)
     + evaluations, with a and b by least squares over the timed steps; bytes = the peak of those steps (weights,
     gradients, moments, activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens,
-    the best weights so far.
+    the best weights so far, and in bf16 on a CPU what its library keeps for every new shape of batch.
     """
     forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
     with watched(run.device) as used, forked, full_precision():
@@ -89,6 +90,7 @@ class _Probe:
         chosen = None if tune.aligned else problem.held_out(splits)
         self.judged = 0.0 if chosen is None else self.tokens / self.rows * len(chosen)  # tokens, at each evaluation
         self.held = int(self.scale * (1 + (0 if chosen is None else len(chosen) / self.rows)) * _bytes(sample.encoded))
+        self.each, self.code = sample.costs, 0  # tokens of each row; bytes of code for the shapes of batches
         self.steps = self._steps(sample.costs)
         self.costs = [sum(sample.costs[i] for i in rows) for rows in self.steps]
         target = unlabelled(splits, "alignment") if tune.aligned else None
@@ -157,8 +159,39 @@ class _Probe:
                 if number:  # the first use of a kernel is not taken for speed
                     self.points.append((self.costs[at], took))
             del optimizer
+            if numbers.numbers != "fp32" and self.run.device == "cpu":
+                self.code = self._shapes_to_come() * self._kept_for_a_shape(rows.costs, loss_at_work, moving)
             with numbers.at_work(self.run.device):
                 return _timed(partial(rows.mean_loss, self.network, fitting))[1]
+
+    def _kept_for_a_shape(
+        self, costs: Sequence[int], loss_of: Callable[[Rows], torch.Tensor], moving: list[nn.Parameter]
+    ) -> int:
+        """Bytes that stay after a forward and backward pass of a shape that was not seen before, in the median.
+
+        Products in bf16 keep code for every shape. Small batches show it as well as large ones.
+        """
+        seen: set[int] = set()
+        after, start = [], time.monotonic()
+        for i in range(len(costs)):
+            rows = [(i + j) % len(costs) for j in range(1 + i % 3)]
+            tokens = sum(costs[k] for k in rows)
+            if tokens in seen:
+                continue
+            if len(after) > _SHAPES or time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left()):
+                break
+            seen.add(tokens)
+            loss_of(rows).backward()  # type: ignore[no-untyped-call]
+            for parameter in moving:
+                parameter.grad = None
+            after.append(held())
+        return max(0, int(np.median(np.diff(after)))) if len(after) > 1 else 0
+
+    def _shapes_to_come(self) -> int:
+        """How many different numbers of tokens the batches of all epochs have."""
+        every = (shuffled(self.each, self.tune.batch_size, self.run.seed, epoch) for epoch in range(self.epochs))
+        tokens = {sum(self.each[i] for i in batch) for batches in every for batch in batches}
+        return min(int(self.scale * len(tokens)), max(tokens) - min(tokens) + 1) if self.scale > 1 else len(tokens)
 
     def _parts(self, rows: Rows) -> list[Rows]:
         size = self.tune.batch_size
@@ -200,7 +233,7 @@ class _Probe:
         kept = (self.tokens + self.judged) * self.kept
         if kept > SHARE_OF_MEMORY * available("cpu"):
             kept = 0.0  # it goes to disk
-        on_host = self.held + int(kept) if self.run.device == "cpu" else 0
+        on_host = self.held + int(kept) + self.code if self.run.device == "cpu" else 0
         return on_host + (self.moving if self.judged else 0)
 
 
