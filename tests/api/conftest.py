@@ -33,8 +33,8 @@ def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acclimate.strategies.bottleneck._STEPS", 20)
     monkeypatch.setattr("acclimate.strategies.bottleneck._EPOCHS", 2)
     monkeypatch.setattr("acclimate.strategies.tune._STEPS", 10)
-    shot = strategies.ADAPTATIONS["shot"]
-    monkeypatch.setitem(strategies.ADAPTATIONS, "shot", replace(shot, target_epochs=2))  # type: ignore[type-var]
+    for known in (strategies.ADAPTATIONS, strategies.EVERY):
+        monkeypatch.setitem(known, "shot", replace(known["shot"], target_epochs=2))
     monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (1.0,))
     monkeypatch.setattr("acclimate.api.prepare.folds", once)
     for named in (strategies.BASELINES, strategies.STRATEGIES):
