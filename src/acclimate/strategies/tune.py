@@ -47,6 +47,7 @@ from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting
 from acclimate.train.pairs import Batches, Pairs
 from acclimate.train.prefix import Prefix, build, frozen_depth, replaying
+from acclimate.train.used_rows import named_rows
 
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
 _LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
@@ -129,6 +130,11 @@ class Tune:
     def pretrains(self) -> bool:
         """Whether the target's texts are read before tuning."""
         return self.pretrain != "none"
+
+    @property
+    def moves_every_row(self) -> bool:
+        """Whether words that no row holds move too: by a decay in the gradient, as Adam has it, or held to what was."""
+        return (self.optimizer == "adam" and self.weight_decay > 0) or self.hold != "none"
 
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""
@@ -232,7 +238,9 @@ class Tune:
         _, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         read = splits.target if self.pretrains else target
         what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
-        history, said = self._descend(network, rows, valid, both, epochs, what, run)
+        read_here = [*rows.encoded, *([] if valid is None else valid.encoded)]
+        with named_rows(network.backbone, read_here, self.moves_every_row):
+            history, said = self._descend(network, rows, valid, both, epochs, what, run)
         more = [sentence for sentence in (_LAST if self.aligned else "", *said, cut_short(history)) if sentence]
         for sentence in more:
             run.progress.say(sentence)
