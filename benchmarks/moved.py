@@ -4,7 +4,8 @@ Run: OMP_NUM_THREADS=1 python benchmarks/moved.py --data FOLDER [--seeds S] [--w
 vader4); --table prints the results of the last run. Beside them the linear probe and the same loss on a bottleneck of
 frozen features. A seed draws at most 1,000 rows of each side; every target row is seen without its label, and all judge
 (labels of the target score alone). Defaults of every strategy, λ = 1, no label-free choice. Minutes are of one thread,
-beside other work, or by the clock on a GPU. Results are added to benchmarks/results/moved.json one by one; a run that is cut off goes on.
+beside other work, or by the clock on a GPU. Results are added to benchmarks/results/moved.json one by one; a run that
+is cut off goes on.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import datetime
 
 import pytest
 
@@ -34,6 +35,7 @@ def why(*cells: object, name: str = "x") -> str:
         (["2020-01-31", "2021-02-01", None], "date"),
         (["31.01.2020", "01.02.2020", "05.03.2020"], "date"),
         (["1/31/2020", "2/1/2020", "3/5/2020"], "date"),
+        ([datetime(2020, 1, 31), None, datetime(2021, 2, 1, 8)], "date"),
         ([None, "", " "], "none"),
         (["a", "a", "a"], "none"),
         (["a", None, "a"], "category"),

@@ -68,6 +68,10 @@ def test_of_a_long_sound_the_beginning_is_read(tmp_path: Path) -> None:
     assert len(read(path, 16000, 1.25)) == 20000 and len(read(path, 8000, 10.0)) == 24000
 
 
+def test_of_the_shortest_sound_something_is_left() -> None:
+    assert read((np.full(1, 0.5), 192_000), 16000).tolist() == [0.5]
+
+
 @pytest.mark.parametrize(
     ("array", "expected"),
     [

@@ -356,7 +356,7 @@ def _baselines(
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
     compared = without_transfer(kind_of(prepared.train))
-    if adapted:
+    if adapted and problem.backbone is not None:  # without one, boosting alone stands beside what adapts it
         compared[SOURCE_ONLY] = deciding.alone(problem)
     elif contest.chosen in OVER_DOMAINS:
         compared["linear_probe"] = STRATEGIES["linear_probe"]

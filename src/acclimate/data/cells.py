@@ -68,9 +68,9 @@ def columns_of(rows: Sequence[Sequence[object]]) -> tuple[Held, ...]:
     if not rows:
         raise UserError("a table without a row says nothing about its columns")
     first = rows[0]
-    return (
-        first.columns if isinstance(first, Row) else tuple(held(rows, [f"column {j + 1}" for j in range(len(first))]))
-    )
+    if isinstance(first, Row) and first.columns:
+        return first.columns
+    return tuple(held(rows, [f"column {j + 1}" for j in range(len(first))]))
 
 
 def held(rows: Sequence[Sequence[object]], names: Sequence[str], asked: Mapping[str, str] | None = None) -> list[Held]:

@@ -157,7 +157,8 @@ def read(value: Any, rate: int, seconds: float | None = None) -> Samples:
             raise _Bad(reason, lack)
     whole = np.concatenate(parts)
     if opened.rate != rate:
-        whole = np.asarray(_soxr().resample(whole, opened.rate, rate), np.float32)
+        resampled = np.asarray(_soxr().resample(whole, opened.rate, rate), np.float32)
+        whole = resampled if len(resampled) else whole[:1]  # of less than half a sample at the new rate
     return whole if seconds is None else whole[: round(seconds * rate)]
 
 

@@ -32,6 +32,7 @@ class SpectrumFeatures:
     mean: NDArray[np.float64]  # (53,)
     spread: NDArray[np.float64]  # (53,); 1 where a value never changes
     kind: ClassVar[str] = "spectra"
+    dense: ClassVar[bool] = True
 
     @property
     def width(self) -> int:

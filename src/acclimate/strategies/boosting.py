@@ -42,9 +42,9 @@ class Boosting:
     """
 
     by: str = "none"  # none | standardise | coral | linear_ot | density_ratio | kmm | nearest_neighbour
-    learning_rate: float = 0.05  # η
+    learning_rate: float = 0.1  # η
     rounds: int | None = None  # None: chosen
-    most_rounds: int = 300  # to choose from
+    most_rounds: int = 150  # to choose from
     leaves: int | None = None  # of a tree; None: chosen
     least: int | None = None  # rows in a leaf; None: a tenth of the rows, from 2 to 10
     penalty: float = 1.0  # on the squares of a leaf's value

@@ -41,8 +41,7 @@ class Contrast(Moving):
     hundreds of rows a class.
     """
 
-    # Loss, rate and steps were chosen on sentences of yelp, amazon and imdb (UCI 331) with 8 and 64 rows a class.
-
+    # Chosen on sentences of yelp and amazon (UCI 331) with 8 rows a class; with 64, on one draw of yelp.
     moves: str = "blocks"  # blocks: all of them, and what follows; | all | top:K | lora
     learning_rate: float = 1e-4
     loss: str = "cosine"  # cosine | supcon

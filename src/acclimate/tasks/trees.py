@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 _AT_ONCE = 1 << 20  # places of rows in trees that are held at once
-MODES = ("classes", "labels", "value")
 
 
 class TreesHead(nn.Module):
