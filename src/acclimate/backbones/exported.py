@@ -108,6 +108,6 @@ def _filled_up(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def filled(pixels: Tensor) -> Tensor:
         missing = -len(pixels) % AT_ONCE
         whole = functional.pad(pixels, (0, 0) * 3 + (0, missing)).contiguous() if missing else pixels.contiguous()
-        return torch.cat([run(part) for part in whole.split(AT_ONCE)])[: len(pixels)]
+        return torch.cat([run(part) for part in torch.split(whole, AT_ONCE)])[: len(pixels)]
 
     return filled
