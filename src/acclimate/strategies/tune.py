@@ -102,6 +102,7 @@ class Tune:
     lr_scheduler_type: str = "linear"
     max_grad_norm: float = 1.0
     optimizer: str = "adamw"
+    augment: float = 0.0  # strength, up to 1, of random changes of training inputs that keep their class (pictures)
     dropout: float | None = None  # None: as the pretrained model has it
     mixed_precision: str = "auto"  # auto: as a trial of a few steps finds it | no: fp32 | bf16 | fp16
     cache_frozen: str = "auto"  # of the output of frozen lower blocks: auto | fp16 (half the size) | off
@@ -228,6 +229,7 @@ class Tune:
     def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
         """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
         rows = Inputs(problem, splits.train, network.backbone, run)
+        rows.augment = self.augment
         rows.holding = self.holding(network, problem, splits.train)
         both, target = None, splits.target if self.aligned else None
         if target is not None:
@@ -325,6 +327,8 @@ class Tune:
         depth = frozen_depth(backbone)
         if depth == 0 or epochs < 2 or self.cache_frozen == "off":
             return None, ""
+        if self.augment:
+            return None, f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"
         both = [rows] if valid is None else [rows, valid]
         prefix, note = build(backbone, [row for part in both for row in part.encoded], self.cache_frozen, run)
         rows.prefix = prefix
