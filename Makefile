@@ -18,7 +18,7 @@ demo: .venv/.core
 	$(BIN)/acclimate demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

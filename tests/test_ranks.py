@@ -19,9 +19,11 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from acclimate import features, ranks
 from acclimate.backbones import load
+from acclimate.cli.main import app
 from acclimate.cli.processes import _watch
 from acclimate.run import Run
 from acclimate.train.loop import Schedule
@@ -68,14 +70,20 @@ def fit(tmp_path: Path, folder_of: Callable[[str], Path]) -> Command:
     return run
 
 
-def test_two_processes_end_with_the_weights_of_one(fit: Command, tmp_path: Path) -> None:
+def test_two_processes_end_with_the_weights_of_one(
+    fit: Command, tmp_path: Path, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Batches of 7 of 38 rows: shares differ, and the last batch leaves one process fewer rows."""
     settings = ["--strategy", "full", "--num-train-epochs", "2", "--batch-size", "7", "--set", "dropout=0.0"]
     settings += ["--set", "gradient_accumulation_steps=2", "--learning-rate", "0.001"]
-    for name, more in (("one", []), ("two", ["--processes", "2"])):
-        done = fit(name, *settings, *more)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("report  ") == 1  # one voice
+    done = fit("two", *settings, "--processes", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report  ") == 1  # one voice
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCLIMATE_CACHE", str(tmp_path / "cache"))
+    given = ["--label", "label", "--test-data", "test.csv", "--model", str(folder_of("bert")), "--output-dir", "one"]
+    alone = CliRunner().invoke(app, ["fit", "train.csv", *given, *settings], prog_name="acclimate")
+    assert alone.exit_code == 0, alone.output
     one, two = (load_file(tmp_path / name / "model" / "backbone" / "model.safetensors") for name in ("one", "two"))
     assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-5
     first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
@@ -220,6 +228,7 @@ FEATURES = """
 from pathlib import Path
 from acclimate import features
 from acclimate.backbones import load
+from acclimate.cli.main import app
 from acclimate.cli.processes import _watch
 from acclimate.run import Run
 from acclimate.train.loop import Schedule
@@ -269,6 +278,7 @@ MEMORY = """
 import torch
 from torch import nn
 from acclimate.progress import Progress
+from acclimate.cli.main import app
 from acclimate.cli.processes import _watch
 from acclimate.run import Run
 from acclimate.train.loop import Schedule

@@ -76,6 +76,12 @@ def _process(used: Usage) -> Iterator[None]:
         look()
 
 
+def held() -> int:
+    """Bytes of this process's own pages, after what the C library kept for later was given back."""
+    _trim()
+    return _own(psutil.Process())
+
+
 def _own(process: psutil.Process) -> int:
     found = process.memory_info()
     return int(found.rss - getattr(found, "shared", 0))  # without mapped files, which the system may drop

@@ -27,9 +27,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dated run folders go into the test's own folder. One strength a head and one round of folds: what is tested here
-    does not depend on them, and a fit takes a third of the time."""
+    """Dated run folders go into the test's own folder. One strength a head, one round of folds and few steps where
+    nothing is said: what is tested here does not depend on them, and a fit takes a fifth of the time."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("acclimate.strategies.bottleneck._STEPS", 20)
+    monkeypatch.setattr("acclimate.strategies.bottleneck._EPOCHS", 2)
+    monkeypatch.setattr("acclimate.strategies.tune._STEPS", 10)
+    for known in (strategies.ADAPTATIONS, strategies.EVERY):
+        monkeypatch.setitem(known, "shot", replace(known["shot"], target_epochs=2))
     monkeypatch.setattr("acclimate.strategies.probe.STRENGTHS", (1.0,))
     monkeypatch.setattr("acclimate.api.prepare.folds", once)
     for named in (strategies.BASELINES, strategies.STRATEGIES):

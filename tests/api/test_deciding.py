@@ -47,7 +47,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], None]) -> None:
     answer("adapt")
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}
-    model = fit(source, label="label", strategy="auto", target_data=target)
+    model = fit(source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target)
     report = report_of(model.run_dir)
     assert report["strategy"] == "shot"
     assert "The model adapted to them by shot." in report["target_verdict"]
@@ -69,7 +69,7 @@ def test_of_many_rows_some_are_looked_at_and_the_model_reads_them_all(
 
     monkeypatch.setattr(deciding, "candidates", counted)
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}
-    model = fit(source, label="label", strategy="auto", target_data=target)
+    model = fit(source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target)
     assert seen == [(30, 30)] and "The 40 target rows" in report_of(model.run_dir)["target_verdict"]
     named = fit(source, label="label", strategy="shot", target_data=target)
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))

@@ -78,7 +78,7 @@ def test_numbers_report_and_predictions(fit: Fit, tmp_path: Path) -> None:
     assert scores.value == pytest.approx(metrics["value"], abs=1e-12)
     _, new = again.predict_table({"text": list(PROBES)})
     assert [*new] == ["prediction", "confidence", "p_rude", "p_kind"]
-    with pytest.raises(UserError, match="has no column 'rude', which holds labels that this model learned from"):
+    with pytest.raises(UserError, match="has no column 'rude', which holds the labels this model learned from"):
         again.evaluate({"text": ["x", "y"], "kind": [1, 0]})
 
 

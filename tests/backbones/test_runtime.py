@@ -151,9 +151,9 @@ def test_an_exported_network_gives_the_same_features(library: str, tmp_path: Pat
     of = network(tmp_path)
     run = exported.open_with(library, of.model, 8, of.kept)
     torch.testing.assert_close(in_parts(run, PIXELS), of.model(PIXELS), atol=1e-6, rtol=1e-5)
-    file = tmp_path / "abc" / "network.onnx"
+    file = tmp_path / "abc" / "network-2.onnx"
     before = file.read_bytes()
-    assert [p.name for p in file.parent.iterdir()] == ["network.onnx"] and file.parent.stat().st_mode & 0o077 == 0
+    assert [p.name for p in file.parent.iterdir()] == ["network-2.onnx"] and file.parent.stat().st_mode & 0o077 == 0
     file.write_bytes(b"damaged")
     run = exported.open_with(library, of.model, 8, of.kept)
     torch.testing.assert_close(in_parts(run, PIXELS), of.model(PIXELS), atol=1e-6, rtol=1e-5)
@@ -166,3 +166,17 @@ def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     of = network()
     with pytest.raises(exported.Missing, match="not installed; `pip install onnx onnxruntime`"):
         exported.open_with("onnxruntime", of.model, 8, None)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_any_number_of_pictures_is_read_by_parts_of_one_size(count: int) -> None:
+    """A foreign library has its network for one number of pictures; those that fill up leave nothing behind."""
+    parts: list[int] = []
+
+    def run(pixels: Tensor) -> Tensor:
+        parts.append(len(pixels))
+        return pixels.flatten(1).sum(1, keepdim=True)
+
+    found = exported._filled_up(run)(PIXELS[:count])
+    assert torch.equal(found, PIXELS[:count].flatten(1).sum(1, keepdim=True))
+    assert parts == [exported.AT_ONCE] * -(-count // exported.AT_ONCE)

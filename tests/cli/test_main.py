@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 import acclimate
+from acclimate.cli import main
 from acclimate.errors import MachineFailed, UserError
 
 HEAVY = {"torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "peft", "accelerate", "numpy"}
@@ -99,3 +101,14 @@ def test_an_unknown_command_names_the_nearest(cli) -> None:
     result = cli("evalute", "RUN")
     assert result.exit_code == 2
     assert "evaluate" in result.stderr
+
+
+def test_what_libraries_keep_for_every_shape_is_bounded_before_they_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is set; a number that the user gives stands."""
+    names = ("OMP_WAIT_POLICY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    for name, value in zip(names, ("passive", "7", ""), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
+    monkeypatch.setattr(main, "app", lambda prog_name: None)
+    main.main()
+    assert [os.environ[name] for name in names] == ["passive", "7", "64"]

@@ -125,6 +125,26 @@ def test_memory_counts_what_the_steps_did_not_hold(data: Data, bert: TextBackbon
     assert chosen.held == pytest.approx(alone.held * 1.2, abs=2)
 
 
+@pytest.mark.parametrize(("numbers", "each"), [("no", 0), ("bf16", 3_000_000)])
+def test_what_a_cpu_keeps_for_every_shape_of_batch_is_counted(
+    numbers: str, each: int, bert: TextBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is said to grow by 3 MB with every pass, and once by 50, as it does when a kernel is first used."""
+    data = tm.rows(40)
+    longer = tuple(f"{'red ' * (i % 9)}{text}" for i, text in enumerate(data.inputs))
+    data = replace(data, inputs=longer)
+    grown = iter([0, *(50_000_000 + 3_000_000 * i for i in range(100))])
+    monkeypatch.setattr(module, "held", lambda: next(grown))
+    monkeypatch.setattr(module, "_PATIENCE", 1e9)
+    strategy = tune("full", num_train_epochs=2, batch_size=8, mixed_precision=numbers)
+    probe = module._Probe(strategy, problem_of(data, bert), Splits(data), Run(seed=3))
+    costs = [row.cost for row in bert.encode(data.inputs)]
+    shapes = {sum(costs[i] for i in batch) for e in range(2) for batch in module.shuffled(costs, 8, 3, e)}
+    assert 2 <= len(shapes) <= 10
+    assert probe.code == each * len(shapes) and probe.beside() == probe.held + probe.code
+    assert not any(p.grad is not None for p in probe.network.parameters() if p.requires_grad) or numbers == "no"
+
+
 def test_more_rows_of_the_same_kind_take_in_proportion(bert: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a sample is looked at."""
     monkeypatch.setattr(module, "_timed", lambda work: (work(), 1.0))

@@ -212,7 +212,7 @@ class Model:
         lacking = [name for name in self.columns.labels if name not in table.columns]
         if lacking:
             raise UserError(
-                f"{table.source} has no column {lacking[0]!r}, which holds labels that this model learned from; "
+                f"{table.source} has no column {lacking[0]!r}, which holds the labels this model learned from; "
                 f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
             )
         columns = dataclasses.replace(present(self.columns, table), time=None)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LIBRARIES = ("onnxruntime", "openvino")
-_FILE = "network.onnx"
-AT_ONCE = 4  # pictures: more, and what lies between two layers no longer fits the processor's cache
+AT_ONCE = 2  # pictures: more, and what lies between two layers no longer fits the processor's cache
+_FILE = f"network-{AT_ONCE}.onnx"
 
 
 class Missing(Exception):
@@ -103,9 +103,11 @@ def _by_openvino(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _filled_up(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """For up to AT_ONCE pictures; black ones take the empty places, and their features are dropped."""
+    """For any number of pictures: black ones fill up the last AT_ONCE, and their features are dropped."""
 
     def filled(pixels: Tensor) -> Tensor:
-        return run(functional.pad(pixels, (0, 0) * 3 + (0, AT_ONCE - len(pixels))).contiguous())[: len(pixels)]
+        missing = -len(pixels) % AT_ONCE
+        whole = functional.pad(pixels, (0, 0) * 3 + (0, missing)).contiguous() if missing else pixels.contiguous()
+        return torch.cat([run(part) for part in torch.split(whole, AT_ONCE)])[: len(pixels)]
 
     return filled

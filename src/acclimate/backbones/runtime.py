@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from acclimate.backbones import exported
 from acclimate.backbones.base import gap
-from acclimate.backbones.exported import AT_ONCE
 from acclimate.backbones.folded import fold
 from acclimate.files import write_text
 
 TOLERANCE = 1e-5  # of the largest feature
 TORCH, FOLDED = "torch", "torch-folded"
 NAMES = (TORCH, FOLDED, *exported.LIBRARIES)
+_AT_ONCE = 4  # pictures: the fewer, the more of what lies between two layers stays in the processor's cache
 _PROBED = 8  # pictures that the measurement reads
 _ROUNDS = 3
 _GAIN = 0.95  # a runtime must take less than this share of the time of the one before it
@@ -119,7 +119,7 @@ class Reader:
 
 def in_parts(run: Run, pixels: Tensor) -> Tensor:
     """`run` on a few pictures at a time, which is quicker on a processor, whatever the batch."""
-    return torch.cat([run(pixels[i : i + AT_ONCE]) for i in range(0, len(pixels), AT_ONCE)])
+    return torch.cat([run(pixels[i : i + _AT_ONCE]) for i in range(0, len(pixels), _AT_ONCE)])
 
 
 def admitted(name: str, network: Network, pixels: Tensor, expected: Tensor) -> tuple[Run | None, Tried]:

@@ -116,6 +116,8 @@ def main() -> None:
     # waking up after a short spin costs nothing measurable where none does. Read when torch is loaded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-        # Products in bf16 keep code for every shape of batch, of which 1,024 are hundreds of megabytes.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    # Products in bf16 keep code for every shape of batch, in oneDNN and once more in what stands between it and
+    # PyTorch: 1,024 of them each, if nothing is said, which are hundreds of megabytes.
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")
     app(prog_name="acclimate")

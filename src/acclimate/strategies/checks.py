@@ -57,6 +57,8 @@ def check(tune: Tune) -> None:
     for name in ("dropout", "lora_dropout"):
         if getattr(tune, name) is not None and not 0 <= getattr(tune, name) < 1:
             raise UserError(f"{name}={getattr(tune, name)!r} must be at least 0 and below 1")
+    if not 0 <= tune.augment <= 1:
+        raise UserError(f"augment={tune.augment!r} must be from 0 (no change) to 1")
     if not 0 <= tune.unfreeze < 1:
         raise UserError(f"unfreeze={tune.unfreeze!r} must be at least 0 and below 1: it is a share of the steps")
     if not 0 < tune.layer_decay <= 1:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from acclimate import ranks
+from acclimate.backbones.base import Encoded
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.features import extract
@@ -21,7 +22,7 @@ from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.alignment import Aligned
 from acclimate.strategies.base import Problem, Splits, unlabelled
-from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.inputs import Both, Inputs
 from acclimate.strategies.moves import thirds
 from acclimate.strategies.pretrain import foretell
 from acclimate.strategies.tune import Tune
@@ -30,13 +31,15 @@ from acclimate.train.batches import shuffled
 from acclimate.train.memory import Fitting
 from acclimate.train.prefix import SHARE_OF_MEMORY, frozen_depth, outputs, replaying
 from acclimate.train.step import Rows, step
-from acclimate.usage import Usage, available, watched
+from acclimate.train.used_rows import named_rows
+from acclimate.usage import Usage, available, held, watched
 
 _SAMPLE = 2048  # rows whose tokens are counted
 _AT = (0.5, 0.1, 0.9)  # of the steps in the order of their tokens; the one with most comes first and last
 _BETWEEN = 1.1  # times the live bytes: what the allocator of a CPU leaves between them (measured, docs/measured.md)
 _SHARE = 0.1  # of the time left that the steps may take
 _PATIENCE = 5.0  # seconds after which no further step is timed
+_SHAPES = 10  # new shapes of batch, to see what a CPU's library keeps for each
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     seconds = pretraining + copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens)
     + evaluations, with a and b by least squares over the timed steps; bytes = the peak of those steps (weights,
     gradients, moments, activations), and what lies beside it in the real run: kept outputs of frozen blocks, tokens,
-    the best weights so far.
+    the best weights so far, and in bf16 on a CPU what its library keeps for every new shape of batch.
     """
     forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
     with watched(run.device) as used, forked, full_precision():
@@ -90,16 +93,18 @@ class _Probe:
         chosen = None if tune.aligned else problem.held_out(splits)
         self.judged = 0.0 if chosen is None else self.tokens / self.rows * len(chosen)  # tokens, at each evaluation
         self.held = int(self.scale * (1 + (0 if chosen is None else len(chosen) / self.rows)) * _bytes(sample.encoded))
+        self.each, self.code = sample.costs, 0  # tokens of each row; bytes of code for the shapes of batches
         self.steps = self._steps(sample.costs)
         self.costs = [sum(sample.costs[i] for i in rows) for rows in self.steps]
-        self._train(problem, splits.train.take(at), unlabelled(splits, "alignment") if tune.aligned else None)
+        target = unlabelled(splits, "alignment") if tune.aligned else None
+        self._train(problem, splits.train.take(at), sample.encoded, target)
 
     def _steps(self, costs: Sequence[int]) -> list[Rows]:
         """The rows of every step of an epoch."""
         many, batches = self.tune.gradient_accumulation_steps, shuffled(costs, self.tune.batch_size, self.run.seed, 0)
         return [list(chain(*batches[i : i + many])) for i in range(0, len(batches), many)]
 
-    def _train(self, problem: Problem, data: Data, target: Data | None) -> None:
+    def _train(self, problem: Problem, data: Data, sample: Sequence[Encoded], target: Data | None) -> None:
         """Real steps: the largest twice, so that its activations meet moments, and some of usual size between."""
         order = np.argsort(self.costs, kind="stable")
         usual = [int(order[int(q * (len(order) - 1))]) for q in _AT[: max(1, len(order) * self.epochs // 20)]]
@@ -113,9 +118,21 @@ class _Probe:
         if target is not None:  # as many rows as of the source, by chance
             drawn = np.random.default_rng(0).choice(len(target), len(few), replace=len(target) < len(few))
             both = self.tune.both(problem, rows, source, target.take(drawn))
-        trained = Aligned(self.network, None if both is None else both.loss).to(self.run.device)
         prefix, _ = self.tune.prefix_of(self.network.backbone, rows, None, self.epochs, self.run)
         self.kept = 0.0 if prefix is None else prefix.values.nbytes / sum(rows.costs)  # bytes a token
+        named = named_rows(self.network.backbone, [*sample, *rows.encoded], self.tune.moves_every_row, self.scale)
+        with named:
+            there = [(at, [[place[i] for i in part] for part in self._parts(self.steps[at])]) for at in wanted]
+            judged = self._measured(rows, both, there)
+        self.judging = judged / sum(rows.costs)
+        self.below = 0.0 if prefix is None else self._below(rows)
+        texts = data.take(few).inputs
+        _, read = _timed(partial(extract, self.network.backbone, texts, self.run))
+        self.a_row = read / len(texts)
+
+    def _measured(self, rows: Inputs, both: Both | None, wanted: list[tuple[int, list[Rows]]]) -> float:
+        """Take these steps, each given with its number in the epoch; the seconds that judging `rows` took."""
+        trained = Aligned(self.network, None if both is None else both.loss).to(self.run.device)
         moving = [p for p in trained.parameters() if p.requires_grad]
         self.moving = sum(p.nbytes for p in moving)
         optimizer = self.tune.optimizer_of(self.network, trained.loss)
@@ -127,12 +144,9 @@ class _Probe:
                 return both.at(self.network, at, at, 0.5)
             return rows.step_loss(self.network, at)
 
-        def batches(at: int) -> list[Rows]:
-            return [[place[i] for i in part] for part in self._parts(self.steps[at])]
-
-        with replaying(prefix):
+        with replaying(rows.prefix):  # its stubs hide in which layer a weight lies, which the optimiser asks
             steps, mixed = len(self.steps) * self.tune.gradient_accumulation_steps, self.tune.mixed_precision
-            choosing = partial(choose, trained, loss_of, batches(usual[0]), steps * self.epochs, mixed, self.run)
+            choosing = partial(choose, trained, loss_of, wanted[1][1], steps * self.epochs, mixed, self.run)
             (numbers, _), self.choosing = _timed(choosing)
 
             def loss_at_work(at: Rows) -> torch.Tensor:
@@ -141,22 +155,49 @@ class _Probe:
 
             start = time.monotonic()
             with numbers.applied(trained):
-                for number, at in enumerate(wanted):
+                for number, (at, batches) in enumerate(wanted):
                     late = number > 1 and time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left())
                     if ranks.agreed(late) and (number < len(wanted) - 1 or self.run.deadline is not None):
                         continue  # the last one shows memory alone
                     trained.train()
-                    took = self._step(moving, optimizer, batches(at), loss_at_work, fitting)
+                    took = self._step(moving, optimizer, batches, loss_at_work, fitting)
                     if number:  # the first use of a kernel is not taken for speed
                         self.points.append((self.costs[at], took))
                 del optimizer
+                if numbers.numbers != "fp32" and self.run.device == "cpu":
+                    self.code = self._shapes_to_come() * self._kept_for_a_shape(rows.costs, loss_at_work, moving)
                 with numbers.at_work(self.run.device):
-                    _, judged = _timed(partial(rows.mean_loss, self.network, fitting))
-        self.judging = judged / sum(rows.costs)
-        self.below = 0.0 if prefix is None else self._below(rows)
-        texts = data.take(few).inputs
-        _, read = _timed(partial(extract, self.network.backbone, texts, self.run))
-        self.a_row = read / len(texts)
+                    return _timed(partial(rows.mean_loss, self.network, fitting))[1]
+
+    def _kept_for_a_shape(
+        self, costs: Sequence[int], loss_of: Callable[[Rows], torch.Tensor], moving: list[nn.Parameter]
+    ) -> int:
+        """Bytes that stay after a forward and backward pass of a shape that was not seen before, in the median.
+
+        Products in bf16 keep code for every shape. Small batches show it as well as large ones.
+        """
+        seen: set[int] = set()
+        after: list[int] = []
+        start = time.monotonic()
+        for i in range(len(costs)):
+            rows = [(i + j) % len(costs) for j in range(1 + i % 3)]
+            tokens = sum(costs[k] for k in rows)
+            if tokens in seen:
+                continue
+            if len(after) > _SHAPES or time.monotonic() - start > min(_PATIENCE, _SHARE * self.run.left()):
+                break
+            seen.add(tokens)
+            loss_of(rows).backward()  # type: ignore[no-untyped-call]
+            for parameter in moving:
+                parameter.grad = None
+            after.append(held())
+        return max(0, int(np.median(np.diff(after)))) if len(after) > 1 else 0
+
+    def _shapes_to_come(self) -> int:
+        """How many different numbers of tokens the batches of all epochs have."""
+        every = (shuffled(self.each, self.tune.batch_size, self.run.seed, epoch) for epoch in range(self.epochs))
+        tokens = {sum(self.each[i] for i in batch) for batches in every for batch in batches}
+        return min(int(self.scale * len(tokens)), max(tokens) - min(tokens) + 1) if self.scale > 1 else len(tokens)
 
     def _parts(self, rows: Rows) -> list[Rows]:
         size = self.tune.batch_size
@@ -198,7 +239,7 @@ class _Probe:
         kept = (self.tokens + self.judged) * self.kept
         if kept > SHARE_OF_MEMORY * available("cpu"):
             kept = 0.0  # it goes to disk
-        on_host = self.held + int(kept) if self.run.device == "cpu" else 0
+        on_host = self.held + int(kept) + self.code if self.run.device == "cpu" else 0
         return on_host + (self.moving if self.judged else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 
@@ -41,6 +42,7 @@ class Inputs:
         self.prefix: Prefix | None = None
         self.first = 0  # the number of the first of these rows in the prefix
         self.holding: Holding | None = None
+        self.augment, self.seed = 0.0, run.seed  # strength of random changes while a network learns
 
     def output(self, network: Network, at: list[int]) -> Output:
         """What the network says of these rows."""
@@ -65,11 +67,18 @@ class Inputs:
     def _judged(self, network: Network, at: list[int], beside: dict[str, Tensor]) -> tuple[Output, dict[str, Tensor]]:
         """The output, and what was sent to the device beside the rows, in one go."""
         collated = self.backbone.collate([self.encoded[i] for i in at])
+        if self.augment and network.training:
+            collated = self.backbone.augment(collated, self._generator(at), self.augment)
         if self.prefix is not None:
             self.prefix.offer([self.first + i for i in at], collated, self.device)
         batch = to_device({**collated, **beside}, self.device)
         given = {name: batch.pop(name) for name in beside}
         return network(batch), given
+
+    def _generator(self, at: list[int]) -> torch.Generator:
+        """Told by the seed and the rows alone, so that a run that goes on changes a batch as it would have been."""
+        digest = hashlib.blake2b(np.array([self.seed, *at], np.int64).tobytes(), digest_size=7).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
     def mean_loss(self, network: Network, fitting: Fitting) -> float:
         """The weighted mean loss of all rows, those of like length together. Only sums are kept, never logits."""

@@ -47,6 +47,7 @@ from acclimate.train.loop import History, Schedule, train
 from acclimate.train.memory import Fitting
 from acclimate.train.pairs import Batches, Pairs
 from acclimate.train.prefix import Prefix, build, frozen_depth, replaying
+from acclimate.train.used_rows import named_rows
 
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
 _LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
@@ -101,6 +102,7 @@ class Tune:
     lr_scheduler_type: str = "linear"
     max_grad_norm: float = 1.0
     optimizer: str = "adamw"
+    augment: float = 0.0  # strength, up to 1, of random changes of training inputs that keep their class (pictures)
     dropout: float | None = None  # None: as the pretrained model has it
     mixed_precision: str = "auto"  # auto: as a trial of a few steps finds it | no: fp32 | bf16 | fp16
     cache_frozen: str = "auto"  # of the output of frozen lower blocks: auto | fp16 (half the size) | off
@@ -129,6 +131,11 @@ class Tune:
     def pretrains(self) -> bool:
         """Whether the target's texts are read before tuning."""
         return self.pretrain != "none"
+
+    @property
+    def moves_every_row(self) -> bool:
+        """Whether words that no row holds move too: by a decay in the gradient, as Adam has it, or held to what was."""
+        return (self.optimizer == "adam" and self.weight_decay > 0) or self.hold != "none"
 
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""
@@ -222,6 +229,7 @@ class Tune:
     def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
         """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
         rows = Inputs(problem, splits.train, network.backbone, run)
+        rows.augment = self.augment
         rows.holding = self.holding(network, problem, splits.train)
         both, target = None, splits.target if self.aligned else None
         if target is not None:
@@ -232,7 +240,9 @@ class Tune:
         _, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         read = splits.target if self.pretrains else target
         what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
-        history, said = self._descend(network, rows, valid, both, epochs, what, run)
+        read_here = [*rows.encoded, *([] if valid is None else valid.encoded)]
+        with named_rows(network.backbone, read_here, self.moves_every_row):
+            history, said = self._descend(network, rows, valid, both, epochs, what, run)
         more = [sentence for sentence in (_LAST if self.aligned else "", *said, cut_short(history)) if sentence]
         for sentence in more:
             run.progress.say(sentence)
@@ -317,6 +327,8 @@ class Tune:
         depth = frozen_depth(backbone)
         if depth == 0 or epochs < 2 or self.cache_frozen == "off":
             return None, ""
+        if self.augment:
+            return None, f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"
         both = [rows] if valid is None else [rows, valid]
         prefix, note = build(backbone, [row for part in both for row in part.encoded], self.cache_frozen, run)
         rows.prefix = prefix
