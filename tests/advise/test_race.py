@@ -44,7 +44,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
         **overrides: Any,
     ) -> module.Race:
         data = tm.rows(n)
-        problem = replace(tm.problem_of("classify", data, "str", None, Run()), backbone=SimpleNamespace(fixed=""))
+        problem = replace(
+            tm.problem_of("classify", data, "str", None, Run()), backbone=SimpleNamespace(fixed="", pretrained=True)
+        )
         truth = problem.targets(data).astype(int)
 
         def pretend(name: str, strategy: Any, problem: Any, data: Any, pairs: Any, run: Any, *_: bool) -> Trial:

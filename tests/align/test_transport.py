@@ -16,7 +16,7 @@ from acclimate.errors import UserError
 
 def test_without_pot_attaching_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ot", None)
-    with pytest.raises(UserError, match=r"DeepJdot needs POT: pip install 'acclimate\[transport\]'"):
+    with pytest.raises(UserError, match=r"deepjdot needs POT: pip install 'acclimate\[transport\]'"):
         DeepJdot().attach(3, 2)
 
 

@@ -44,14 +44,14 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Inputs.losses
+    whole = Inputs._judged
 
-    def losses(self: Any, network: Any, at: list[int]) -> Any:
+    def judged(self: Any, network: Any, at: list[int], beside: Any) -> Any:
         if len(at) > 8 and network.training:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return whole(self, network, at)
+        return whole(self, network, at, beside)
 
-    monkeypatch.setattr(Inputs, "losses", losses)
+    monkeypatch.setattr(Inputs, "_judged", judged)
 
 
 def test_f15_a_budget_four_candidates_and_too_little_memory(

@@ -12,7 +12,7 @@ from acclimate.backbones.cls_block import first_tokens
 from acclimate.backbones.packing import groups, inside
 from acclimate.backbones.proof import PACKED
 from acclimate.backbones.text import TextBackbone
-from acclimate.strategies import lora
+from acclimate.strategies import adapters
 from tiny_models import TEXTS, assert_same_gradients
 
 FolderOf = Callable[[str], Path]
@@ -116,7 +116,7 @@ def test_a_clone_has_a_last_block_of_its_own(folder_of: FolderOf) -> None:
 def test_adapters_are_read_in_the_last_block(folder_of: FolderOf) -> None:
     backbone = backbone_of(folder_of("bert"))
     assert backbone.packing == PACKED
-    lora.add(backbone, 4, 8, 0.0, "blocks")
+    adapters.add(backbone, "lora", {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}, "blocks")
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():

@@ -29,7 +29,7 @@ RUN = Run(seed=3)
 SOURCE = replace(tm.rows(18), weights=np.linspace(0.5, 1.5, 18))
 TARGET = replace(tm.rows(11, seed=5), labels=None)
 SHORT = {"num_train_epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
-MOVING = [name for name, strategy in STRATEGIES.items() if not strategy.frozen]
+MOVING = [name for name, strategy in STRATEGIES.items() if isinstance(strategy, Tune)]
 
 
 def fit(

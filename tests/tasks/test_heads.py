@@ -180,6 +180,10 @@ def test_a_head_is_rebuilt_from_its_kind_and_shape(kind: str) -> None:
         "knn": {"width": 3, "outputs": 2, "rows": 5, "k": 2, "mode": "odds"}, "centroid": {"width": 3, "outputs": 2},
         "constant": {"outputs": 2},
         "bottleneck": {"width": 3, "outputs": 4, "hidden": 5, "last": "ordinal", "dropout": 0.1},
+        "trees": {
+            "width": 3, "outputs": 2, "nodes": 5, "trees": 2, "scores": 1, "present": 2, "depth": 2, "mode": "classes",
+            "moved": True, "keeps_missing": False,
+        },
     }  # fmt: skip
     head = HEADS[kind](**shapes[kind])  # type: ignore[arg-type]
     assert head.kind == kind

@@ -149,8 +149,9 @@ def beside_labels(verdict: Verdict) -> str:
     return USUAL if verdict.best == SOURCE_ONLY else verdict.best
 
 
-def some_of(data: Data, run: Run, most: int = MOST) -> Data:
-    """At most so many rows at random, the same ones in whatever order they come."""
+def some_of(data: Data, run: Run, most: int | None = None) -> Data:
+    """At most so many rows at random (`MOST` unless said), the same ones in whatever order they come."""
+    most = MOST if most is None else most
     if len(data) <= most:
         return data
     order = sorted(range(len(data)), key=lambda i: key_of(data.inputs[i], "text"))
