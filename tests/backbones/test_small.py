@@ -122,3 +122,16 @@ def test_a_change_looks_pixels_up_where_the_matrix_says() -> None:
                     if 0 <= a < 8 and 0 <= b < 8:
                         total += (1 - abs(float(y) - a)) * (1 - abs(float(x) - b)) * float(pixels[a, b])
             assert float(found[i, j]) == pytest.approx(total, abs=1e-5)
+
+
+def test_a_batch_of_one_learns_by_what_was_seen_before() -> None:
+    network = SmallCnn(8).train()
+    batch = network.collate(network.encode(np.random.default_rng(0).random((5, 8, 8))))
+    network(batch)
+    norm = network.model[3][2]
+    before = norm.running_mean.clone()
+    one = {"pixels": batch["pixels"][:1]}
+    out = network(one)
+    assert torch.isfinite(out).all() and torch.equal(norm.running_mean, before)
+    out.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
