@@ -244,6 +244,7 @@ def test_other_architectures_are_saved_and_loaded_too(
     assert np.array_equal(model.load(tmp_path / "m").logits(NEW), predictor.logits(NEW))
 
 
+@pytest.mark.real  # slow
 def test_pairs_of_texts(shared_bert: Any, tmp_path: Path) -> None:
     single, _ = tm.task_rows("classify", 24)
     pairs = tuple((str(a), f"river {i}") for i, a in enumerate(single.inputs))

@@ -70,6 +70,7 @@ def fit(tmp_path: Path, folder_of: Callable[[str], Path]) -> Command:
     return run
 
 
+@pytest.mark.real  # slow
 def test_two_processes_end_with_the_weights_of_one(
     fit: Command, tmp_path: Path, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +304,7 @@ answer = [sizes, [h.get("rows_at_once") for h in history], said, network.weight.
 """
 
 
+@pytest.mark.real  # slow
 @pytest.mark.parametrize("where", [0, pytest.param(1, marks=pytest.mark.real)])
 def test_memory_that_runs_out_in_one_process_halves_the_rows_in_all(where: int, both: Callable[..., list[Any]]) -> None:
     """12 rows of 24 each: the one with too little memory goes to 6 and 3 in its first step, the other follows."""

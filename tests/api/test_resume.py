@@ -309,6 +309,7 @@ main()
 """
 
 
+@pytest.mark.real  # slow
 @pytest.mark.parametrize(
     ("name", "by", "code"),
     [("SIGINT", "Ctrl-C", 130), pytest.param("SIGTERM", "SIGTERM", 143, marks=pytest.mark.real)],

@@ -178,6 +178,7 @@ acclimate.fit(sys.argv[1], label="label", model=sys.argv[2], strategy="majority"
 """
 
 
+@pytest.mark.real  # slow
 def test_a_killed_fit_leaves_no_half_run(fit: Fit, train: Path, folder: Path, tmp_path: Path) -> None:
     """Killed at the worst moment, with half of the files written; the next fit clears what is left."""
     runs_folder = tmp_path / "out"

@@ -16,6 +16,7 @@ from acclimate.api import state
 from acclimate.data.read import read
 
 
+@pytest.mark.real  # slow
 def test_what_is_damaged_is_done_anew_and_said(
     fit: Fit,
     train: Path,

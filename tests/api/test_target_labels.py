@@ -84,6 +84,7 @@ def test_each_way_by_name(name: str, fit: Fit) -> None:
     assert np.array_equal(again.predict_proba(text), model.predict_proba(text))
 
 
+@pytest.mark.real  # slow
 @pytest.mark.parametrize("align", [None, "mcc"])
 def test_an_encoder_that_moves_learns_from_labelled_target_rows(align: str | None, fit: Fit) -> None:
     few, new = turned(30), turned(40, seed=9)

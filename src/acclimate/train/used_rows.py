@@ -51,6 +51,8 @@ def named_rows(backbone: Backbone, encoded: Sequence[Encoded], decays: bool, sca
 
 def _table(backbone: Backbone) -> nn.Embedding | None:
     """The table of tokens, if it moves, is large, and is a plain one that nothing else reads."""
+    if backbone.modality != "text":  # others have none, and some say so by an error
+        return None
     model: Any = getattr(backbone, "model", None)
     find = getattr(model, "get_input_embeddings", None)
     table = None if find is None else find()
