@@ -32,7 +32,7 @@ def test_it_lists_every_name_that_can_be_chosen(cli) -> None:
 def test_strategies_are_shown_by_what_makes_them_differ() -> None:
     shown = methods.strategies()
     assert shown["hybrid"] == "Probe(plain=True)"
-    assert shown["tfidf"] == "Probe(features=False, plain=True) without transfer"
+    assert shown["pixels"] == "Probe(features=False, plain=True) without transfer, of pictures"
     assert shown["full"] == "Tune()"
 
 

@@ -23,8 +23,9 @@ def methods(as_json: options.AsJson = False) -> None:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
+    wide = max(map(len, ways))
     for name, what in ways.items():
-        typer.echo(f"  {name:<14} {what}")
+        typer.echo(f"  {name:<{wide}} {what}")
     typer.echo("\nTheir settings (--set KEY=VALUE)")
     _echo(kinds)
     typer.echo("\nAlignments (--align NAME:KEY=VALUE,...)")
@@ -47,6 +48,7 @@ def _echo(settings: dict[str, dict[str, object]]) -> None:
 
 def strategies() -> dict[str, str]:
     """Every strategy by name, from cheap to dear, with the settings that make it what it is."""
+    from acclimate.data.kinds import KINDS
     from acclimate.strategies import ADAPTATIONS, BASELINES, EVERY, FEW_LABELS, OVER_DOMAINS
 
     found = {"auto": "the baselines and what the time allows, judged on the same folds; the default"}
@@ -58,6 +60,8 @@ def strategies() -> dict[str, str]:
             " with --domain-column": OVER_DOMAINS,
         }  # fmt: skip
         what = next((text for text, names in kinds.items() if name in names), "")
+        read = [kind.plural for kind in KINDS.values() if kind.baseline == name]
+        what += f", of {', '.join(read)}" if read else ""
         found[name] = f"{type(strategy).__name__}({made}){what}"
     return found
 
