@@ -182,3 +182,8 @@ def test_tiny_pictures_get_a_small_network_that_is_judged_by_pixels(
     said = capsys.readouterr().err
     assert "small-cnn:12, a small network" in said and "judging consistency without labels" in said
     assert looked == [(30, 768)]  # pixels, not features of random weights
+
+
+def test_the_next_command_names_a_folder_where_one_was_given(run: Path) -> None:
+    steps = acclimate.load(run).report_data.next_steps  # type: ignore[union-attr]
+    assert f"acclimate predict {run} NEW_FOLDER -o predictions.csv" in [step["command"] for step in steps]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,10 +212,11 @@ def next_steps(
     fit_again: str,
 ) -> list[dict[str, str]]:
     """What to do now, most useful first."""
+    new = "NEW_FOLDER" if Path(str(judged.data.source)).is_dir() else "NEW.csv"
     steps = [
         {
             "text": "Predict new rows.",
-            "command": f"acclimate predict {shlex.quote(run_dir)} NEW.csv -o predictions.csv",
+            "command": f"acclimate predict {shlex.quote(run_dir)} {new} -o predictions.csv",
         }
     ]
     lost = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "worse"]
