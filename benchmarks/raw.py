@@ -75,21 +75,26 @@ def patients(folder: Path) -> Patients:
     return Patients(sites, np.array([row["id"] for row in table]), np.stack(columns, axis=1), ill)
 
 
+def mnist() -> tuple[Any, Any]:
+    """Pictures (n, 28, 28) of bytes, and labels."""
+    from acclimate.catalogue import datasets
+
+    with (datasets.pull("mnist5k") / "mnist5k.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    table, label = np.array(rows[1:]), rows[0].index("label")
+    return np.delete(table, label, axis=1).astype(np.uint8).reshape(-1, 28, 28), table[:, label].astype(int)
+
+
 def digits(kind: type) -> dict[str, tuple[Any, Any]]:
     """Pictures (n, 8, 8) from 0 to 1 and labels: scikit-learn's, and MNIST's cropped to 20 x 20 and averaged."""
     import torch
     import torch.nn.functional as F
     from sklearn.datasets import load_digits
 
-    from acclimate.catalogue import datasets
-
-    small = load_digits()
-    with (datasets.pull("mnist5k") / "mnist5k.csv").open(encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    table, label = np.array(rows[1:]), rows[0].index("label")
-    pixels = np.delete(table, label, axis=1).astype(kind).reshape(-1, 28, 28)[:, 4:24, 4:24]
+    small, (large, label) = load_digits(), mnist()
+    pixels = large[:, 4:24, 4:24].astype(kind)
     shrunk = F.interpolate(torch.from_numpy(pixels)[:, None], (8, 8), mode="area")[:, 0].numpy() / 255
     return {
         "digits": ((small.images / 16).astype(kind), small.target),
-        "MNIST": (shrunk.astype(kind), table[:, label].astype(int)),
+        "MNIST": (shrunk.astype(kind), label),
     }
