@@ -66,3 +66,12 @@ def test_frozen_blocks_are_read_anew_and_it_is_said() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="augment=2"):
         Tune(augment=2)
+
+
+def test_random_weights_learn_faster_unless_a_rate_is_given() -> None:
+    problem, data = problem_of()
+    usual = Tune(num_train_epochs=1).fit(problem, Splits(data), Run())
+    assert any(note == "learning rate 0.002, since the network's weights are random" for note in usual.notes)
+    same = Tune(num_train_epochs=1, learning_rate=2e-3).fit(problem, Splits(data), Run())
+    np.testing.assert_array_equal(usual.logits(data.inputs), same.logits(data.inputs))
+    assert not any("weights are random" in note for note in same.notes)

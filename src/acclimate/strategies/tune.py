@@ -51,6 +51,7 @@ from acclimate.train.used_rows import named_rows
 
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
 _LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
+_RATE, _DRAWN = 5e-5, 2e-3  # the usual learning rate, and that of weights drawn at random
 _LOOKED_BY = 256  # training rows whose gradient says which part of the blocks moves
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
@@ -92,7 +93,7 @@ class Tune:
     hold: str = "none"  # or a name of HOLDS, with weight and settings: "l2_sp:0.01", "bss:0.001,k=2"; sums: "l2_sp+bss"
     unfreeze: float = 0.0  # the share of all steps over which layers start to move, from the top; 0: all at once
     layer_decay: float = 1.0  # of the learning rate, from each layer to the one below
-    learning_rate: float = 5e-5
+    learning_rate: float = _RATE  # of random weights 2e-3, where it is left at this
     head_learning_rate: float = 1e-3
     num_train_epochs: int | None = None  # None: about 300 steps, 3 to 20 epochs
     batch_size: int = 16
@@ -210,7 +211,13 @@ class Tune:
             return adapters.take(backbone, to_device(backbone.collate(backbone.encode(data.inputs[:4])), run.device))
 
     def resolved(self, problem: Problem, data: Data, head: Head, run: Run) -> tuple[Tune, str]:
-        """With `moves` "surgical": these settings with the part that the gradient of some rows chose; and why."""
+        """With `moves` "surgical": these settings with the part that the gradient of some rows chose; and why.
+
+        Weights drawn at random learn 40 times as fast, unless the learning rate is another than the usual one.
+        """
+        if self.learning_rate == _RATE and problem.network()[0].drawn:
+            said = f"learning rate {_DRAWN:g}, since the network's weights are random"
+            return dataclasses.replace(self, learning_rate=_DRAWN), said
         if self.moves != "surgical":
             return self, ""
         network, _ = dataclasses.replace(self, moves="all").started(problem, copy.deepcopy(head), run)
