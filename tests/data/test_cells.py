@@ -65,7 +65,7 @@ def test_free_text_numbers_of_rows_and_names_are_left_out_and_it_is_said() -> No
 
 def test_odd_cells_and_codes_are_named() -> None:
     assert "2 cells that are none ('?', 'NA') count as missing" in why("1", "?", "NA", "2.5")
-    assert "4 different whole numbers" in why(*([1, 2, 3, 4] * 13))
+    assert "4 whole numbers: --column-kind x=category" in why(*([1, 2, 3, 4] * 13))
 
 
 def test_what_the_user_says_wins_or_is_refused() -> None:

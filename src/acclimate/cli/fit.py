@@ -26,8 +26,8 @@ def fit(
         typer.Option(
             metavar="MODEL",
             help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
-            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, columns for tables (mlp is a network on "
-            "them).",
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, rxn-albert for molecules, columns for "
+            "tables (mlp is a network on them).",
         ),
     ] = None,
     strategy: Annotated[

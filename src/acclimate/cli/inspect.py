@@ -11,7 +11,9 @@ from acclimate.cli import options
 
 
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, TSV, Parquet, JSONL or JSON.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds.")
+    ],
     label: options.Labels = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Count tokens with this model, to find texts that are too long.")

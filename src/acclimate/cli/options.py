@@ -119,7 +119,7 @@ FileColumn = Annotated[
 Modality = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="What the inputs are: text, image, audio or table. Told by the data when absent."
+        metavar="NAME", help="What the inputs are: text, image, audio, table or molecule. Told by the data when absent."
     ),
 ]
 ColumnKind = Annotated[

@@ -139,7 +139,7 @@ def _number(name: str, here: Sequence[object], asked: str | None) -> Held | None
         why += f"; {sum(odd.values())} cells that are none ({some}) count as missing"
     whole = all(v is not None and v.is_integer() for v in values if v is not None)
     if whole and 2 < len(set(values)) <= 10 and len(here) > 50:
-        why += f"; {len(set(values) - {None})} different whole numbers: say so if they are codes of categories"
+        why += f"; {len(set(values) - {None})} whole numbers: --column-kind {name}=category if they are codes"
     return Held(name, "number", why, written)
 
 

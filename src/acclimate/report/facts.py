@@ -56,7 +56,7 @@ def _audit(audit: Json, named: bool) -> list[Block]:
         key=lambda f: _rank(f.get("severity")),
     )
     if found:
-        listed = tuple(Finding(_severity(f), prose(f.get("message")), _where(f)) for f in found)
+        listed = tuple(Finding(_severity(f), prose(f.get("message")), place_of(f)) for f in found)
         blocks.append(Findings(listed))
     facts: Json = audit.get("facts") or {}
     blocks += _marks(facts["label_columns"]) if facts.get("label_columns") else _labels(audit.get("labels") or {})
@@ -71,12 +71,13 @@ def _severity(finding: Json) -> str:
     return str(finding.get("severity")) if finding.get("severity") in SEVERITIES else "info"
 
 
-def _where(finding: Json) -> str:
+def place_of(finding: Json, shown: int = 12) -> str:
+    """The lines of a finding, unless its message names them; it keeps the first twenty, and counts them all."""
     found = finding.get("lines") or []
     if "line" in str(finding.get("message")) and any(str(n) in str(finding.get("message")) for n in found[:1]):
         return ""  # the message names them
     total = finite(finding.get("count"))
-    return lines(found, int(total) if total is not None else None)
+    return lines(found, int(total) if total is not None else None, shown)
 
 
 def _marks(columns: Json) -> list[Block]:

@@ -9,8 +9,9 @@ from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Document
 from acclimate.report.document import Table as Sheet
 from acclimate.report.document import Text as Paragraph
+from acclimate.report.facts import place_of
 from acclimate.report.results import TONES, difference, main_estimate, own_name
-from acclimate.report.words import clean, count, estimate, lines, one_line, plural, prose, readable
+from acclimate.report.words import clean, count, estimate, one_line, plural, prose, readable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,12 +40,12 @@ def summary(data: ReportData, report: str | None = None) -> RenderableType:
     if data.audits:
         parts += [Text(), Text(f"{plural(read, 'row')} read = {count(read - dropped)} kept + {count(dropped)} dropped")]
     for severity, whose, finding in found[:FINDINGS]:
-        where = lines(finding.get("lines") or [], shown=4)
+        place = place_of(finding, shown=4)
         parts.append(
             Text.assemble(
                 (f"{severity}  ", COLOURS[severity]),
                 f"{whose}: {one_line(finding.get('message'), 200)}",
-                (f"  {where}" if where else "", "dim"),
+                (f"  {place}" if place else "", "dim"),
             )
         )
     if len(found) > FINDINGS:
