@@ -9,8 +9,8 @@ Run: OMP_NUM_THREADS=1 python benchmarks/pictures.py --data FOLDER (holds pacs_m
   a type, drawn once. One half of the images judges, so that the cells of one image are on one side.
 - Written digits, scikit-learn's (8 x 8) and MNIST's (28 x 28, 5,000): 8, 32 or 128 of each class are learned from, all
   but the 128 judge. "full" is as it comes; "from scratch" has the learning rate that `consistency` has for random
-  weights and at least 600 steps, "augmented" changes its pictures at random as well. `consistency` was made on digits of
-  these two sets.
+  weights and at least 600 steps, "augmented" changes its pictures at random as well. `consistency` was made on digits
+  of these two sets.
 Nothing else was tuned on any of these rows. Results are added to benchmarks/results/pictures.json one by one; a run
 that is cut off goes on.
 """
