@@ -343,3 +343,27 @@ def test_a_batch_that_does_not_fit_into_memory_is_read_in_halves(shared_bert: An
     backbone.__class__ = Tiny
     with pytest.raises(UserError, match="not enough memory to read a single input"):
         extract(backbone, texts, Run())
+
+
+def test_files_that_change_while_they_are_read_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    from acclimate.backbones import load
+    from drawn import bars
+
+    paths = [str(tmp_path / f"{i}.png") for i in range(4)]
+    for path, pixels in zip(paths, bars(4, side=12)[0], strict=True):
+        Image.fromarray(pixels).save(path)
+    backbone = load("small-cnn:12")
+    store = Store(backbone, Run())
+    encode = type(backbone).encode
+
+    def meanwhile(self: Any, inputs: Any) -> Any:
+        Image.new("RGB", (30, 30)).save(paths[2])
+        return encode(self, inputs)
+
+    monkeypatch.setattr(type(backbone), "encode", meanwhile)
+    with pytest.raises(UserError, match=r"1 file changed .* first .*2\.png"):
+        store.get(paths)
+    monkeypatch.undo()
+    assert len(store.missing(paths)) == 4

@@ -19,7 +19,7 @@ from acclimate.catalogue import cache as places
 from acclimate.catalogue import feature_folders as folders
 from acclimate.catalogue import feature_parts as parts
 from acclimate.errors import UserError, unknown
-from acclimate.keys import key_of
+from acclimate.keys import FROM_FILES, key_of
 from acclimate.oom import NoRoom, out_of_memory
 from acclimate.run import Run
 
@@ -170,8 +170,20 @@ class Store:
                 some = fresh[at : at + ROWS_A_PART]
                 rows = [inputs[i] for i in some]
                 made = extract(self.backbone, rows, self.run, nullcontext(advance), shared=shared)
+                self._unchanged(rows, keys[some])
                 self._keep(keys[some], self._rounded(made))
                 del made  # gone before the next part is computed
+
+    def _unchanged(self, rows: Sequence[Any], keys: parts.Keys) -> None:
+        """Refuse to keep features of files that were replaced while they were read, under what they held before."""
+        if self.backbone.modality not in FROM_FILES:
+            return
+        other = np.flatnonzero(self._keys_of(rows) != keys)
+        if len(other):
+            raise UserError(
+                f"{len(other)} file{'s' if len(other) > 1 else ''} changed while features were computed, first "
+                f"{rows[int(other[0])]}; leave the files alone and run it again"
+            )
 
     def _rounded(self, values: Features) -> parts.Values:
         with np.errstate(over="ignore"):

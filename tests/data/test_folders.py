@@ -99,3 +99,11 @@ def test_a_folder_without_data_says_so(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("nothing")
     with pytest.raises(UserError, match="and no pictures"):
         read(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    folder(tmp_path / "set", 4)
+    (tmp_path / "set" / "one" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    table = read(tmp_path / "set")
+    _, account = audit(table, guess(table, Columns()).columns, "classify")
+    assert account.read == 5 and list(account.dropped) == ["missing_file"]

@@ -75,3 +75,9 @@ def test_random_weights_learn_faster_unless_a_rate_is_given() -> None:
     same = Tune(num_train_epochs=1, learning_rate=2e-3).fit(problem, Splits(data), Run())
     np.testing.assert_array_equal(usual.logits(data.inputs), same.logits(data.inputs))
     assert not any("weights are random" in note for note in same.notes)
+
+
+def test_adapters_want_a_pretrained_network() -> None:
+    problem, data = problem_of()
+    with pytest.raises(UserError, match=r"small-cnn:12' is a small one of plain layers; use full"):
+        Tune(moves="lora").fit(problem, Splits(data), Run())

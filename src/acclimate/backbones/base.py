@@ -116,7 +116,7 @@ class Backbone(nn.Module, ABC):
         """The batch changed at random so that no class changes, the more the larger `strength` (0 to 1)."""
         raise UserError(
             f"{self.origin.name!r} reads {self.modality} and has no random changes of its inputs that leave their "
-            "class as it is; choose a strategy that needs none, such as self_train"
+            "class as it is; leave augment out, or choose a strategy that needs none, such as self_train"
         )
 
     def reset(self, seed: int) -> None:

@@ -28,7 +28,7 @@ _COST = 8  # of a picture, in tokens of a text
 _BOX = 4  # Pillow's number of the filter that averages
 
 
-class OfSeveral(nn.BatchNorm1d):
+class BatchNormOfSeveral(nn.BatchNorm1d):
     """BatchNorm that reads a batch of one by what it has seen before: one row has no spread of its own."""
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class SmallCnn(Backbone):
                 nn.Sequential(*_convolution(1, 32)),
                 nn.Sequential(*_convolution(32, 32), nn.MaxPool2d(2)),
                 nn.Sequential(*_convolution(32, 64), nn.MaxPool2d(2)),
-                nn.Sequential(nn.Flatten(), nn.Linear(flat, WIDTH, bias=False), OfSeveral(WIDTH), nn.ReLU()),
+                nn.Sequential(nn.Flatten(), nn.Linear(flat, WIDTH, bias=False), BatchNormOfSeveral(WIDTH), nn.ReLU()),
             )
         self.reset(seed)
         self.eval()

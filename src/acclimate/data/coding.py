@@ -98,7 +98,8 @@ class Coding:
         if odd is not None:
             raise UserError(f"row {odd + 1} is no tuple of {wide} cells, one for each column that was learned from")
         parts = [_written(c, [row[j] for row in rows], plain) for j, c in enumerate(self.columns)]
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        most = float(np.finfo(np.float32).max) ** 0.5  # beyond it squares, which every fit takes, are infinite
+        return np.clip(np.concatenate(parts, axis=1), -most, most).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -47,7 +47,9 @@ def listed(path: Path) -> Path | None:
 
 def files_of(path: Path) -> tuple[str, list[Path]]:
     """The kind of most files below a folder, and those files by name; ("", []) where there are none of a known kind."""
-    every = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
+    # A link that leads nowhere counts as a file: the gate names it.
+    there = (p for p in path.rglob("*") if p.is_file() or (p.is_symlink() and not p.exists()))
+    every = sorted(p for p in there if not _hidden(p.relative_to(path)))
     kinds = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
     counts = Counter(kinds[p.suffix.lower()] for p in every if p.suffix.lower() in kinds)
     if not counts:

@@ -71,7 +71,10 @@ def scaffold(smiles: str) -> str:
 
     reduced: Any = MurckoScaffold.MurckoScaffoldSmiles
     with _silent():
-        return str(reduced(mol=_molecule(smiles), includeChirality=False))
+        molecule = _molecule(smiles)
+        if not molecule.GetRingInfo().NumRings():  # rdkit takes hours to strip a chain of thousands of atoms
+            return ""
+        return str(reduced(mol=molecule, includeChirality=False))
 
 
 def scaffolds(inputs: Sequence[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from acclimate.data.sounds import is_pair
 from acclimate.errors import UserError
 
 _SAMPLE = 200
+_NAMED = 30  # columns that are named
 _MOST = 0.8  # of the cells of a column of files end as such files do, or of molecules are spelled as such are
 _SMILES = re.compile(r"[A-Za-z0-9@+\-\[\]()\\/=#$:.%*~]+\Z")  # no space, and no > of a reaction
 
@@ -85,7 +86,8 @@ def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool
     reasons = [f"rows of a table with {len(names)} columns: {why}"]
     for kind, plural in _PLURALS.items():
         if mine := [column.name for column in found if column.kind == kind]:
-            reasons.append(f"{plural}: {', '.join(mine)}")
+            more = f" and {len(mine) - _NAMED:,} more" if len(mine) > _NAMED else ""
+            reasons.append(f"{plural}: {', '.join(mine[:_NAMED])}{more}")
     told = [c for c in found if c.kind == "none" or (c.kind == "number" and c.why != "numbers")]
     reasons += [f"column {column.name!r}: {column.why}" for column in told]
     holds = tuple(column.text for column in found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from acclimate.errors import UserError, unknown
 from acclimate.hold import Lwf, terms
 from acclimate.strategies import adapters, holding
@@ -72,6 +74,12 @@ def fits(tune: Tune, problem: Problem) -> None:
     backbone = problem.network()[0]
     holding.check(tune.hold, terms(tune.hold), problem)
     if adapters.understood(tune.moves):
+        inner = getattr(backbone, "model", None)
+        if inner is None or isinstance(inner, nn.Sequential):
+            raise UserError(
+                f"moves={tune.moves!r} adds to the layers of a pretrained network, and {backbone.origin.name!r} is a "
+                "small one of plain layers; use full"
+            )
         adapters.config(backbone, tune.moves, {}, tune.lora_targets)
     if tune.moves == "surgical":
         thirds(backbone)
