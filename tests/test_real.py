@@ -27,9 +27,14 @@ pytestmark = pytest.mark.real
 FOOD = ["A man is eating food.", "Someone eats a meal.", "The stock market crashed today."]
 TRAIN, TEST = 200, 400
 SHORT = {
-    "partial": {"num_train_epochs": 5},  # its head starts from zero
-    "lora": {"num_train_epochs": 1},
-    "lp_ft": {"num_train_epochs": 1},
+    **{
+        name: {"num_train_epochs": 1}
+        for name in ("surgical", "bitfit", "norm_only", "lora", "dora", "ia3", "lp_ft", "wise_ft")
+    },
+    "partial": {"num_train_epochs": 5},
+    "gradual": {"num_train_epochs": 6},  # its head starts from zero
+    "contrastive": {"steps": 20},
+    "soup": {"num_train_epochs": 1, "members": 2},
 }
 
 
@@ -78,7 +83,7 @@ def test_what_minilm_says_of_itself(minilm: Backbone) -> None:
         named("partial", {"moves": "top:7"})[1].fit(asked, Splits(rows), Run())
 
 
-@pytest.mark.parametrize("strategy", [n for n in STRATEGIES if n != "full"])
+@pytest.mark.parametrize("strategy", [n for n in STRATEGIES if n not in ("full", "distil")])  # a teacher first
 def test_every_strategy_beats_the_majority(strategy: str, problem: Problem, movie: tuple[Data, Data]) -> None:
     train, test = movie
     floor = accuracy(BASELINES["majority"].fit(problem, Splits(train), Run()), test, None)
