@@ -45,10 +45,17 @@ def test_a_file_counts_by_its_bytes(tmp_path: Path) -> None:
 
 def test_a_file_is_read_once_while_it_stays(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"x")
-    keys._file_as_of.cache_clear()
+    read: list[object] = []
+    once = keys.once_a_file(read.append, 10)
     for _ in range(3):
-        key_of(tmp_path / "x")
-    assert keys._file_as_of.cache_info()[:2] == (2, 1)  # hits, misses
+        once(tmp_path / "x")
+    assert read == [str(tmp_path / "x")]
+    (tmp_path / "x").write_bytes(b"y")
+    once(tmp_path / "x")
+    assert len(read) == 2
+    once(b"no path")
+    once(b"no path")
+    assert len(read) == 4
 
 
 def test_a_list_of_files_counts_by_their_bytes(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acclimate.errors import UserError
 
 SIZE = 16  # bytes of a key
+T = TypeVar("T")
 FROM_FILES = ("image", "audio")  # modalities where a text is the path of a file
 
 
@@ -72,21 +74,40 @@ def _picture(picture: Any) -> bytes:
     return _hash(f"picture {picture.mode} {picture.size}".encode(), colours, picture.tobytes())
 
 
+def once_a_file(make: Callable[[Any], T], most: int) -> Callable[[Any], T]:
+    """`make`, called once for a file as long as its size and times stay, and every time for what is no path.
+
+    The newest `most` results are kept. OSError where there is no such file.
+    """
+
+    @lru_cache(maxsize=most)
+    def of_file(path: str, size: int, written: int, changed: int) -> T:
+        return make(path)
+
+    def of(value: Any) -> T:
+        if not isinstance(value, (str, os.PathLike)):
+            return make(value)
+        facts = os.stat(value)  # the time of the last change also moves where a copy keeps the older time
+        return of_file(os.fspath(value), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+
+    return of
+
+
 def _file(path: str) -> bytes:
     try:
-        facts = os.stat(path)
-        return _file_as_of(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        return _hash_of_file(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read: {reason}; check the path") from error
 
 
-@lru_cache(maxsize=1 << 18)
-def _file_as_of(path: str, size: int, written: int, changed: int) -> bytes:
-    """Hashed once as long as size and times stay; `changed` also moves where a copy keeps the older time."""
+def _hashed(path: str) -> bytes:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(b"file\0", digest_size=SIZE))
     return digest.digest()
+
+
+_hash_of_file = once_a_file(_hashed, 1 << 18)
 
 
 def _hash(kind: bytes, *contents: Any) -> bytes:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from acclimate import plain
 from acclimate.data.rows import Data
-from acclimate.plain.pixels import SIDE, fit_pixels, raw
+from acclimate.plain.pixels import SIDE, PixelFeatures
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, named
 from acclimate.tasks import TASKS
@@ -18,11 +18,11 @@ from drawn import bars
 
 def test_values_are_means_of_squares_and_standardised() -> None:
     pixels = [np.kron(np.arange(256).reshape(16, 16), np.ones((2, 2))).astype(np.uint8), np.full((8, 8), 51, np.uint8)]
-    values = raw(pixels)
+    values = PixelFeatures.raw(pixels)
     assert values.shape == (2, SIDE * SIDE * 3)
     np.testing.assert_allclose(values[0].reshape(16, 16, 3)[..., 1], np.arange(256).reshape(16, 16) / 255)
     np.testing.assert_allclose(values[1], 0.2)
-    found = fit_pixels(pixels).transform(pixels).toarray()
+    found = PixelFeatures.of(pixels).transform(pixels).toarray()
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose((found**2).sum(1), 1.0, atol=0.02)  # rows of about length one
 
@@ -43,7 +43,7 @@ def test_files_and_arrays_give_the_same(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{i}.png") for i in range(3)]
     for path, one in zip(paths, pixels, strict=True):
         Image.fromarray(one).save(path)
-    np.testing.assert_array_equal(raw(paths), raw(pixels))
+    np.testing.assert_array_equal(PixelFeatures.raw(paths), PixelFeatures.raw(pixels))
 
 
 def test_the_baseline_learns_and_its_head_reads_pixels() -> None:

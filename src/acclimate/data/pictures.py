@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.errors import UserError
+from acclimate.keys import once_a_file
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
@@ -139,25 +137,19 @@ def _of_array(array: NDArray[Any]) -> Any:
 
 def look(value: Any) -> Seen:
     """Decode a picture once: what it is, or why it cannot be used. A file is looked at again when it has changed."""
-    if isinstance(value, (str, os.PathLike)):
-        try:
-            facts = os.stat(value)
-        except (OSError, ValueError):
-            return Seen("missing_file")
-        return _look_at(os.fspath(value), facts.st_size, facts.st_mtime_ns)
-    return _looked(value)
-
-
-@lru_cache(maxsize=1 << 18)
-def _look_at(path: str, size: int, _written: int) -> Seen:
-    if Path(path).is_dir():
-        return Seen("not_a_picture")
-    return Seen("empty_file") if size == 0 else _looked(path)
+    try:
+        return _looked_once(value)
+    except (OSError, ValueError):
+        return Seen("missing_file")
 
 
 def _looked(value: Any) -> Seen:
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(value, str) and os.path.isdir(value):
+        return Seen("not_a_picture")
+    if isinstance(value, str) and os.path.getsize(value) == 0:
+        return Seen("empty_file")
     if not is_file(value):
         try:
             picture = opened(value)
@@ -173,6 +165,9 @@ def _looked(value: Any) -> Seen:
         return Seen("too_large")
     except (OSError, ValueError, SyntaxError, EOFError, TypeError):
         return Seen("broken_file")
+
+
+_looked_once = once_a_file(_looked, 1 << 18)
 
 
 def _facts(picture: Any) -> Seen:
@@ -191,16 +186,6 @@ def _facts(picture: Any) -> Seen:
 
 def _thumb(picture: Any) -> bytes:
     return bytes(picture.convert("L").resize((THUMB, THUMB), 4).tobytes())  # 4: Pillow's averaging filter
-
-
-def look_at_all(values: Sequence[Any], advance: Callable[[int], None]) -> list[Seen]:
-    """`look` for every one, in threads: decoding runs beside Python."""
-    found = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for seen in pool.map(look, values):
-            found.append(seen)
-            advance(1)
-    return found
 
 
 def thumbnail(value: Any) -> bytes:

@@ -11,11 +11,9 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.errors import UserError
+from acclimate.keys import once_a_file
 
 Samples: TypeAlias = NDArray[np.float32]
 
@@ -80,18 +79,10 @@ class Sound:
 
 def examine(value: Any) -> Sound:
     """Read a sound to its end and say what is in it. Never raises for what a file holds; reads it anew once changed."""
-    if isinstance(value, (str, os.PathLike)):
-        try:
-            facts = os.stat(value)
-        except (OSError, ValueError):
-            return Sound("missing_file", "is not there")
-        return _examined_file(os.fspath(value), facts.st_size, facts.st_mtime_ns)
-    return _examined(value)
-
-
-@lru_cache(maxsize=1 << 18)
-def _examined_file(path: str, _size: int, _written: int) -> Sound:
-    return _examined(path)
+    try:
+        return _examined_once(value)
+    except (OSError, ValueError):
+        return Sound("missing_file", "is not there")
 
 
 def _examined(value: Any) -> Sound:
@@ -107,14 +98,7 @@ def _examined(value: Any) -> Sound:
     return Sound(reason, problem, seconds, opened.rate, opened.channels, *tally.shares(), tally.digest.digest())
 
 
-def examine_all(values: Sequence[Any], advance: Callable[[int], None]) -> list[Sound]:
-    """`examine` for every one, in threads: decoding runs beside Python."""
-    found = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for sound in pool.map(examine, values):
-            found.append(sound)
-            advance(1)
-    return found
+_examined_once = once_a_file(_examined, 1 << 18)
 
 
 def as_mp3(value: Any, seconds: float) -> bytes:

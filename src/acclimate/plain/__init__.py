@@ -12,8 +12,8 @@ from typing import Any
 from acclimate.plain.base import Plain
 from acclimate.plain.columns import ColumnFeatures, fit_columns
 from acclimate.plain.fingerprints import FingerprintFeatures
-from acclimate.plain.pixels import PixelFeatures, fit_pixels
-from acclimate.plain.spectra import SpectrumFeatures, fit_spectra
+from acclimate.plain.pixels import PixelFeatures
+from acclimate.plain.spectra import SpectrumFeatures
 from acclimate.plain.words import WordFeatures, fit_words, sparse
 
 __all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
@@ -24,8 +24,8 @@ CLASSES: dict[str, Any] = {
 _FIT: dict[str, Callable[[Sequence[Any], int], Any]] = {  # by kind of input
     "text": fit_words,
     "smiles": fit_words,
-    "image": lambda inputs, most: fit_pixels(inputs),
-    "audio": lambda inputs, most: fit_spectra(inputs),
+    "image": lambda inputs, most: PixelFeatures.of(inputs),
+    "audio": lambda inputs, most: SpectrumFeatures.of(inputs),
     "table": lambda inputs, most: fit_columns(inputs),
     "molecule": lambda inputs, most: FingerprintFeatures(),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.sounds import read
+from acclimate.keys import once_a_file
+from acclimate.plain.base import Standardised
 
 RATE = 16000
 SECONDS = 600.0  # of a longer sound the beginning is read
@@ -22,59 +23,26 @@ _FLOOR = 1e-8  # of a band's energy: 80 dB below a full one
 
 
 @dataclass(frozen=True)
-class SpectrumFeatures:
+class SpectrumFeatures(Standardised):
     """Mean and spread over time of 13 cepstral coefficients and of their differences, and the log of the length.
 
-    c = DCT(log(B |FFT(w · frame)|² + 1e-8)), B 26 triangles on the mel scale; by mean and spread of the training rows:
-    (c − m)/(s √53). Rows have about length one. Davis & Mermelstein 1980.
+    c = DCT(log(B |FFT(w · frame)|² + 1e-8)), B 26 triangles on the mel scale; 53 values, standardised. Davis &
+    Mermelstein 1980.
     """
 
-    mean: NDArray[np.float64]  # (53,)
-    spread: NDArray[np.float64]  # (53,); 1 where a value never changes
     kind: ClassVar[str] = "spectra"
-    dense: ClassVar[bool] = True
-
-    @property
-    def width(self) -> int:
-        """v, 53."""
-        return len(self.mean)
-
-    @property
-    def holds(self) -> str:
-        """Nothing of any one sound."""
-        return ""
-
-    def transform(self, inputs: Sequence[Any]) -> Any:
-        """A scipy CSR matrix (n, 53)."""
-        from scipy.sparse import csr_matrix
-
-        return csr_matrix((raw(inputs) - self.mean) / (self.spread * np.sqrt(self.width)))
-
-    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-        """Mean and spread."""
-        return {"rate": RATE}, {"mean": self.mean, "spread": self.spread}
 
     @staticmethod
-    def of_state(values: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> SpectrumFeatures:
-        """What `state` gave."""
-        return SpectrumFeatures(arrays["mean"], arrays["spread"])
+    def raw(inputs: Sequence[Any]) -> NDArray[np.float64]:
+        """Statistics (n, 53) before they are standardised."""
+        return np.array([_of_one(one) for one in inputs], np.float64).reshape(len(inputs), 4 * _KEPT + 1)
 
 
-def raw(inputs: Sequence[Any]) -> NDArray[np.float64]:
-    """Statistics (n, 53) before they are standardised."""
-    return np.array([_of(one) for one in inputs], dtype=np.float64).reshape(len(inputs), 4 * _KEPT + 1)
+def _statistics_of(one: Any) -> tuple[float, ...]:
+    return statistics(read(one, RATE, SECONDS))
 
 
-def _of(one: Any) -> tuple[float, ...]:
-    if not isinstance(one, str):
-        return statistics(read(one, RATE, SECONDS))
-    facts = os.stat(one)
-    return _of_file(one, facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache(maxsize=1 << 16)  # 100 MB: folds read the same sounds again
-def _of_file(path: str, _size: int, _written: int) -> tuple[float, ...]:
-    return statistics(read(path, RATE, SECONDS))
+_of_one = once_a_file(_statistics_of, 1 << 16)  # 100 MB: folds read the same sounds again
 
 
 def statistics(samples: NDArray[np.float32]) -> tuple[float, ...]:
@@ -104,10 +72,3 @@ def _triangles() -> NDArray[np.float64]:
     rise = (f[:, None] - edges[:-2]) / np.diff(edges)[:-1]
     fall = (edges[2:] - f[:, None]) / np.diff(edges)[1:]
     return np.asarray(np.maximum(0, np.minimum(rise, fall)))
-
-
-def fit_spectra(inputs: Sequence[Any]) -> SpectrumFeatures:
-    """Mean and spread of the training rows."""
-    values = raw(inputs)
-    spread = values.std(0)
-    return SpectrumFeatures(values.mean(0), np.where(spread > 1e-6, spread, 1.0))

@@ -12,9 +12,9 @@ import numpy as np
 
 from acclimate.data import sounds
 from acclimate.data.findings import Finding, finding, rows_text, verb
-from acclimate.data.folders import base_of, file_of
+from acclimate.data.folders import file_of
 from acclimate.data.kinds.base import Kind, Reading
-from acclimate.data.labels import is_blank
+from acclimate.data.kinds.files import empty, read_files
 from acclimate.data.rows import Columns, Data, Input, IntArray, Table
 from acclimate.errors import UserError
 from acclimate.keys import key_of
@@ -30,20 +30,12 @@ _RATE = 16000
 
 def read(table: Table, columns: Columns, progress: Progress) -> Reading:
     """What the file column names, read once to its end. Paths are relative to the table's folder."""
-    assert columns.file is not None
-    base = base_of(table)
-    cells = [None if p else c for c, p in zip(table.columns[columns.file], table.problems, strict=True)]
-    inputs = [None if _empty(cell) else _one(cell, base) for cell in cells]
-    there = [i for i, one in enumerate(inputs) if one is not None]
-    with progress.steps("listening to sounds", len(there)) as advance:
-        heard = dict(zip(there, sounds.examine_all([inputs[i] for i in there], advance), strict=True))
-    reasons = tuple(heard[i].reason or None if i in heard else "blank_input" for i in range(len(inputs)))
-    return Reading(tuple(one if r is None else None for one, r in zip(inputs, reasons, strict=True)), reasons)
+    return read_files(table, columns, progress, "listening to sounds", _one, sounds.examine, lambda heard: heard.reason)
 
 
 def given(value: Any, columns: Columns, position: int) -> Input | None:
     """A path, the bytes of a file, or an array with its rate; None for one that is missing."""
-    if _empty(value) or type(value).__name__ == "NAType":
+    if empty(value):
         return None
     one = _one(value, Path())
     heard = sounds.examine(one)
@@ -59,10 +51,6 @@ def _one(cell: Any, base: Path) -> Any:
     if sounds.is_pair(cell):
         return np.asarray(cell[0]), int(cell[1])
     return file_of(cell, base)
-
-
-def _empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and is_blank(cell))
 
 
 def keys(inputs: Sequence[Input]) -> list[str]:

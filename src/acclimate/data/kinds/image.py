@@ -14,7 +14,7 @@ from acclimate.data import pictures
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.folders import base_of, file_of
 from acclimate.data.kinds.base import Kind, Reading
-from acclimate.data.labels import is_blank
+from acclimate.data.kinds.files import empty, read_files
 from acclimate.data.rows import Columns, Data, Input, IntArray, Table
 from acclimate.errors import UserError
 from acclimate.keys import key_of
@@ -28,20 +28,14 @@ _DARK = 0.125  # of the range of 16 bits: a picture that never gets brighter is 
 
 def read(table: Table, columns: Columns, progress: Progress) -> Reading:
     """What the file column names, decoded once to see whether it can be. Paths are relative to the table's folder."""
-    assert columns.file is not None
-    base = base_of(table)
-    cells = [None if p else c for c, p in zip(table.columns[columns.file], table.problems, strict=True)]
-    inputs = [None if _empty(cell) else file_of(cell, base) for cell in cells]
-    there = [i for i, one in enumerate(inputs) if one is not None]
-    with progress.steps("looking at pictures", len(there)) as advance:
-        seen = dict(zip(there, pictures.look_at_all([inputs[i] for i in there], advance), strict=True))
-    reasons = tuple(seen[i].problem or None if i in seen else "blank_input" for i in range(len(inputs)))
-    return Reading(tuple(one if r is None else None for one, r in zip(inputs, reasons, strict=True)), reasons)
+    return read_files(
+        table, columns, progress, "looking at pictures", file_of, pictures.look, lambda seen: seen.problem
+    )
 
 
 def given(value: Any, columns: Columns, position: int) -> Input | None:
     """A path, a Pillow image, an array or the bytes of a file; None for one that is missing or damaged."""
-    if _empty(value) or type(value).__name__ == "NAType":
+    if empty(value):
         return None
     one = file_of(value, Path())
     problem = pictures.look(one).problem
@@ -65,7 +59,7 @@ def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
     assert columns.file is not None
     sides: list[int] = []
     for table in tables:
-        cells = [c for c in table.columns.get(columns.file, [])[:_SAMPLE] if not _empty(c)]
+        cells = [c for c in table.columns.get(columns.file, [])[:_SAMPLE] if not empty(c)]
         seen = [pictures.look(file_of(cell, base_of(table))) for cell in cells]
         found = [min(s.size) for s in seen if not s.problem]
         sides += [int(np.median(found))] if found else []
@@ -73,10 +67,6 @@ def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
         return "mobilenetv2", ""
     name = f"small-cnn:{min(sides)}"
     return name, f"{name}, a small network that is learned from the start, since the pictures are tiny"
-
-
-def _empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and is_blank(cell))
 
 
 def keys(inputs: Sequence[Input]) -> list[str]:
