@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,10 @@ from acclimate.run import Run
 from acclimate.strategies.inputs import Inputs
 from acclimate.strategies.tune import Tune, cut_short
 from acclimate.tasks.base import Network
-from acclimate.train.arithmetic import choose
-from acclimate.train.loop import History, Schedule, train
-from acclimate.train.memory import Fitting
+from acclimate.train.descent import Descent
+from acclimate.train.descent import descend as train
+from acclimate.train.loop import History, Schedule
 from acclimate.train.pairs import Batches
-from acclimate.train.prefix import replaying
 
 _FEW = 60  # steps, of which a trial of numbers would take a fifth or more
 
@@ -77,28 +77,11 @@ def descend(
     schedule = Schedule(
         epochs, tune.warmup_steps, tune.lr_scheduler_type, tune.gradient_accumulation_steps, tune.max_grad_norm
     )
-    first = batches(0)
-    steps, mixed = len(first) * epochs, tune.mixed_precision
-    if mixed == "auto" and steps < _FEW:
+    mixed = tune.mixed_precision
+    if mixed == "auto" and len(batches(0)) * epochs < _FEW:
         mixed = "no"
-    fitting = Fitting(network, run.progress)
-    with replaying(prefix):
-        found, said = choose(network, loss_of, first, steps, mixed, run)
-
-        def at_work(at: list[int]) -> Tensor:
-            with found.at_work(run.device):
-                return loss_of(at)
-
-        def evaluate() -> float:
-            assert valid is not None
-            with found.at_work(run.device):
-                return valid.mean_loss(network, fitting)
-
-        with found.applied(network):
-            history = train(
-                network, tune.optimizer_of(network), schedule, batches, at_work, None if valid is None else evaluate,
-                run, label, what, found.scaler(run.device), compared,
-            )  # fmt: skip
+    how = Descent(tune.optimizer_of(network), schedule, batches, mixed, label, what, compared, prefix)
+    history, said = train(network, loss_of, None if valid is None else partial(valid.mean_loss, network), how, run)
     notes = [sentence for sentence in (said, cut_short(history)) if sentence]
     for sentence in notes:
         run.progress.say(sentence)

@@ -28,8 +28,8 @@ from acclimate.run import Run
 from acclimate.settings import parse_named
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.hidden_words import DRAWS, Guesser, Texts
-from acclimate.train.arithmetic import choose
-from acclimate.train.loop import History, Schedule, train
+from acclimate.train.descent import Descent, descend
+from acclimate.train.loop import History, Schedule
 from acclimate.train.memory import Fitting
 from acclimate.train.step import step
 
@@ -209,34 +209,15 @@ def _descend(
     torch.manual_seed(run.seed)
     hidden = texts.hidden
 
-    def plain_loss(slots: list[int]) -> Tensor:  # the same weight for every hidden word, however a batch is cut
+    def loss_of(slots: list[int]) -> Tensor:  # the same weight for every hidden word, however a batch is cut
         return guesser.loss(texts, slots, run.device) / (len(slots) * hidden)
 
-    first = texts.batches(mlm.batch_size, 0)
-    found, _ = choose(guesser, plain_loss, first, len(first) * mlm.epochs, mixed, run)
-    fitting = Fitting(guesser, run.progress)
+    def evaluate(fitting: Fitting) -> float:
+        return guesser.mean_loss(held, run.device, fitting)
 
-    def loss_of(slots: list[int]) -> Tensor:
-        with found.at_work(run.device):
-            return plain_loss(slots)
-
-    def evaluate() -> float:
-        with found.at_work(run.device):
-            return guesser.mean_loss(held, run.device, fitting)
-
-    with found.applied(guesser):
-        return train(
-            guesser,
-            _optimizer(guesser, rate),
-            Schedule(mlm.epochs),
-            partial(texts.batches, mlm.batch_size),
-            loss_of,
-            evaluate,
-            run,
-            "pretraining",
-            what,
-            found.scaler(run.device),
-        )
+    batches = partial(texts.batches, mlm.batch_size)
+    how = Descent(_optimizer(guesser, rate), Schedule(mlm.epochs), batches, mixed, "pretraining", what)
+    return descend(guesser, loss_of, evaluate, how, run)[0]
 
 
 def _optimizer(guesser: Guesser, rate: float) -> torch.optim.Optimizer:

@@ -41,12 +41,11 @@ from acclimate.strategies.probe import Probe
 from acclimate.strategies.rates import Unfreezing
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
-from acclimate.train.arithmetic import choose
 from acclimate.train.batches import shuffled
-from acclimate.train.loop import History, Schedule, train
-from acclimate.train.memory import Fitting
+from acclimate.train.descent import Descent, descend
+from acclimate.train.loop import History, Schedule
 from acclimate.train.pairs import Batches, Pairs
-from acclimate.train.prefix import Prefix, build, frozen_depth, replaying
+from acclimate.train.prefix import Prefix, build, frozen_depth
 from acclimate.train.used_rows import named_rows
 
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
@@ -263,40 +262,15 @@ class Tune:
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
         trained = Aligned(network, None if both is None else both.loss).to(run.device)
-        plain_loss, batches = self._steps(network, rows, both, epochs, run)
-        first = batches(0)
-        steps = math.ceil(len(first) / self.gradient_accumulation_steps) * epochs
-        # Both ask in which layer a weight lies: before stubs take the place of the frozen ones.
-        optimizer = self.optimizer_of(network, trained.loss)
+        loss_of, batches = self._steps(network, rows, both, epochs, run)
+        steps = math.ceil(len(batches(0)) / self.gradient_accumulation_steps) * epochs
         opening = Unfreezing.over(network.backbone, self.unfreeze, steps)
-        with replaying(rows.prefix):
-            found, said = choose(trained, plain_loss, first, len(first) * epochs, self.mixed_precision, run)
-        fitting = Fitting(network, run.progress)
-
-        def loss_of(at: list[int]) -> Tensor:
-            with found.at_work(run.device):
-                return plain_loss(at)
-
-        def evaluate() -> float:
-            assert valid is not None
-            with found.at_work(run.device):
-                return valid.mean_loss(network, fitting)
-
-        with replaying(rows.prefix), found.applied(trained):
-            history = train(
-                trained,
-                optimizer,
-                schedule,
-                batches,
-                loss_of,
-                evaluate if valid is not None else None,
-                run,
-                called(self),
-                what,
-                found.scaler(run.device),
-                self._compared,
-                opening.during,
-            )
+        how = Descent(
+            self.optimizer_of(network, trained.loss), schedule, batches, self.mixed_precision, called(self), what,
+            self._compared, rows.prefix, opening.during,
+        )  # fmt: skip
+        evaluate = None if valid is None else partial(valid.mean_loss, network)
+        history, said = descend(trained, loss_of, evaluate, how, run)
         return history, [said, str(opening) if self.unfreeze else ""]
 
     def holding(self, network: Network, problem: Problem, data: Data) -> Holding | None:

@@ -52,7 +52,7 @@ class Diverged(UserError):
     """A loss or a gradient that is not finite."""
 
 
-def _alone(step: int) -> AbstractContextManager[None]:
+def bare(step: int) -> AbstractContextManager[None]:
     """A step with nothing around it."""
     return contextlib.nullcontext()
 
@@ -69,7 +69,7 @@ def train(
     what: str = "",
     scaler: torch.amp.GradScaler | None = None,
     compared: str = "",
-    during: Callable[[int], AbstractContextManager[None]] = _alone,
+    during: Callable[[int], AbstractContextManager[None]] = bare,
 ) -> History:
     """Train in place and return what happened, one entry an epoch.
 
