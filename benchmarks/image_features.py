@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from acclimate.backbones import load
-from acclimate.backbones.pictures import square, standardised
+from acclimate.backbones.image_pixels import square, standardised
 from acclimate.backbones.runtime import NAMES, Network, admitted, in_parts
 from acclimate.features import extract
 from acclimate.run import Run

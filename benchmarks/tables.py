@@ -31,9 +31,9 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from acclimate.backbones import load
-from acclimate.data.cells import rows_of
-from acclimate.data.coding import Coding
+from acclimate.data.column_types import rows_of
 from acclimate.data.rows import Data
+from acclimate.data.table_numbers import Coding
 from acclimate.features import Store
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, Strategy, named

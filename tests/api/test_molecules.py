@@ -83,7 +83,7 @@ def test_a_network_reads_the_canonical_spelling_and_stands_beside_fingerprints(f
 
 
 def test_without_rdkit_smiles_are_learned_as_text(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acclimate.data.spotting.available", lambda: False)
+    monkeypatch.setattr("acclimate.data.find_kind.available", lambda: False)
     model = fit(chemicals(80), strategy="centroid")
     assert model.columns.kind == "smiles"
     assert len(model.predict(["c1ccccc1CCCl", "C1CC"])) == 2

@@ -11,9 +11,9 @@ import torch
 from acclimate import model
 from acclimate.backbones import load
 from acclimate.backbones.table import WIDTH, Columns, TableMlp
-from acclimate.data.cells import rows_of
-from acclimate.data.coding import Coding
+from acclimate.data.column_types import rows_of
 from acclimate.data.rows import Data
+from acclimate.data.table_numbers import Coding
 from acclimate.errors import UserError
 from acclimate.features import Store, extract
 from acclimate.run import Run

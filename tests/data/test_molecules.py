@@ -176,7 +176,7 @@ def test_molecules_are_told_by_name_and_cells(
     name: str, cells: list[str], settings: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for there in (True, False):
-        monkeypatch.setattr("acclimate.data.spotting.available", lambda there=there: there)
+        monkeypatch.setattr("acclimate.data.find_kind.available", lambda there=there: there)
         found = guess(read({name: cells, "y": [0, 1] * 3}), Columns(label="y", **settings))
         assert found.columns.text == (name,)
         told = "smiles" if kind == "molecule" and not there and "kind" not in settings else kind
@@ -185,7 +185,7 @@ def test_molecules_are_told_by_name_and_cells(
 
 
 def test_without_rdkit_smiles_are_text_and_the_gate_says_what_was_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acclimate.data.spotting.available", lambda: False)
+    monkeypatch.setattr("acclimate.data.find_kind.available", lambda: False)
     data, report = gate(["CCO ", "CCO", "cco", "C1CC", None, "OCC"])
     assert data.kind == "smiles" and data.inputs == ("CCO", "CCO", "cco", "C1CC", "OCC")
     assert data.clusters.tolist() == [0, 0, 1, 2, 3]  # upper and lower case are different atoms

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from acclimate import model
-from acclimate.data.cells import rows_of
+from acclimate.data.column_types import rows_of
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.model import Predictor

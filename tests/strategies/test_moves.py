@@ -184,7 +184,7 @@ def test_thirds_of_few_blocks(folder_of: Callable[[str], Path], tmp_path: Path) 
 def test_a_network_of_timm_is_tuned_saved_and_loaded(name: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="image backbones need the `image` extra")
     from acclimate.backbones.image import ImageBackbone
-    from acclimate.backbones.pictures import ImageSettings
+    from acclimate.backbones.image_pixels import ImageSettings
 
     torch.manual_seed(0)
     network = timm.create_model("resnet10t", pretrained=False, num_classes=0)

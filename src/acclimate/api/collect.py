@@ -12,7 +12,7 @@ import numpy as np
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api.finish import Judged, unseen
 from acclimate.data.kinds import kind_of
-from acclimate.data.marks import Marks
+from acclimate.data.label_columns import Marks
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate

@@ -13,7 +13,7 @@ from acclimate.data import domains
 from acclimate.data.audit import Audit, Lengths, Seconds, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
-from acclimate.data.marks import classes_of
+from acclimate.data.label_columns import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.sounds import examine

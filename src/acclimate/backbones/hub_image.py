@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Origin
 from acclimate.backbones.image import ImageBackbone, stored_settings
-from acclimate.backbones.pictures import FILTERS, ImageSettings
+from acclimate.backbones.image_pixels import FILTERS, ImageSettings
 from acclimate.errors import UserError
 from acclimate.files import read_object
 

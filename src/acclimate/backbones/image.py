@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.augment import affine
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.pictures import ImageSettings, Pixels, square, standardised
+from acclimate.backbones.image_pixels import ImageSettings, Pixels, square, standardised
 from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts, remembered
 from acclimate.catalogue import cache
 from acclimate.errors import UserError

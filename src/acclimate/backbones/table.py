@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.data.cells import columns_of
-from acclimate.data.coding import Coding
+from acclimate.data.column_types import columns_of
+from acclimate.data.table_numbers import Coding
 from acclimate.errors import UserError
 
 COLUMNS, NETWORK = "columns", "mlp"

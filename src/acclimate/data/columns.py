@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from acclimate.data.find_kind import as_table, spotted
 from acclimate.data.findings import is_id
 from acclimate.data.header import is_number
 from acclimate.data.labels import (
@@ -19,7 +20,6 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
-from acclimate.data.spotting import as_table, spotted
 from acclimate.errors import UserError
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]

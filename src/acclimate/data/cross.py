@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.kinds import kind_of
-from acclimate.data.marks import contradict
+from acclimate.data.label_columns import contradict
 from acclimate.data.rows import Data, Label
 
 

@@ -48,7 +48,7 @@ class Columns:
     file: str | None = None  # the paths of pictures or recordings, or what Python holds of them
     kind: str = ""  # what the inputs are, a name of data/kinds; empty where it is still to be found out
     features: tuple[str, ...] = ()  # the columns of a table that are learned from
-    holds: tuple[str, ...] = ()  # what each of them holds (data/cells), in the same order
+    holds: tuple[str, ...] = ()  # what each of them holds (data/column_types), in the same order
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data.coding import Coding
+from acclimate.data.table_numbers import Coding
 
 
 @dataclass(frozen=True)

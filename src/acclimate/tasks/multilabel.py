@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acclimate.data.marks import Marks, classes_of
+from acclimate.data.label_columns import Marks, classes_of
 from acclimate.data.rows import Label
 from acclimate.errors import UserError
 from acclimate.tasks.base import Floats, Task, ordered

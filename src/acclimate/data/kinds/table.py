@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from acclimate.data.cells import Held, Row, to_boolean, to_category, to_number
+from acclimate.data.column_types import Held, Row, to_boolean, to_category, to_number
 from acclimate.data.findings import Finding, finding, rows_text
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.labels import as_text, is_blank

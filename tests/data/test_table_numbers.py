@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from acclimate.data.cells import rows_of
-from acclimate.data.coding import MOST_VALUES, Coding
+from acclimate.data.column_types import rows_of
+from acclimate.data.table_numbers import MOST_VALUES, Coding
 from acclimate.errors import UserError
 
 

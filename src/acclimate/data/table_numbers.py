@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data.cells import Held, columns_of, to_boolean, to_category, to_number
+from acclimate.data.column_types import Held, columns_of, to_boolean, to_category, to_number
 from acclimate.data.times import seconds
 from acclimate.errors import UserError
 
@@ -62,7 +62,7 @@ class Coding:
     def of(rows: Sequence[Sequence[object]]) -> Coding:
         """Learn from these rows, which should be training rows alone.
 
-        >>> from acclimate.data.cells import rows_of
+        >>> from acclimate.data.column_types import rows_of
         >>> coding = Coding.of(rows_of([(1.0, "a"), (None, "b"), (3.0, "a"), (5.0, "b")], ("x", "y")))
         >>> coding.names("dense"), coding.dense([(7.0, "a"), (None, "new")]).tolist()
         (('x', 'x is missing', 'y = a', 'y = b'), [[2.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0]])

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from acclimate.data.cells import Row, columns_of, held, rows_of, to_boolean, to_category, to_number
+from acclimate.data.column_types import Row, columns_of, held, rows_of, to_boolean, to_category, to_number
 from acclimate.errors import UserError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
-from acclimate.data.cells import held
+from acclimate.data.column_types import held
 from acclimate.data.folders import KINDS as ENDINGS
 from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank

@@ -9,7 +9,7 @@ import pytest
 
 from acclimate.data.audit import audit, cross_check
 from acclimate.data.columns import guess
-from acclimate.data.marks import Marks, classes_of, contradict, counted, read_marks
+from acclimate.data.label_columns import Marks, classes_of, contradict, counted, read_marks
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data
 from acclimate.data.split import hash_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from acclimate.backbones.pictures import ImageSettings, square, standardised
+from acclimate.backbones.image_pixels import ImageSettings, square, standardised
 
 HOW = ImageSettings(size=32, crop=0.5, mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))  # the shorter side becomes 64
 PLAIN = replace(HOW, backend="pil")
