@@ -184,7 +184,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         value = data.inputs[i]
         rows.append({
             "input": kind.shown(value),
-            **({} if kind.drawn is None else {"picture": kind.drawn(value)}),
+            **({} if kind.picture is None else {"picture": kind.picture(value)}),
             **({} if kind.played is None else {"sound": kind.played(value)}),
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),

@@ -162,11 +162,15 @@ def asked(
     request: Request, prepared: Prepared, rows: str, table: str, command: str | None = None
 ) -> tuple[str, tuple[tuple[str, str], ...], tuple[dict[str, str], ...]]:
     """What is to be done, the file for it, and the next step: `command`, or to fit again with these labels."""
-    path, label = request.folder / FILE, str(prepared.columns.label)
-    command = command or next_command(request, label, str(path))
+    if not table:  # of what lies in memory no file can be written
+        assert prepared.target is not None
+        return f"label {rows} of {prepared.target.source} and give them as target_labels", (), ()
+    path, labels = request.folder / FILE, prepared.columns.labels
+    command = command or next_command(request, labels, str(path))
     cost = request.arguments.get("cost")
     files = ((FILE, table), *([] if cost is None else [(COSTS, json.dumps(cost, indent=1) + "\n")]))
-    step = {"text": f"Fill in the column {label!r} of {path}, then run this.", "command": command}
+    named = f"column{'s' if len(labels) > 1 else ''} {', '.join(map(repr, labels))}"
+    step = {"text": f"Fill in the {named} of {path}, then run this.", "command": command}
     return f"label {rows} in {path}, then: {command}", files, (step,)
 
 
@@ -201,8 +205,9 @@ def settled(
     if few.ids is None or rest.ids is None:  # one table has one number of columns
         few, rest = replace(few, ids=None), replace(rest, ids=None)
     before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
-    after = rows_to_label(prepared, rest.take(at), weights).split("\n", 1)[1]
-    todo, files, steps = asked(request, prepared, f"{more} more rows", before + after)
+    after = rows_to_label(prepared, rest.take(at), weights)
+    table = before + after.split("\n", 1)[1] if before and after else ""
+    todo, files, steps = asked(request, prepared, f"{more} more rows", table)
     return Decided((f"{told}; {taken} was taken; {todo}",), files=files, next_steps=steps)
 
 
@@ -220,23 +225,29 @@ def _estimate(verdict: Verdict) -> str:
 def rows_to_label(
     prepared: Prepared, rows: Data, weights: Sequence[float] | Floats, labels: Sequence[object] | None = None
 ) -> str:
-    """A CSV of these rows with a column for the label, that `--target-labels` takes as it is, and their weights."""
+    """A CSV of these rows with a column for each label, that `--target-labels` takes as it is, and their weights.
+
+    Empty where an input lies in memory alone. `labels`: of a single label column.
+    """
     columns, text = prepared.columns, io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     named = [] if columns.id is None or rows.ids is None else [columns.id]
-    writer.writerow([*named, *columns.inputs, columns.label, SAMPLING])
+    writer.writerow([*named, *columns.inputs, *columns.labels, SAMPLING])
     for i, one in enumerate(rows.inputs):
         first = [rows.ids[i]] if named and rows.ids is not None else []
-        shown = kind_of(rows).shown(one)
-        cells = (shown,) if isinstance(shown, str) else shown
-        writer.writerow([*first, *cells, "" if labels is None else labels[i], f"{weights[i]:.6g}"])
+        cells = kind_of(rows).cells(one)
+        if cells is None:
+            return ""
+        truth = [""] * len(columns.labels) if labels is None else [labels[i]]
+        writer.writerow([*first, *cells, *truth, f"{weights[i]:.6g}"])
     return text.getvalue()
 
 
-def next_command(request: Request, label: str, labels: str) -> str:
+def next_command(request: Request, label: Sequence[str], labels: str) -> str:
     """The command that fits again with these labels, with what was asked of this run."""
     given = request.arguments
-    parts = ["acclimate", "fit", _path(given.get("train_data"), "TRAIN.csv"), "--label", label]
+    parts = ["acclimate", "fit", _path(given.get("train_data"), "TRAIN.csv")]
+    parts += [part for name in label for part in ("--label", name)]
     parts += ["--target-data", _path(given.get("target_data"), "TARGET.csv"), "--target-labels", labels]
     for name, usual in (("valid_data", None), ("test_data", None), *_USUAL.items()):
         value = given.get(name)
@@ -244,6 +255,8 @@ def next_command(request: Request, label: str, labels: str) -> str:
             continue
         for one in value if isinstance(value, list) else [value]:
             parts += [f"--{name.replace('_', '-')}", _path(one, f"{name.upper()}.csv")]
+    for name, kind in (given.get("column_kinds") or {}).items():
+        parts += ["--column-kind", f"{name}={kind}"]
     if given.get("cost") is not None:
         parts += ["--cost", str(request.folder / COSTS)]
     return " ".join(shlex.quote(part) for part in parts)

@@ -304,7 +304,7 @@ def _of_rows(
     if len(data) > 1 and len(set(data.clusters.tolist())) == 1:
         what = f"every row holds the same {kind.noun}; is this the right {kind.noun} column?"
         out.append(finding("constant", "error", what, len(data)))
-    out += kind.findings(data)
+    out += kind.findings(data, private)
     pairs = [(one, n) for one, n in zip(data.inputs, data.lines, strict=True) if isinstance(one, tuple)]
     half = [n for one, n in pairs if not all(one)] if kind.has_words else []
     if half:

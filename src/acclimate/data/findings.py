@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.data import duplicates, marks
+from acclimate.data import duplicates, label_columns
 from acclimate.data.labels import as_text, is_blank, number
 from acclimate.data.rows import Data, FloatArray, IntArray, Label
 from acclimate.errors import UserError
@@ -128,7 +128,7 @@ def conflicting(cluster: IntArray, labels: Sequence[Label], lines: Sequence[int]
             values = [float(str(labels[i])) for i in rows]
             differ = max(values) - min(values) > spread
         else:
-            differ = marks.contradict([labels[i] for i in rows])
+            differ = label_columns.contradict([labels[i] for i in rows])
         if differ:
             groups += 1
             bad += [lines[i] for i in rows]
@@ -222,7 +222,7 @@ def class_sizes(labels: Sequence[Label], lines: Sequence[int], task: str, *, of_
 
 def yes_no(data: Data, *, of_train: bool) -> list[Finding]:
     """Empty cells by column, and columns with hardly a yes or hardly a no."""
-    counts = marks.counted(data.labels or ())
+    counts = label_columns.counted(data.labels or ())
     out = []
     gaps = {name: cells["not known"] for name, cells in counts.items() if cells["not known"]}
     if gaps:

@@ -14,7 +14,7 @@ from acclimate.data import sounds
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.folders import file_of
 from acclimate.data.kinds.base import Kind, Reading
-from acclimate.data.kinds.files import empty, read_files
+from acclimate.data.kinds.files import empty, path_cells, read_files
 from acclimate.data.rows import Columns, Data, Input, IntArray, Table
 from acclimate.errors import UserError
 from acclimate.keys import key_of
@@ -53,6 +53,11 @@ def _one(cell: Any, base: Path) -> Any:
     return file_of(cell, base)
 
 
+def is_single(value: Any) -> bool:
+    """The bytes of a file, or an array with its rate."""
+    return isinstance(value, bytes) or sounds.is_pair(value)
+
+
 def keys(inputs: Sequence[Input]) -> list[str]:
     """By the bytes of the file, or the samples of what lies in memory."""
     return [key_of(one, "audio").hex() for one in inputs]
@@ -68,7 +73,7 @@ def clusters(inputs: Sequence[Input], own: Sequence[str]) -> IntArray:
     return np.array([numbers.setdefault(heard[key], len(numbers)) for key in own], dtype=np.int64)
 
 
-def findings(data: Data) -> list[Finding]:
+def findings(data: Data, private: bool) -> list[Finding]:
     """How long the sounds are, and their rates; silent, clipped, very short and very long ones."""
     heard = [sounds.examine(one) for one in data.inputs]
     if not heard:
@@ -103,7 +108,7 @@ def _shown(value: Input) -> Any:
     return f"{sounds.name_of(value)} ({sounds.seconds_of(value):.3g} s)"
 
 
-def _drawn(value: Input) -> str:
+def _picture(value: Input) -> str:
     """How loud it is over time, as a drawing."""
     samples = sounds.read(value, _RATE, _LONG)
     parts = np.array_split(np.abs(samples), min(_WIDE, len(samples)))
@@ -140,6 +145,8 @@ AUDIO = Kind(
     clusters=clusters,
     findings=findings,
     shown=_shown,
-    drawn=_drawn,
+    cells=path_cells,
+    single=is_single,
+    picture=_picture,
     played=_played,
 )

@@ -24,8 +24,16 @@ def _one(value: Any) -> str:
     return str(value)
 
 
-def _nothing_more(data: Data) -> list[Finding]:
+def _nothing_more(data: Data, private: bool) -> list[Finding]:
     return []
+
+
+def _no_single(value: Any) -> bool:
+    return False
+
+
+def _cells(value: Any) -> tuple[Any, ...]:
+    return (value,)
 
 
 def _numbered(inputs: Sequence[Input], keys: Sequence[str]) -> IntArray:
@@ -50,11 +58,13 @@ class Kind:
     exact: Callable[[Sequence[Input]], Sequence[Any]]  # hashable; equal for exact repeats
     clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
     choose: Callable[[Sequence[Table], Columns], tuple[str, str]] | None = None  # another backbone for such inputs, why
-    findings: Callable[[Data], list[Finding]] = _nothing_more
+    findings: Callable[[Data, bool], list[Finding]] = _nothing_more  # the second: private, so that none quotes a cell
+    single: Callable[[Any], bool] = _no_single  # whether what Python gives is one input, and no list of them
+    cells: Callable[[Input], tuple[Any, ...] | None] = _cells  # as its columns in a CSV hold it; None: no file can
     shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows
     owners: Callable[[Sequence[Input]], tuple[str, ...]] | None = None  # groups, where the user names none
     owner: str = ""  # what such a group is called
-    drawn: Callable[[Input], str] | None = None  # as a data URI of a picture, for reports
+    picture: Callable[[Input], str] | None = None  # as a data URI, for reports
     played: Callable[[Input], str] | None = None  # as a data URI of a short sound, for reports
     beside: bool = False  # whether `auto` tries plain features beside those of a network (`hybrid`)
     has_words: bool = False  # whether inputs are prose, so that words can be counted and labels stand in them

@@ -48,6 +48,11 @@ def read_files(
     return Reading(tuple(v if r is None else None for v, r in zip(inputs, reasons, strict=True)), reasons)
 
 
+def path_cells(value: Any) -> tuple[Any, ...] | None:
+    """The path alone; None for what lies in memory, which no CSV can name."""
+    return (value,) if isinstance(value, str) else None
+
+
 def empty(cell: Any) -> bool:
     """Whether a cell, or what Python gives, names nothing; NAType is the null of pandas, which equals nothing."""
     return cell is None or type(cell).__name__ == "NAType" or (isinstance(cell, str) and is_blank(cell))

@@ -14,7 +14,7 @@ from acclimate.data import pictures
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.folders import base_of, file_of
 from acclimate.data.kinds.base import Kind, Reading
-from acclimate.data.kinds.files import empty, read_files
+from acclimate.data.kinds.files import empty, path_cells, read_files
 from acclimate.data.rows import Columns, Data, Input, IntArray, Table
 from acclimate.errors import UserError
 from acclimate.keys import key_of
@@ -52,6 +52,13 @@ _SAID = {
     "broken_file": "is damaged or cut off",
     "too_large": "has more pixels than can be read",
 }
+
+
+def is_single(value: Any) -> bool:
+    """A Pillow image, the bytes of a file, or an array of one picture: (height, width) with or without colours."""
+    dimensions = getattr(value, "ndim", 0)
+    colours = dimensions == 3 and value.shape[2] in (1, 3, 4)
+    return isinstance(value, bytes) or type(value).__module__.startswith("PIL.") or dimensions == 2 or colours
 
 
 def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
@@ -99,7 +106,7 @@ def clusters(inputs: Sequence[Input], own: Sequence[str]) -> IntArray:
     return np.array([numbers.setdefault(root(i), len(numbers)) for i in number], dtype=np.int64)
 
 
-def findings(data: Data) -> list[Finding]:
+def findings(data: Data, private: bool) -> list[Finding]:
     """How the pictures differ from upright ones in 8-bit RGB, and what was done; very small and very dark ones."""
     seen = [pictures.look(one) for one in data.inputs]
     out = _changed(data, seen)
@@ -141,7 +148,7 @@ def _shown(value: Input) -> Any:
     return pictures.name_of(value)
 
 
-def _drawn(value: Input) -> str:
+def _picture(value: Input) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(pictures.thumbnail(value)).decode()
 
 
@@ -162,5 +169,7 @@ IMAGE = Kind(
     choose=choose,
     findings=findings,
     shown=_shown,
-    drawn=_drawn,
+    cells=path_cells,
+    single=is_single,
+    picture=_picture,
 )

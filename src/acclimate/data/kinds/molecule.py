@@ -11,6 +11,7 @@ from acclimate.data import molecules
 from acclimate.data.columns import texts_of
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.kinds.base import Kind, Reading
+from acclimate.data.kinds.text import is_text
 from acclimate.data.labels import is_blank
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.errors import UserError
@@ -63,7 +64,7 @@ def _exact(inputs: Sequence[Input]) -> Sequence[Any]:
     return [getattr(one, "written", one) for one in inputs]
 
 
-def findings(data: Data) -> list[Finding]:
+def findings(data: Data, private: bool) -> list[Finding]:
     """Salts and mixtures, and atoms that stand for any."""
     out = []
     for kind, severity, sign, what in (
@@ -77,12 +78,16 @@ def findings(data: Data) -> list[Finding]:
     return out
 
 
-def _drawn(one: Input) -> str:
+def _picture(one: Input) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(molecules.drawing(one).encode()).decode()
 
 
 def _shown(one: Input) -> Any:
     return str(getattr(one, "written", one))
+
+
+def _cells(one: Input) -> tuple[Any, ...]:
+    return (_shown(one),)
 
 
 MOLECULE = Kind(
@@ -100,7 +105,9 @@ MOLECULE = Kind(
     exact=_exact,
     findings=findings,
     shown=_shown,
-    drawn=_drawn,
+    cells=_cells,
+    single=is_text,
+    picture=_picture,
     owners=molecules.scaffolds,
     owner="scaffold",
     beside=True,
@@ -117,7 +124,7 @@ def _given_as_text(value: Any, columns: Columns, position: int) -> Input | None:
     return None if text is None else text.strip()
 
 
-def _unchecked(data: Data) -> list[Finding]:
+def _unchecked(data: Data, private: bool) -> list[Finding]:
     text = (
         "no molecule was read by rdkit: wrong SMILES, one molecule in two spellings, and scaffolds on both sides of a "
         "split were not looked for (pip install 'acclimate[molecules]')"
@@ -135,7 +142,7 @@ SMILES = replace(
     read=_read_as_text,
     given=_given_as_text,
     findings=_unchecked,
-    drawn=None,
+    picture=None,
     owners=None,
     owner="",
     beside=False,

@@ -72,7 +72,7 @@ def keys(inputs: Sequence[Input]) -> list[str]:
     ]
 
 
-def findings(data: Data) -> list[Finding]:
+def findings(data: Data, private: bool) -> list[Finding]:
     """Columns where much is missing, and cells that hold something which cannot be read."""
     if not data.inputs:
         return []
@@ -85,8 +85,9 @@ def findings(data: Data) -> list[Finding]:
         lost = [i for i, cell in enumerate(cells) if value_of(cell, column) is None]
         odd = [i for i in lost if not is_blank(cells[i])]
         if odd:
-            some = ", ".join(repr(as_text(cells[i])) for i in odd[:3])
-            text = f"column {column.name!r} holds a {column.kind}, and {len(odd)} cells are none ({some}): missing"
+            some = "" if private else f" ({', '.join(repr(as_text(cells[i])) for i in odd[:3])})"
+            count = "1 cell is" if len(odd) == 1 else f"{len(odd)} cells are"
+            text = f"column {column.name!r} holds a {column.kind}, and {count} none{some}: missing"
             out.append(finding("odd_cell", "info", text, len(odd), [data.lines[i] for i in odd if data.lines]))
         if len(lost) >= _MUCH * len(cells):
             much.append((len(lost) / len(cells), column.name))
@@ -106,6 +107,10 @@ def _shown(value: Input) -> Any:
     )
 
 
+def _cells(value: Input) -> tuple[Any, ...]:
+    return tuple("" if cell is None else cell for cell in value)
+
+
 TABLE = Kind(
     name="table",
     noun="row",
@@ -121,4 +126,5 @@ TABLE = Kind(
     exact=keys,
     findings=findings,
     shown=_shown,
+    cells=_cells,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from acclimate.data.columns import texts_of
@@ -12,6 +13,8 @@ from acclimate.data.labels import is_blank
 from acclimate.data.rows import Columns, Input, Table
 from acclimate.errors import UserError
 from acclimate.progress import Progress
+
+TABLES = {".csv", ".tsv", ".tab", ".txt", ".parquet", ".jsonl", ".json", ".ndjson"}  # endings of files of rows
 
 
 def read(table: Table, columns: Columns, progress: Progress) -> Reading:
@@ -47,6 +50,15 @@ def _shown(value: Input) -> Any:
     return value if isinstance(value, str) else list(value)
 
 
+def _cells(value: Input) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether this is one text, and not the name of a file of them."""
+    return isinstance(value, (str, Path)) and Path(value).suffix.lower() not in TABLES
+
+
 TEXT = Kind(
     name="text",
     noun="text",
@@ -61,6 +73,8 @@ TEXT = Kind(
     keys=keys,
     exact=_exact,
     shown=_shown,
+    cells=_cells,
+    single=is_text,
     beside=True,
     has_words=True,
 )
