@@ -83,7 +83,8 @@ def check_type(owner: str, name: str, value: object, default: object, annotation
     """
     allowed = tuple(kind for part in annotation.split("|") for kind in _TAKES.get(part.strip(), (str,)))
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise UserError(f"setting {name!r} of {owner} takes {annotation}, not {value!r} (default {default!r})")
+        takes = annotation.replace(" | ", " or ")
+        raise UserError(f"setting {name!r} of {owner} takes {takes}, not {value!r} (default {default!r})")
 
 
 _TAKES: dict[str, tuple[type, ...]] = {

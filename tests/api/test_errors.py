@@ -44,7 +44,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"metric": "acuracy"}, r"unknown metric for classify 'acuracy'; did you mean 'accuracy'"),
         ({"metric": "rmse"}, r"unknown metric for classify 'rmse'; known:"),
         ({"settings": {"learning_rat": 1.0}}, r"unknown setting of full 'learning_rat'; did you mean 'learning_rate'"),
-        ({"settings": {"learning_rate": "fast"}}, r"setting 'learning_rate' of full takes float, not 'fast'"),
+        ({"settings": {"learning_rate": "fast"}}, r"setting 'learning_rate' of full takes float or None, not 'fast'"),
         ({"strategy": "auto", "settings": {"learning_rat": 1.0}}, r"unknown setting of .*'learning_rat'"),
         ({"strategy": "auto", "settings": {"learning_rate": "fast"}}, r"setting 'learning_rate' of .* takes float"),
         ({"on_bad": "ignore"}, r"on_bad must be 'skip' or 'fail', got 'ignore'"),

@@ -147,8 +147,8 @@ def test_a_sound_is_drawn_and_played(tmp_path: Path) -> None:
 
     line, rate = ts.sounds(1)[0]
     assert AUDIO.shown((line, rate)) == f"a sound in memory ({len(line) / rate:.3g} s)"
-    assert AUDIO.drawn is not None and AUDIO.played is not None
-    picture = base64.b64decode(AUDIO.drawn((line, rate)).removeprefix("data:image/svg+xml;base64,")).decode()
+    assert AUDIO.picture is not None and AUDIO.played is not None
+    picture = base64.b64decode(AUDIO.picture((line, rate)).removeprefix("data:image/svg+xml;base64,")).decode()
     assert picture.startswith("<svg") and picture.count("M") == 256
     (tmp_path / "a.mp3").write_bytes(
         base64.b64decode(AUDIO.played((line, rate)).removeprefix("data:audio/mpeg;base64,"))

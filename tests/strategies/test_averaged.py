@@ -39,8 +39,9 @@ def fit(strategy: Any, backbone: Any, run: Run = RUN, valid: Any = VALID, data: 
     return found
 
 
-def test_rates_go_up_and_down() -> None:
-    rates = [Soup(learning_rate=1.0, spread=4.0).member(number).learning_rate for number in range(4)]
+def test_rates_go_up_and_down(shared_bert: Any) -> None:
+    problem = tm.problem_of("classify", DATA, "str", shared_bert, RUN)
+    rates = [Soup(learning_rate=1.0, spread=4.0).member(number, problem).learning_rate for number in range(4)]
     assert rates == [1.0, 4.0, 0.25, 1.0]
 
 

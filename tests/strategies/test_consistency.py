@@ -131,7 +131,9 @@ def test_top_k_moves_the_last_blocks_alone() -> None:
 def test_what_it_cannot_do_is_said(shared_bert: Any) -> None:
     texts = tm.rows(16)
     given = tm.problem_of("classify", texts, "str", shared_bert.clone().requires_grad_(False), Run())
-    with pytest.raises(UserError, match="reads text and has no random changes .* such as self_train"):
+    with pytest.raises(
+        UserError, match="reads text and has no random changes .* which augment and the strategy consistency need"
+    ):
         SMALL.fit(given, Splits(texts, target=texts), Run())
     with pytest.raises(UserError, match="give them with --target-data"):
         SMALL.fit(problem(), Splits(SOURCE), Run())

@@ -118,7 +118,7 @@ def test_a_part_is_tuned_and_the_rest_stays_bit_for_bit(what: str, shared_bert: 
     fitted = fit(Tune(moves=what, start="probe", num_train_epochs=2, learning_rate=1e-3), shared_bert, tm.rows(16))
     found = changed(before, fitted.backbone)
     assert found and found <= released(shared_bert, what)
-    assert fitted.strategy == "surgical"
+    assert fitted.strategy == "partial"
     assert any("output of the 1 frozen blocks" in note for note in fitted.notes) == (what == "middle:1")
 
 

@@ -19,7 +19,7 @@ from acclimate.metrics.differences import paired_shares
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, FEW_LABELS, STRATEGIES, Problem, Splits, Strategy, adapts
+from acclimate.strategies import ADAPTATIONS, FEW_LABELS, Problem, Splits, Strategy, adapts, source_alone
 from acclimate.tasks.answered import answered, rows_of
 from acclimate.tasks.base import Floats
 from acclimate.usage import watched
@@ -73,7 +73,7 @@ def contest(problem: Problem, source: Splits, few: Data, pairs: Pairs, metric: s
     Below `MANY` rows these are `AT_FIRST`, from there on all. Which one is taken: `chosen_of`.
     """
     said: list[str] = []
-    trials = [once(SOURCE_ONLY, STRATEGIES["linear_probe"], problem, source, few, run)]
+    trials = [once(SOURCE_ONLY, source_alone(problem), problem, source, few, run)]
     lacking = missing_classes(problem, few)
     for name in ORDER if free is None else (free, *ORDER):
         strategy = {**ADAPTATIONS, **FEW_LABELS}[name]

@@ -129,6 +129,11 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple
     for name in found:
         if name not in _KNOWN:
             raise UserError(f"{name!r} is judged in any case; leave it out of the candidates")
+        if not (_KNOWN[name].frozen or isinstance(_KNOWN[name], Tune)):
+            raise UserError(
+                f"candidate {name!r}: how long it takes cannot be foretold, so that it is not raced; fit it alone with "
+                f"--strategy {name}"
+            )
         if not _KNOWN[name].frozen:
             named(name, dict(settings))
     if not any(_KNOWN[name].frozen for name in found):

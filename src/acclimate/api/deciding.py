@@ -17,6 +17,7 @@ from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.race import Race, compare, gap_text
 from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
+from acclimate.backbones.base import Backbone
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
@@ -25,15 +26,14 @@ from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.plain import fit_plain
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies import ADAPTATIONS, Problem, Splits, source_alone
 from acclimate.tasks.base import Floats
 from acclimate.validate import Candidate, Rows, Verdict, decide, label_apart, settle
 from acclimate.validate.verdict import ADAPT, ERROR, KEEP, KNOWN, UNKNOWN, own_agreement
 
-CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features
+CANDIDATES = ("self_train", "mcc", "shot")  # all on frozen features; the first is the usual one
 MOVING = ("consistency",)  # where features are those of random weights
 GENTLE = "mcc"  # takes no class shares for granted
-USUAL = "self_train"  # stands beside labels where no candidate is better than the source by what can be seen
 SHARE = 0.25  # of the training rows, held out for what the verdict reads of them
 ASK = 20
 FEWEST = 20  # different target rows, below which nothing is said of them
@@ -59,7 +59,7 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
     learn, hold = holdout(train, problem.task.name, share=SHARE, seed=run.seed)
     held, splits = train.take(hold), Splits(train.take(learn), target=target)
     found: list[Candidate] = []
-    for name, strategy in {SOURCE_ONLY: alone(problem), **{n: ADAPTATIONS[n] for n in judged(problem)}}.items():
+    for name, strategy in {SOURCE_ONLY: source_alone(problem), **{n: ADAPTATIONS[n] for n in judged(problem)}}.items():
         fitted = strategy.fit(problem, splits, run)
         # Only the first one's answers to source rows are read: a head that took a map in is made for target rows.
         source = _probabilities(problem, fitted, held, run) if not found else found[0].source
@@ -69,20 +69,18 @@ def candidates(problem: Problem, train: Data, target: Data, run: Run) -> tuple[l
     return found, Rows(codes, untouched(held), untouched(target), run.seed, own)
 
 
-def alone(problem: Problem) -> Strategy:
-    """What learns from the source alone: a probe; of a network that knows nothing yet, all of it."""
-    return STRATEGIES["full" if problem.network()[0].drawn else "linear_probe"]
-
-
 def judged(problem: Problem) -> tuple[str, ...]:
-    """The label-free candidates: on frozen features; of a network that knows nothing yet what moves it."""
-    return MOVING if problem.network()[0].drawn else CANDIDATES
+    """The label-free candidates: on frozen features; of an untrained network what moves it, where anything can."""
+    backbone = problem.network()[0]
+    if not backbone.untrained:
+        return CANDIDATES
+    return MOVING if type(backbone).augment is not Backbone.augment else ()
 
 
 def _untouched(problem: Problem, train: Data) -> Callable[[Data], Floats]:
     """Features that no candidate has moved: of the pretrained network, or, where it knows nothing yet, plain ones."""
     backbone, store = problem.network()
-    plain = fit_plain(train.kind, train.inputs, MOST) if backbone.drawn else None
+    plain = fit_plain(train.kind, train.inputs, MOST) if backbone.untrained else None
     if plain is None:
         return lambda data: np.asarray(store.get(data.inputs), np.float64)
     return lambda data: np.asarray(plain.transform(data.inputs).toarray(), np.float64)
@@ -97,6 +95,13 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     run = request.run
     if prepared.target is None or problem.task.name != "classify" or problem.store is None:
         return None
+    if not judged(problem):
+        name = problem.network()[0].origin.name
+        said = (
+            f"Not decidable: {name} is learned from the start, and nothing that adapts it can be judged without "
+            "labels. The target rows were not used; name a strategy (--strategy full --align mcc), or another --model."
+        )
+        return Decided((said,))
     train, target = some_of(prepared.train, run), some_of(prepared.target, run)
     run.progress.say(f"judging {', '.join(judged(problem))} without labels on {len(target):,} target rows")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
@@ -135,18 +140,18 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
 
 def label_free(prepared: Prepared, problem: Problem, run: Run) -> str | None:
     """The adaptation that labels are held against: the one that would be taken or asked about without them."""
-    if prepared.target is None or problem.task.name != "classify" or problem.store is None:
+    if prepared.target is None or problem.task.name != "classify" or problem.store is None or not judged(problem):
         return None
     try:
         found, rows = candidates(problem, some_of(prepared.train, run), some_of(prepared.target, run), run)
-        return ranks.agreed(beside_labels(decide(found, rows, gentle=GENTLE)))
+        return ranks.agreed(beside_labels(decide(found, rows, gentle=GENTLE), judged(problem)))
     except UserError:
-        return USUAL
+        return judged(problem)[0]
 
 
-def beside_labels(verdict: Verdict) -> str:
-    """The adaptation that the verdict leads with, or the usual one where that is none."""
-    return USUAL if verdict.best == SOURCE_ONLY else verdict.best
+def beside_labels(verdict: Verdict, names: Sequence[str] = CANDIDATES) -> str:
+    """The adaptation that the verdict leads with, or the first of those that were judged where that is none."""
+    return names[0] if verdict.best == SOURCE_ONLY else verdict.best
 
 
 def some_of(data: Data, run: Run, most: int | None = None) -> Data:

@@ -43,6 +43,7 @@ from acclimate.strategies import (
     Strategy,
     adapts,
     named,
+    source_alone,
     without_transfer,
 )
 from acclimate.strategies.foresee import Foreseen
@@ -357,7 +358,7 @@ def _baselines(
     ran = {t.name: t for t in contest.trials}
     compared = without_transfer(kind_of(prepared.train))
     if adapted and problem.backbone is not None:  # without one, boosting alone stands beside what adapts it
-        compared[SOURCE_ONLY] = deciding.alone(problem)
+        compared[SOURCE_ONLY] = source_alone(problem)
     elif contest.chosen in OVER_DOMAINS:
         compared["linear_probe"] = STRATEGIES["linear_probe"]
     for name, strategy in compared.items():

@@ -21,11 +21,11 @@ from acclimate.run import Run
 from acclimate.strategies import (
     ADAPTATIONS,
     FEW_LABELS,
-    STRATEGIES,
     Problem,
     Splits,
     Strategy,
     adapts,
+    source_alone,
     without_transfer,
 )
 from acclimate.usage import Usage
@@ -50,7 +50,7 @@ def learn(
     learned = "" if name in (SOURCE_ONLY, free) else f" and {len(few):,} labelled target rows"
     run.progress.say(f"fitting {name} on {len(prepared.train):,} rows{learned}")
     with over_sessions(run.at("final")) as taken:
-        fitted = _kept(name, strategy).fit(problem, replace(source, target_labelled=few), run.at("final"))
+        fitted = _kept(name, strategy, problem).fit(problem, replace(source, target_labelled=few), run.at("final"))
     at = trial.judged
     fitted, thresholds = finished(problem, fitted, trial.logits, at, few.take(at), choice)
     fitted = replace(fitted, strategy=name)
@@ -72,7 +72,7 @@ def learn(
         verdict=" ".join(said),
         files=dict(decided.files),
         next_steps=decided.next_steps,
-        adapted=adapts(_kept(name, strategy)),
+        adapted=adapts(_kept(name, strategy, problem)),
         costs=[cost.to_json() for cost in _costs(race, Cost(name, "last fit", taken))],
     )
 
@@ -90,17 +90,17 @@ def _race(
     if strategy is None:
         return contest(problem, source, few, pairs, metric, run, free)
     name, chosen = strategy
-    trials = [once(SOURCE_ONLY, STRATEGIES["linear_probe"], problem, source, few, run)]
+    trials = [once(SOURCE_ONLY, source_alone(problem), problem, source, few, run)]
     trials.append(crossfit(name, OnTarget(chosen, source), problem, few, pairs, run, True))
     if free is not None and free != name:
         trials.append(once(free, ADAPTATIONS[free], problem, source, few, run))
     return Race(tuple(trials), name, ())
 
 
-def _kept(name: str, strategy: tuple[str, Strategy] | None) -> Strategy:
+def _kept(name: str, strategy: tuple[str, Strategy] | None, problem: Problem) -> Strategy:
     if strategy is not None:
         return strategy[1]
-    every = {**ADAPTATIONS, **FEW_LABELS, SOURCE_ONLY: STRATEGIES["linear_probe"]}
+    every = {**ADAPTATIONS, **FEW_LABELS, SOURCE_ONLY: source_alone(problem)}
     return every[name]
 
 
@@ -137,7 +137,7 @@ def _baselines(
     prepared: Prepared, problem: Problem, race: Race, source: Splits, few: Data, pairs: Pairs, run: Run
 ) -> dict[str, tuple[Predictor, Judged]]:
     """What does without the labels of the target, on the rows that give the number."""
-    every = {**without_transfer(kind_of(few)), SOURCE_ONLY: STRATEGIES["linear_probe"]}
+    every = {**without_transfer(kind_of(few)), SOURCE_ONLY: source_alone(problem)}
     every |= {t.name: ADAPTATIONS[t.name] for t in race.trials if t.name in ADAPTATIONS}
     ran = {t.name: t for t in race.trials}
     usual, found = Choice(positive=problem.decoder.positive), {}

@@ -46,8 +46,8 @@ class Backbone(nn.Module, ABC):
     width: int  # d, the number of features
     runtime: str = "torch"  # what computed the features last
     pretrained: bool = True  # False where weights are random, or there are none
+    random_rate: float = 2e-3  # the learning rate that suits its weights while they are random
     padded: bool = False  # whether rows are padded though they could be packed
-    drawn: bool = False  # whether its weights were drawn at random, so that frozen ones are of little use
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -65,6 +65,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """The blocks in order from input to output; empty where they are shared or single."""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its weights are random still, so that frozen ones are of little use; not where there are none."""
+        return not self.pretrained and bool(self.blocks)
 
     @property
     def packs(self) -> bool:
@@ -116,7 +121,7 @@ class Backbone(nn.Module, ABC):
         """The batch changed at random so that no class changes, the more the larger `strength` (0 to 1)."""
         raise UserError(
             f"{self.origin.name!r} reads {self.modality} and has no random changes of its inputs that leave their "
-            "class as it is; leave augment out, or choose a strategy that needs none, such as self_train"
+            "class as it is, which augment and the strategy consistency need"
         )
 
     def reset(self, seed: int) -> None:

@@ -62,13 +62,13 @@ class SmallCnn(Backbone):
         self.eval()
 
     @property
-    def drawn(self) -> bool:  # type: ignore[override]
-        """Whether nothing was learned yet: its BatchNorm layers have counted no batch."""
-        return not any(name.endswith("num_batches_tracked") and count > 0 for name, count in self.named_buffers())
+    def pretrained(self) -> bool:  # type: ignore[override]
+        """Whether something was learned already: its BatchNorm layers have then counted batches."""
+        return any(name.endswith("num_batches_tracked") and count > 0 for name, count in self.named_buffers())
 
     def reset(self, seed: int) -> None:
         """New random weights, unless something was learned already."""
-        if not self.drawn:
+        if self.pretrained:
             return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

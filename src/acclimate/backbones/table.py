@@ -143,6 +143,7 @@ class TableMlp(TableBackbone):
     """
 
     width = WIDTH
+    random_rate = 3e-4
 
     def __init__(self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0) -> None:
         super().__init__(NETWORK, origin)

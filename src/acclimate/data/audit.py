@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from acclimate.data import findings, leaks, marks
+from acclimate.data import findings, label_columns, leaks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
@@ -121,7 +121,7 @@ def _labels(
     if columns.label is None:
         return None, []
     if isinstance(columns.label, tuple):
-        rows, odd = marks.read_marks({name: table.columns[name] for name in columns.label}, table.source)
+        rows, odd = label_columns.read_marks({name: table.columns[name] for name in columns.label}, table.source)
         return rows, findings.odd_notes(odd, table.lines, strict)
     cells = table.columns[columns.label]
     if task == "multilabel":
@@ -336,7 +336,7 @@ def _of_rows(
         return out
     out += findings.near_labels(data.labels, data.lines, private=private)
     of_train = classes is None and role == "train"
-    if isinstance(data.labels[0], marks.Marks):
+    if isinstance(data.labels[0], label_columns.Marks):
         out += findings.yes_no(data, of_train=of_train)
     else:
         out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train)
@@ -364,7 +364,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     facts["distinct_inputs"] = len(set(data.clusters.tolist())) if data.clusters is not None else len(data)
     if data.groups is not None:
         facts["groups"] = len(set(data.groups))
-    if told := marks.counted(data.labels or ()):
+    if told := label_columns.counted(data.labels or ()):
         facts["label_columns"] = told
     if task == "regress" and data.labels:
         values = np.array([float(str(v)) for v in data.labels])
@@ -381,6 +381,6 @@ def _counts(data: Data, task: str) -> dict[str, int]:
     """Rows of each class, the largest first, ties in the order of the names; nothing for numbers."""
     if data.labels is None or task == "regress":
         return {}
-    counts = Counter({name: 0 for name in marks.counted(data.labels)})
+    counts = Counter({name: 0 for name in label_columns.counted(data.labels)})
     counts.update(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -18,6 +18,7 @@ class ColumnFeatures:
 
     coding: Coding
     kind: ClassVar[str] = "cells"  # columns.json is the user's model's own
+    dense: ClassVar[bool] = True
 
     @property
     def width(self) -> int:

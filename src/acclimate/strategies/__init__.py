@@ -132,6 +132,12 @@ def without_transfer(kind: Kind) -> dict[str, Strategy]:
     return {name: BASELINES[name] for name in ("majority", kind.baseline)}
 
 
+def source_alone(problem: Problem) -> Strategy:
+    """What learns from the source alone, to stand beside what adapts: a probe; of a network that is untrained all of
+    it."""
+    return STRATEGIES["full" if problem.backbone is not None and problem.backbone.untrained else "linear_probe"]
+
+
 def adapts(strategy: Strategy) -> bool:
     """Whether a fit reads the target rows."""
     if isinstance(strategy, Tune):
@@ -160,5 +166,6 @@ __all__ = [
     "Strategy",
     "adapts",
     "named",
+    "source_alone",
     "without_transfer",
 ]

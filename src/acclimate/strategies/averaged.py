@@ -97,7 +97,7 @@ class Soup(Moving):
         for number in range(self.members):
             if tuned and run.left() <= 0:
                 break
-            tuned.append(self.member(number).fit(problem, splits, _seeded(run, number)))
+            tuned.append(self.member(number, problem).fit(problem, splits, _seeded(run, number)))
         with alone(run):
             network = Network(problem.network()[0].clone().cpu(), _network(tuned[0]).head)
             states = [copied(_network(one)) for one in tuned]
@@ -110,10 +110,12 @@ class Soup(Moving):
         run.progress.say(f"soup: {note}")
         return _model(tuned[chosen[0]], network, "soup", self, (*tuned[chosen[0]].notes, note))
 
-    def member(self, number: int) -> Tune:
+    def member(self, number: int, problem: Problem) -> Tune:
         """The tuning of this number."""
         factor = (1.0, self.spread, 1 / self.spread)[number % 3]
-        return replace(self.tune("probe", self.num_train_epochs), learning_rate=self.learning_rate * factor)
+        tune = self.tune("probe", self.num_train_epochs).known(problem.network()[0])
+        assert tune.learning_rate is not None
+        return replace(tune, learning_rate=tune.learning_rate * factor)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,8 @@ def _seeded(run: Run, number: int) -> Run:
 def _model(tuned: Predictor, network: Network, name: str, strategy: Moving, notes: tuple[str, ...]) -> Predictor:
     """One ordinary model: the adapters of low-rank tuning are merged, and are no longer those of these weights."""
     network.requires_grad_(False).cpu().eval()
+    trained = tuned.trained if tuned.adapter is None else tuple(name for name, _ in network.named_parameters())
     return replace(
-        tuned, head=network.head, backbone=network.backbone, strategy=name, settings=strategy.settings(), notes=notes,
-        adapter=None, adapter_config=None,
+        tuned, trained=trained, head=network.head, backbone=network.backbone, strategy=name,
+        settings=strategy.settings(), notes=notes, adapter=None, adapter_config=None,
     )  # fmt: skip

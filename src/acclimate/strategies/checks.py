@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError, unknown
 from acclimate.hold import Lwf, terms
 from acclimate.strategies import adapters, holding
 from acclimate.strategies.alignment import check_align, check_weight
 from acclimate.strategies.base import Problem
-from acclimate.strategies.moves import separate_blocks, thirds, top, understood
+from acclimate.strategies.moves import separate_blocks, thirds, understood
 from acclimate.strategies.pretrain import check_pretrain
 from acclimate.train.arithmetic import MIXED
 from acclimate.train.prefix import CHOICES
@@ -51,7 +52,7 @@ def check(tune: Tune) -> None:
     check_weight(tune.weight, tune.weight_schedule)
     sizes = ("batch_size", "gradient_accumulation_steps", "lora_rank", "lora_alpha")
     for name in ("learning_rate", "head_learning_rate", *sizes):
-        if not getattr(tune, name) > 0:
+        if getattr(tune, name) is not None and not getattr(tune, name) > 0:
             raise UserError(f"{name}={getattr(tune, name)!r} must be above 0")
     for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
         if not getattr(tune, name) >= 0:
@@ -81,6 +82,11 @@ def fits(tune: Tune, problem: Problem) -> None:
                 "small one of plain layers; use full"
             )
         adapters.config(backbone, tune.moves, {}, tune.lora_targets)
+    if tune.augment and type(backbone).augment is Backbone.augment:
+        raise UserError(
+            f"augment={tune.augment!r} changes inputs at random so that their class stays, and of {backbone.modality} "
+            f"(which {backbone.origin.name!r} reads) no such change is known; leave augment out"
+        )
     if tune.moves == "surgical":
         thirds(backbone)
     if tune.unfreeze:
@@ -98,5 +104,5 @@ def called(tune: Tune) -> str:
     if tune.unfreeze:
         return "gradual"
     if tune.moves != "all":
-        return "partial" if top(tune.moves) else "surgical"
+        return "surgical" if tune.moves == "surgical" else "partial"
     return "lp_ft" if tune.start == "probe" else "full"

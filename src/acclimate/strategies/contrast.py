@@ -19,7 +19,7 @@ from acclimate.run import Run
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.base import Problem, Splits
 from acclimate.strategies.inputs import Inputs
-from acclimate.strategies.moving import Moving, alone, descend, released
+from acclimate.strategies.moving import Moving, alone, begun, descend, released
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Network
@@ -59,6 +59,10 @@ class Contrast(Moving):
             raise UserError(f"temperature={self.temperature!r} must be above 0")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps={self.steps!r} must be 1 or more")
+        if self.moves == "surgical":
+            raise UserError(
+                "moves='surgical' reads the gradient of a fitted head, and contrastive has none yet; give top:K"
+            )
         Probe(strength=self.strength)
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
@@ -70,9 +74,9 @@ class Contrast(Moving):
             )
         check_alone("contrastive")
         base = problem.network()[0]
-        tune = self.on(base)
+        head = problem.task.head(base.width, problem.decoder)
         with alone(run):
-            network, moved = tune.started(problem, problem.task.head(base.width, problem.decoder), run)
+            tune, network, moved = begun(self.on(base), problem, head, splits.train, run)
             network.head.requires_grad_(False)
             history, notes = self._train(network, tune, problem, splits.train, run)
         names, *adapter = released(network, tune, splits.train, run)
@@ -82,12 +86,13 @@ class Contrast(Moving):
         settings = {**self.settings(), "strength": probe.settings["strength"]}
         return Predictor(
             problem.task, problem.decoder, probe.head, network.backbone, None, "contrastive", settings,
-            (*names, *probe.trained), tuple(history), (moved, *notes, *probe.notes), *adapter,
+            (*names, *probe.trained), tuple(history), (*moved, *notes, *probe.notes), *adapter,
         )  # fmt: skip
 
     def tune(self, start: str = "zero", epochs: int | None = None) -> Tune:
         """Where "blocks" is not yet known to be a number of them, everything."""
-        return replace(self, moves="all").tune() if self.moves == "blocks" else super().tune(start, epochs)
+        shown = replace(self, moves="all") if self.moves == "blocks" else self
+        return Moving.tune(shown, start, epochs)
 
     def on(self, base: Backbone) -> Tune:
         """What moves in this backbone: of a text model word vectors stay, which few rows could hardly teach anything
@@ -114,7 +119,7 @@ class Contrast(Moving):
                 losses = LOSSES[self.loss](unit, rows.targets[at].to(unit.device), self.temperature)
                 return (weights[at].to(unit.device) * losses).mean()
 
-        what = "" if run.state is None else f"{self} {tune._what(problem, data)}"
+        what = "" if run.state is None else f"{self} {tune.identity(problem, data)}"
         return descend(
             tune, network, rows, loss_of, lambda epoch: batches, 1, None, run, "contrastive", what, "contrastive"
         )

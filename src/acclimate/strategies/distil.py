@@ -19,8 +19,9 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.inputs import Inputs
-from acclimate.strategies.moving import Moving, alone, descend, released
+from acclimate.strategies.moving import Moving, alone, begun, descend, released
 from acclimate.strategies.probe import Probe
+from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats, Network
 from acclimate.train.batches import shuffled
 from acclimate.train.loop import History
@@ -67,26 +68,26 @@ class Distil(Moving):
             head = Probe().fit(problem, splits, run).head
         else:
             head = problem.task.attach(base, problem.decoder).head
-        tune = self.tune(self.start, self.num_train_epochs)
         with alone(run):
-            network, moved = tune.started(problem, head, run)
+            tune, network, moved = begun(self.tune(self.start, self.num_train_epochs), problem, head, splits.train, run)
             rows = Taught.of(problem, splits.train, target, teacher, network, run)
-            history, notes = self._train(network, rows, problem, splits, run)
+            history, notes = self._train(tune, network, rows, problem, splits, run)
         names, *adapter = released(network, tune, splits.train, run)
         return Predictor(
             problem.task, problem.decoder, network.head, network.backbone, None, "distil", self.settings(), names,
-            tuple(history), (moved, f"the teacher is {teacher.strategy} in {self.teacher}", *notes), *adapter,
+            tuple(history), (*moved, f"the teacher is {teacher.strategy} in {self.teacher}", *notes), *adapter,
         )  # fmt: skip
 
     def _train(
-        self, network: Network, rows: Taught, problem: Problem, splits: Splits, run: Run
+        self, tune: Tune, network: Network, rows: Taught, problem: Problem, splits: Splits, run: Run
     ) -> tuple[History, list[str]]:
-        tune = self.tune(self.start, self.num_train_epochs)
         chosen_by = problem.held_out(splits) if self.rows == "train" else None
         valid = None if chosen_by is None else Inputs(problem, chosen_by, network.backbone, run)
         read = splits.target if self.rows == "both" else None
         what = (
-            "" if run.state is None else f"{self} {rows.digest()} {tune._what(problem, splits.train, chosen_by, read)}"
+            ""
+            if run.state is None
+            else f"{self} {rows.digest()} {tune.identity(problem, splits.train, chosen_by, read)}"
         )
         batches = partial(shuffled, rows.inputs.costs, self.batch_size, run.seed)
         epochs = tune.epochs(len(rows.known))
@@ -117,7 +118,7 @@ class Taught:
         said = in_order(teacher, problem, teacher.logits(inputs, run))
         labels = (*(source.labels or ()), *(problem.decoder.classes[i] for i in said[n:].argmax(1)))  # not learned from
         weights = np.concatenate([problem.weights(source, problem.targets(source)), np.ones(len(more))])
-        rows = Inputs(problem, Data(inputs, labels, source=source.source), network.backbone, run)
+        rows = Inputs(problem, Data(inputs, labels, source=source.source, kind=source.kind), network.backbone, run)
         known = np.concatenate([np.ones(n), np.zeros(len(more))])
         return Taught(rows, *(torch.as_tensor(part, dtype=torch.float32) for part in (said, known, weights)))
 

@@ -112,8 +112,7 @@ class _Probe:
         few = sorted({i for at in wanted for i in self.steps[at]})
         place = {row: i for i, row in enumerate(few)}
         source = data.take(few)
-        rows = Inputs(problem, source, self.network.backbone, self.run)
-        rows.holding = self.tune.holding(self.network, problem, source)
+        rows = self.tune.rows_of(self.network, problem, source, self.run)
         both = None
         if target is not None:  # as many rows as of the source, by chance
             drawn = np.random.default_rng(0).choice(len(target), len(few), replace=len(target) < len(few))

@@ -47,8 +47,8 @@ def mean_cosine(x: Floats, y: Floats) -> float:
 
 
 def forgetting(problem: Problem, tuned: Backbone, data: Data, run: Run) -> str:
-    """One sentence; none where the time is up, or where there are too few rows."""
-    if len(data) < 3 or run.left() <= 0:
+    """One sentence; none where the time is up, rows are too few, or nothing was pretrained."""
+    if len(data) < 3 or run.left() <= 0 or not problem.network()[0].pretrained:
         return ""
     at = np.sort(np.random.default_rng(run.seed).permutation(len(data))[:_ROWS])
     rows = [data.inputs[i] for i in at]

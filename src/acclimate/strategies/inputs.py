@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from acclimate import ranks
 from acclimate.align import Loss, View
-from acclimate.backbones.base import Backbone, Encoded
+from acclimate.backbones.base import Backbone, Batch, Encoded
 from acclimate.data.rows import Data
 from acclimate.features import to_device
 from acclimate.run import Run
@@ -43,6 +44,7 @@ class Inputs:
         self.first = 0  # the number of the first of these rows in the prefix
         self.holding: Holding | None = None
         self.augment, self.seed = 0.0, run.seed  # strength of random changes while a network learns
+        self.step = 0  # which these are of
 
     def output(self, network: Network, at: list[int]) -> Output:
         """What the network says of these rows."""
@@ -68,17 +70,32 @@ class Inputs:
         """The output, and what was sent to the device beside the rows, in one go."""
         collated = self.backbone.collate([self.encoded[i] for i in at])
         if self.augment and network.training:
-            collated = self.backbone.augment(collated, self._generator(at), self.augment)
+            collated = self._changed(collated, at)
         if self.prefix is not None:
             self.prefix.offer([self.first + i for i in at], collated, self.device)
         batch = to_device({**collated, **beside}, self.device)
         given = {name: batch.pop(name) for name in beside}
         return network(batch), given
 
-    def _generator(self, at: list[int]) -> torch.Generator:
-        """Told by the seed and the rows alone, so that a run that goes on changes a batch as it would have been."""
-        digest = hashlib.blake2b(np.array([self.seed, *at], np.int64).tobytes(), digest_size=7).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    @contextmanager
+    def during(self, step: int) -> Iterator[None]:
+        """Rows that are read inside are changed as those of this step."""
+        self.step, before = step, self.step
+        try:
+            yield
+        finally:
+            self.step = before
+
+    def _changed(self, collated: Batch, at: list[int]) -> Batch:
+        """Each row changed at random, told by seed, step and row alone: however a batch is cut, and in a run that goes
+        on."""
+        parts = []
+        for k, row in enumerate(at):
+            digest = hashlib.blake2b(np.array([self.seed, self.step, row], np.int64).tobytes(), digest_size=7).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+            one = {name: values[k : k + 1] for name, values in collated.items()}
+            parts.append(self.backbone.augment(one, generator, self.augment))
+        return {name: torch.cat([part[name] for part in parts]) for name in collated}
 
     def mean_loss(self, network: Network, fitting: Fitting) -> float:
         """The weighted mean loss of all rows, those of like length together. Only sums are kept, never logits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -224,7 +225,4 @@ def _with_pseudo(problem: Problem, source: Data, target: Data, wanted: dict[int,
 
 def settings_of(strategy: Any) -> dict[str, Any]:
     """What a strategy was made with, as plain JSON."""
-    return {name: getattr(strategy, name) for name in strategy.__dataclass_fields__ if name not in _FIXED}
-
-
-_FIXED = ("needs_backbone", "frozen")
+    return {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy) if field.init}

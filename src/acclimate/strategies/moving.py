@@ -15,13 +15,17 @@ from torch import Tensor
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.run import Run
+from acclimate.strategies.base import Problem
+from acclimate.strategies.checks import fits
 from acclimate.strategies.inputs import Inputs
 from acclimate.strategies.tune import Tune, cut_short
 from acclimate.tasks.base import Network
+from acclimate.tasks.heads import Head
 from acclimate.train.descent import Descent
 from acclimate.train.descent import descend as train
 from acclimate.train.loop import History, Schedule
 from acclimate.train.pairs import Batches
+from acclimate.train.used_rows import named_rows
 
 _FEW = 60  # steps, of which a trial of numbers would take a fifth or more
 
@@ -30,8 +34,8 @@ _FEW = 60  # steps, of which a trial of numbers would take a fifth or more
 class Moving:
     """What moves, how fast, in which numbers: as in `Tune`, which does the moving."""
 
-    moves: str = "all"  # all | top:K | lora
-    learning_rate: float = 5e-5
+    moves: str = "all"  # as in `Tune`
+    learning_rate: float | None = None  # None: 5e-5, or what suits random weights
     batch_size: int = 16
     weight_decay: float = 0.01
     warmup_steps: float = 0.1  # below 1: a share of all steps
@@ -52,6 +56,16 @@ class Moving:
     def settings(self) -> dict[str, Any]:
         """What a bundle keeps."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+
+
+def begun(tune: Tune, problem: Problem, head: Head, data: Data, run: Run) -> tuple[Tune, Network, list[str]]:
+    """The settings as this backbone and these rows have them, a copy of it where what they name may move, and sentences
+    on what that is; call it inside `alone`."""
+    tune = tune.known(problem.network()[0])
+    fits(tune, problem)
+    tune, chosen = tune.resolved(problem, data, head, run)
+    network, moved = tune.started(problem, head, run)
+    return tune, network, [sentence for sentence in (moved, chosen) if sentence]
 
 
 def descend(
@@ -80,8 +94,10 @@ def descend(
     mixed = tune.mixed_precision
     if mixed == "auto" and len(batches(0)) * epochs < _FEW:
         mixed = "no"
-    how = Descent(tune.optimizer_of(network), schedule, batches, mixed, label, what, compared, prefix)
-    history, said = train(network, loss_of, None if valid is None else partial(valid.mean_loss, network), how, run)
+    read = [*rows.encoded, *([] if valid is None else valid.encoded)]
+    with named_rows(network.backbone, read, tune.moves_every_row):
+        how = Descent(tune.optimizer_of(network), schedule, batches, mixed, label, what, compared, prefix)
+        history, said = train(network, loss_of, None if valid is None else partial(valid.mean_loss, network), how, run)
     notes = [sentence for sentence in (said, cut_short(history)) if sentence]
     for sentence in notes:
         run.progress.say(sentence)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -50,7 +51,7 @@ from acclimate.train.used_rows import named_rows
 
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
 _LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
-_RATE, _DRAWN = 5e-5, 2e-3  # the usual learning rate, and that of weights drawn at random
+_RATE = 5e-5  # of pretrained weights
 _LOOKED_BY = 256  # training rows whose gradient says which part of the blocks moves
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
@@ -92,7 +93,7 @@ class Tune:
     hold: str = "none"  # or a name of HOLDS, with weight and settings: "l2_sp:0.01", "bss:0.001,k=2"; sums: "l2_sp+bss"
     unfreeze: float = 0.0  # the share of all steps over which layers start to move, from the top; 0: all at once
     layer_decay: float = 1.0  # of the learning rate, from each layer to the one below
-    learning_rate: float = _RATE  # of random weights 2e-3, where it is left at this
+    learning_rate: float | None = None  # None: 5e-5; of random weights what suits them (Backbone.random_rate)
     head_learning_rate: float = 1e-3
     num_train_epochs: int | None = None  # None: about 300 steps, 3 to 20 epochs
     batch_size: int = 16
@@ -102,7 +103,7 @@ class Tune:
     lr_scheduler_type: str = "linear"
     max_grad_norm: float = 1.0
     optimizer: str = "adamw"
-    augment: float = 0.0  # strength, up to 1, of random changes of training inputs that keep their class (pictures)
+    augment: float = 0.0  # strength, up to 1, of random changes of what a step reads that keep its class (pictures)
     dropout: float | None = None  # None: as the pretrained model has it
     mixed_precision: str = "auto"  # auto: as a trial of a few steps finds it | no: fp32 | bf16 | fp16
     cache_frozen: str = "auto"  # of the output of frozen lower blocks: auto | fp16 (half the size) | off
@@ -134,8 +135,17 @@ class Tune:
 
     @property
     def moves_every_row(self) -> bool:
-        """Whether words that no row holds move too: by a decay in the gradient, as Adam has it, or held to what was."""
-        return (self.optimizer == "adam" and self.weight_decay > 0) or self.hold != "none"
+        """Whether the whole table of words has to be there: those that no row holds decay through their gradient, as
+        Adam has it, or all are compared with what they were."""
+        return (self.optimizer == "adam" and self.weight_decay > 0) or any(
+            one.instead_of_decay for one in terms(self.hold)
+        )
+
+    def known(self, backbone: Backbone) -> Tune:
+        """These settings with the learning rate for this backbone, where none is given."""
+        if self.learning_rate is not None:
+            return self
+        return dataclasses.replace(self, learning_rate=backbone.random_rate if backbone.untrained else _RATE)
 
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""
@@ -146,10 +156,13 @@ class Tune:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train a copy of the backbone; with `splits.valid`, and no alignment, keep the epoch with the least loss."""
+        if self.learning_rate is None:
+            return self.known(problem.network()[0]).fit(problem, splits, run)
         if self.aligned:
             unlabelled(splits, f"{called(self)} with {self.align}")
             check_alone(self.align)
         fits(self, problem)
+        original = problem
         problem, before = pretrained(self.pretrain, problem, splits, self.mixed_precision, run)
         splits, valid = with_labelled(splits, self.weight), problem.held_out(splits)
         head = self._first_head(problem, splits, run)
@@ -158,7 +171,7 @@ class Tune:
         with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
             resolved, chosen = self.resolved(problem, splits.train, head, run)
             network, moved = resolved.started(problem, head, run)
-            history, notes = resolved._train(network, problem, splits, run)
+            history, notes = resolved._train(network, problem, splits, run, called(self))
         network.zero_grad(set_to_none=True)  # gradients would stay with the model, as large as what moved
         backbone = network.backbone
         names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
@@ -167,7 +180,7 @@ class Tune:
             names, adapter = tuple(n for n, _ in network.named_parameters()), (None, None)
         backbone.requires_grad_(False)
         kept = "" if first is None or valid is None else source_kept(problem, first, network, valid, run)
-        said = [moved, chosen, *before, forgetting(problem, backbone, splits.train, run), kept, *notes]
+        said = [moved, chosen, *before, forgetting(original, backbone, splits.train, run), kept, *notes]
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         return Predictor(
             problem.task,
@@ -210,13 +223,7 @@ class Tune:
             return adapters.take(backbone, to_device(backbone.collate(backbone.encode(data.inputs[:4])), run.device))
 
     def resolved(self, problem: Problem, data: Data, head: Head, run: Run) -> tuple[Tune, str]:
-        """With `moves` "surgical": these settings with the part that the gradient of some rows chose; and why.
-
-        Weights drawn at random learn 40 times as fast, unless the learning rate is another than the usual one.
-        """
-        if self.learning_rate == _RATE and problem.network()[0].drawn:
-            said = f"learning rate {_DRAWN:g}, since the network's weights are random"
-            return dataclasses.replace(self, learning_rate=_DRAWN), said
+        """With `moves` "surgical": these settings with the part that the gradient of some rows chose; and why."""
         if self.moves != "surgical":
             return self, ""
         network, _ = dataclasses.replace(self, moves="all").started(problem, copy.deepcopy(head), run)
@@ -232,11 +239,18 @@ class Tune:
             return Probe().fit(problem, splits, run).head
         return problem.task.attach(problem.network()[0], problem.decoder).head
 
-    def _train(self, network: Network, problem: Problem, splits: Splits, run: Run) -> tuple[History, list[str]]:
-        """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
-        rows = Inputs(problem, splits.train, network.backbone, run)
+    def rows_of(self, network: Network, problem: Problem, data: Data, run: Run) -> Inputs:
+        """Rows to learn from, as this network, which has not moved yet, is to read them."""
+        rows = Inputs(problem, data, network.backbone, run)
         rows.augment = self.augment
-        rows.holding = self.holding(network, problem, splits.train)
+        rows.holding = self.holding(network, problem, data)
+        return rows
+
+    def _train(
+        self, network: Network, problem: Problem, splits: Splits, run: Run, name: str
+    ) -> tuple[History, list[str]]:
+        """What happened, and sentences on the frozen blocks and on the numbers that were trained in."""
+        rows = self.rows_of(network, problem, splits.train, run)
         both, target = None, splits.target if self.aligned else None
         if target is not None:
             both = self.both(problem, rows, splits.train, target)
@@ -245,19 +259,29 @@ class Tune:
         epochs = self.epochs(len(splits.train))
         _, note = self.prefix_of(network.backbone, rows, valid, epochs, run)
         read = splits.target if self.pretrains else target
-        what = "" if run.state is None else self._what(problem, splits.train, chosen_by, read)
+        what = "" if run.state is None else self.identity(problem, splits.train, chosen_by, read)
         read_here = [*rows.encoded, *([] if valid is None else valid.encoded)]
         with named_rows(network.backbone, read_here, self.moves_every_row):
-            history, said = self._descend(network, rows, valid, both, epochs, what, run)
+            history, said = self._descend(network, rows, valid, both, epochs, (name, what), run)
         more = [sentence for sentence in (_LAST if self.aligned else "", *said, cut_short(history)) if sentence]
         for sentence in more:
             run.progress.say(sentence)
         return history, [note, *more] if note else more
 
     def _descend(
-        self, network: Network, rows: Inputs, valid: Inputs | None, both: Both | None, epochs: int, what: str, run: Run
+        self,
+        network: Network,
+        rows: Inputs,
+        valid: Inputs | None,
+        both: Both | None,
+        epochs: int,
+        names: tuple[str, str],
+        run: Run,
     ) -> tuple[History, list[str]]:
-        """What happened, and sentences on the numbers that were trained in and on what moved when."""
+        """What happened, and sentences on the numbers that were trained in and on what moved when.
+
+        `names`: of the strategy, and of what is trained.
+        """
         schedule = Schedule(
             epochs, self.warmup_steps, self.lr_scheduler_type, self.gradient_accumulation_steps, self.max_grad_norm
         )
@@ -266,8 +290,8 @@ class Tune:
         steps = math.ceil(len(batches(0)) / self.gradient_accumulation_steps) * epochs
         opening = Unfreezing.over(network.backbone, self.unfreeze, steps)
         how = Descent(
-            self.optimizer_of(network, trained.loss), schedule, batches, self.mixed_precision, called(self), what,
-            self._compared, rows.prefix, opening.during,
+            self.optimizer_of(network, trained.loss), schedule, batches, self.mixed_precision, *names,
+            self._compared, rows.prefix, partial(_in_step, opening, rows),
         )  # fmt: skip
         evaluate = None if valid is None else partial(valid.mean_loss, network)
         history, said = descend(trained, loss_of, evaluate, how, run)
@@ -319,7 +343,7 @@ class Tune:
         run.progress.say(said)
         return prefix, said
 
-    def _what(self, problem: Problem, *used: Data | None) -> str:
+    def identity(self, problem: Problem, *used: Data | None) -> str:
         """Names what is trained, so that only a checkpoint of the same is gone on from."""
         rows = [hash_of(data) for data in used if data is not None]
         base = problem.network()[0]
@@ -329,6 +353,8 @@ class Tune:
     def optimizer_of(self, network: Network, loss: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; biases and norms without decay; lower layers slower with `layer_decay`; the head at a rate of its own
         unless it starts from a probe, and the weights of an alignment at that rate in any case."""
+        if self.learning_rate is None:
+            return self.known(network.backbone).optimizer_of(network, loss)
         head_rate = self.learning_rate if self.start == "probe" else self.head_learning_rate
         decay = 0.0 if any(one.instead_of_decay for one in terms(self.hold)) else self.weight_decay
         found = rates.layered(network.backbone, self.learning_rate, decay, self.layer_decay)
@@ -346,3 +372,10 @@ def cut_short(history: History) -> str:
     if not note.startswith("time limit"):
         return ""
     return f"{note[0].upper()}{note[1:]}: what was learned by then was kept; raise --time-limit to learn more."
+
+
+@contextmanager
+def _in_step(opening: Unfreezing, rows: Inputs, step: int) -> Iterator[None]:
+    """What is held in a step: the layers that move by then, and the random changes of this step."""
+    with opening.during(step), rows.during(step):
+        yield

@@ -96,7 +96,7 @@ class Problems:
         return self.last[1]
 
     def _scores(self, point: Floats) -> Floats:
-        weight = point[: -self.link.free].reshape(self.columns, -1)
+        weight = point[: -self.link.free].reshape(self.columns, self.link.scores * point.shape[1])
         r = self.dense.shape[1]
         z = self.dense @ weight[:r] if self.exact is None else self.exact @ self.axes.back(weight[:r])
         if self.words is not None:
@@ -146,7 +146,8 @@ class Problems:
 
     def write(self, head: Head, point: Floats) -> None:
         """Put the one problem's point (q,) into a head on the features as they were before they were turned."""
-        weight, r = point[: -self.link.free].reshape(self.columns, -1), self.dense.shape[1]
+        weight = point[: -self.link.free].reshape(self.columns, self.link.scores)
+        r = self.dense.shape[1]
         self.link.write(head, self.axes.back(weight[:r]), weight[r:], point[-self.link.free :])
 
 
