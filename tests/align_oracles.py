@@ -168,6 +168,84 @@ def mdd(settings: Any, loss: Any, source: View, target: View, progress: float) -
     return value
 
 
+def wasserstein(settings: Any, loss: Any, source: View, target: View, progress: float) -> Tensor:
+    value, steep = zero(source), zero(source)
+    for view, other, sign in ((source, target, -1), (target, source, 1)):
+        mean = sum(w * x.detach() for w, x in zip(parts(other), other.features, strict=True))
+        for w, x in zip(parts(view), view.features, strict=True):
+            value = value + sign * w * perceptron(loss.critic, x)[0]
+            for at in (x.detach(), (x.detach() + mean) / 2):
+                at = at.clone().requires_grad_()
+                (slope,) = torch.autograd.grad(perceptron(loss.critic, at)[0], at, create_graph=True)
+                steep = steep + w * (norm(slope) - 1) ** 2 / 4
+    return value + settings.penalty * steep
+
+
+def cmd(settings: Any, loss: Any, source: View, target: View, progress: float) -> Tensor:
+    w, d = (parts(source), parts(target)), source.features.shape[1]
+    every = [float(v) for view in (source, target) for x in view.features.detach() for v in x]
+    r = max(every) - min(every) if settings.span == "range" else settings.span
+    value = zero(source)
+    for k in range(1, settings.moments + 1):
+        gaps = []
+        for j in range(d):
+            sides = []
+            for part, view in zip(w, (source, target), strict=True):
+                mean = sum(p * x[j] for p, x in zip(part, view.features, strict=True))
+                central = sum(p * (x[j] - mean) ** k for p, x in zip(part, view.features, strict=True))
+                sides.append(mean if k == 1 else central)
+            gaps.append(sides[0] - sides[1])
+        value = value + sum(g * g for g in gaps).sqrt() / r**k
+    return value
+
+
+def clustered(source: View, target: View) -> list[int]:
+    """The class of each target row: k-means by cosine, from the source's classes."""
+    w, classes = parts(source), source.logits.shape[1]
+    assert source.labels is not None
+    unit = [[x.detach() / norm(x.detach()) for x in v.features] for v in (source, target)]
+    centres: list[Any] = [None] * classes
+    for c in range(classes):
+        mine = [p * x for p, x, y in zip(w, unit[0], source.labels, strict=True) if int(y) == c]
+        centres[c] = sum(mine) / norm(sum(mine)) if mine else None
+    found: list[int] = []
+    while True:
+        near = [{c: float(x @ m) for c, m in enumerate(centres) if m is not None} for x in unit[1]]
+        now = [max(row, key=lambda c, row=row: row[c]) for row in near]  # type: ignore[misc]
+        if now == found:
+            return found
+        found = now
+        for c in set(found):
+            mine = [p * x for p, x, y in zip(parts(target), unit[1], found, strict=True) if y == c]
+            centres[c] = sum(mine) / norm(sum(mine))
+
+
+def cdd(settings: Any, loss: Any, source: View, target: View, progress: float) -> Tensor:
+    assert source.labels is not None
+    labels = [source.labels.tolist(), clustered(source, target)]
+    rows, w = [list(source.features), list(target.features)], [parts(source), parts(target)]
+    joint = [(p / 2, x.detach()) for part, side in zip(w, rows, strict=True) for p, x in zip(part, side, strict=True)]
+    b = sum(p * q * float(squared(x, y)) for p, x in joint for q, y in joint)
+
+    def k(x: Tensor, y: Tensor) -> Tensor:
+        u = [i - settings.kernels // 2 for i in range(settings.kernels)]
+        return sum(torch.exp(-squared(x, y) / (2.0**i * b)) for i in u) / settings.kernels
+
+    def mean(a: int, c: int, e: int, f: int) -> Tensor:
+        """E k of rows of side a and class c, and rows of side e and class f."""
+        i_s = [i for i, y in enumerate(labels[a]) if y == c]
+        j_s = [j for j, y in enumerate(labels[e]) if y == f]
+        mass = sum(w[a][i] for i in i_s) * sum(w[e][j] for j in j_s)
+        return sum(w[a][i] * w[e][j] * k(rows[a][i], rows[e][j]) for i in i_s for j in j_s) / mass
+
+    same, other = [], []
+    for c in sorted(set(labels[0])):
+        for f in sorted(set(labels[1])):
+            apart = mean(0, c, 0, c) + mean(1, f, 1, f) - 2 * mean(0, c, 1, f)
+            (same if c == f else other).append(apart)
+    return sum(same, zero(source)) / max(1, len(same)) - sum(other, zero(source)) / max(1, len(other))
+
+
 def mcc(settings: Any, loss: Any, source: View, target: View, progress: float) -> Tensor:
     p = probabilities(target.logits, settings.temperature)
     n, classes = target.logits.shape
@@ -269,5 +347,5 @@ def sliced_wasserstein(settings: Any, loss: Any, source: View, target: View, pro
 ORACLES: dict[str, Callable[[Any, Any, View, View, float], Tensor]] = {
     "coral": coral, "mmd": mmd, "jan": jan, "dann": dann, "cdan": cdan, "mdd": mdd, "mcc": mcc, "bnm": bnm,
     "entropy": entropy, "infomax": infomax, "afn": afn, "hafn": hafn, "bsp": bsp, "deepjdot": deepjdot,
-    "sliced_wasserstein": sliced_wasserstein,
+    "sliced_wasserstein": sliced_wasserstein, "wasserstein": wasserstein, "cmd": cmd, "cdd": cdd,
 }  # fmt: skip

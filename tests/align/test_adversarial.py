@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from acclimate.align import Alignment, View
-from acclimate.align.adversarial import Cdan, Dann, Mdd
+from acclimate.align.adversarial import Cdan, Dann, Mdd, Wasserstein
 from acclimate.align.base import reversal_strength, reverse_gradient
 from acclimate.errors import UserError
 
@@ -57,7 +57,7 @@ def test_the_strength_depends_on_progress_alone() -> None:
     assert torch.equal(*gradients)
 
 
-@pytest.mark.parametrize("alignment", [Dann(), Cdan(), Mdd()])
+@pytest.mark.parametrize("alignment", [Dann(), Cdan(), Mdd(), Wasserstein()])
 def test_at_the_start_the_features_are_left_alone_and_the_adversary_learns(alignment: Alignment) -> None:
     source, target = two()
     x = target.features.requires_grad_()
@@ -165,6 +165,45 @@ def test_mdd_is_finite_where_the_second_classifier_is_certain() -> None:
 
 
 def test_a_critic_without_units_is_refused() -> None:
-    for kind in (Dann, Cdan, Mdd):
+    for kind in (Dann, Cdan, Mdd, Wasserstein):
         with pytest.raises(UserError, match="hidden is 0; give a number of units of 1 or more"):
             kind(hidden=0)
+
+
+def test_the_slope_is_that_of_autograd() -> None:
+    loss: Any = Wasserstein(hidden=16).attach(4, 3).double()
+    x = torch.randn(30, 4, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(loss.critic(x).sum(), x)
+    torch.testing.assert_close(loss.slope(x.detach()), gradient.norm(dim=1))
+
+
+def test_the_wasserstein_critic_tells_how_far_the_domains_are() -> None:
+    """Points on two lines 3 apart: W = 3, not the 1 or the log 2 of a critic that classifies."""
+    y = torch.rand(60, 1)
+    source, target = (View(torch.cat([torch.full_like(y, at), y], 1), torch.zeros(60, 2)) for at in (3.0, 0.0))
+    loss: Any = Wasserstein(hidden=32).attach(2, 2)
+    train(loss, source, target, steps=400)
+    gap = (loss.critic(source.features).mean() - loss.critic(target.features).mean()).item()
+    assert gap == pytest.approx(3, abs=0.3)
+    assert loss.slope(source.features).detach().mean().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_features_get_the_gradient_of_the_distance_alone() -> None:
+    """That of the penalty would teach them to make the critic steep, not the domains alike."""
+    source, target = two()
+    found = []
+    for penalty in (0.0, 10.0, 1e4):
+        torch.manual_seed(0)
+        loss: Any = Wasserstein(penalty=penalty).attach(4, 3)
+        x = target.features.detach().requires_grad_()
+        found.append(torch.autograd.grad(loss(source, replace(target, features=x), 1.0), x)[0])
+        ours, theirs = loss.critic(source.features).mean(), loss.critic(x).mean()
+        (distance,) = torch.autograd.grad(ours - theirs, x)
+        torch.testing.assert_close(found[-1], distance * reversal_strength(1.0))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[1], found[2])
+
+
+@pytest.mark.parametrize("penalty", [-1.0, float("inf"), float("nan")])
+def test_a_penalty_below_0_is_refused(penalty: float) -> None:
+    with pytest.raises(UserError, match="give a number of 0 or more, such as 10"):
+        Wasserstein(penalty=penalty)

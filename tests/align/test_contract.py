@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from acclimate.align import ALIGNMENTS, Alignment, View
 from acclimate.align.adversarial import Adversarial, Cdan
 from acclimate.align.base import reversal_strength
-from acclimate.align.moments import Jan, Mmd
+from acclimate.align.contrast import Cdd
+from acclimate.align.moments import Cmd, Jan, Mmd
 from acclimate.errors import UserError
 from align_oracles import ORACLES
 
@@ -30,15 +31,23 @@ CASES: dict[str, Alignment] = {name: kind() for name, kind in ALIGNMENTS.items()
     "jan linear": Jan(estimator="linear"),
     "cdan random map": Cdan(dense_up_to=0, random_width=12),
     "cdan equal weights": Cdan(entropy=False),
+    "cmd given span": Cmd(moments=3, span=2.0),
 }
 every = pytest.mark.parametrize("name", CASES)
 
 UNDEFINED_FOR_ONE_ROW = ["coral", "mmd unbiased", "mmd linear", "mmd linear median", "jan unbiased", "jan linear"]
-DISTANCES = ["coral", "mmd", "mmd median", "mmd one kernel", "jan", "sliced_wasserstein"]  # exactly 0 for equal batches
+DISTANCES = [  # exactly 0 for equal batches
+    "coral", "mmd", "mmd median", "mmd one kernel", "jan", "sliced_wasserstein", "cmd", "cmd given span",
+]  # fmt: skip
+LABELLED = ["deepjdot", "cdd"]  # read the labels of source rows
 COUNTS_ROWS = ["coral", "mmd unbiased", "mmd median", "jan unbiased", "bnm", "bsp"]  # rows given twice are more rows
 SMOOTH: dict[str, Alignment] = {
     name: CASES[name]
-    for name in ["coral", "bnm", "entropy", "infomax", "hafn", "bsp", "deepjdot", "sliced_wasserstein"]
+    for name in [
+        "coral", "bnm", "entropy", "infomax", "hafn", "bsp", "deepjdot", "sliced_wasserstein", "cmd given span",
+    ]
+} | {
+    "cdd": Cdd(bandwidth=2.0),
 } | {
     f"{kind.__name__} {estimator}": kind(estimator=estimator, bandwidth=2.0)
     for kind in (Mmd, Jan)
@@ -237,11 +246,11 @@ def test_target_labels_are_never_read(name: str) -> None:
 
 
 @every
-def test_source_labels_are_read_by_deepjdot_alone(name: str) -> None:
+def test_source_labels_are_read_by_those_that_say_so(name: str) -> None:
     source, target = views()
     loss = attached(CASES[name], source)
     bare = replace(source, labels=None)
-    if name == "deepjdot":
+    if name in LABELLED:
         with pytest.raises(UserError, match="needs the labels of the source rows"):
             loss(bare, target, 0.5)
     else:

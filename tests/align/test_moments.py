@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from acclimate.align import View
 from acclimate.align.kernels import Kernel, mean_distance, median_distance
-from acclimate.align.moments import Coral, Jan, Mmd
+from acclimate.align.moments import Cmd, Coral, Jan, Mmd
 from acclimate.errors import UserError
 
 
@@ -113,7 +114,7 @@ def test_blocks_do_not_show() -> None:
 
 def test_a_step_along_the_gradient_brings_the_domains_together() -> None:
     """A loss without a gradient, or with that of the other sign, trains and does not adapt."""
-    for alignment in (Coral(), Mmd(), Mmd(estimator="unbiased"), Jan(), Mmd(estimator="linear")):
+    for alignment in (Coral(), Mmd(), Mmd(estimator="unbiased"), Jan(), Mmd(estimator="linear"), Cmd()):
         x, y = torch.randn(60, 3), (2 * torch.randn(60, 3) + 1).requires_grad_()
         optimiser = torch.optim.SGD([y], lr=2.0)
         first = last = alignment(view(x), view(y), 0.5)
@@ -143,3 +144,37 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], mes
     for kind in (Mmd, Jan):
         with pytest.raises(UserError, match=message):
             kind(**settings)  # type: ignore[arg-type]
+
+
+def test_cmd_of_each_order_divides_by_that_power_of_the_span() -> None:
+    x, y = torch.tensor([[0.0], [0.0], [3.0]]).double(), torch.tensor([[1.0], [1.0], [1.0]]).double()
+    # means 1 and 1; central moments of x: 2, 2, 6; of y: 0
+    found = [Cmd(moments=k, span=2.0)(view(x), view(y), 0.5).item() for k in (1, 2, 3, 4)]
+    assert found == pytest.approx([0, 2 / 4, 2 / 4 + 2 / 8, 2 / 4 + 2 / 8 + 6 / 16], abs=1e-12)
+
+
+def test_cmd_by_the_range_does_not_change_with_the_scale_of_features() -> None:
+    x, y = torch.randn(30, 4).double(), 2 * torch.rand(20, 4).double()
+    first = Cmd()(view(x), view(y), 0.5)
+    assert Cmd()(view(50 * x - 7), view(50 * y - 7), 0.5).item() == pytest.approx(first.item(), rel=1e-9)
+
+
+def test_cmd_of_equal_batches_has_a_gradient_of_0() -> None:
+    """A square root of a sum of squares by hand has the gradient 0/0 there."""
+    x = torch.randn(9, 3).requires_grad_()
+    for span in ("range", 4.0):
+        (gradient,) = torch.autograd.grad(Cmd(span=span)(view(x), view(x.detach().clone()), 0.5), x)
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"moments": 0}, "moments is 0; give a number of moments of 1 or more"),
+        ({"span": 0.0}, "span is 0.0; give the length of the interval"),
+        ({"span": "rnage"}, "unknown span 'rnage'; did you mean 'range'"),
+    ],
+)
+def test_settings_of_cmd_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Cmd(**settings)

@@ -13,10 +13,11 @@ from __future__ import annotations
 from acclimate.align.adversarial import ADVERSARIAL
 from acclimate.align.base import Alignment, Loss, View
 from acclimate.align.confusion import CONFUSION
+from acclimate.align.contrast import CONTRASTS
 from acclimate.align.moments import MOMENTS
 from acclimate.align.norms import NORMS
 from acclimate.align.transport import TRANSPORT
 
-ALIGNMENTS: dict[str, type[Alignment]] = {**MOMENTS, **ADVERSARIAL, **CONFUSION, **NORMS, **TRANSPORT}
+ALIGNMENTS: dict[str, type[Alignment]] = {**MOMENTS, **ADVERSARIAL, **CONFUSION, **NORMS, **TRANSPORT, **CONTRASTS}
 
 __all__ = ["ALIGNMENTS", "Alignment", "Loss", "View"]

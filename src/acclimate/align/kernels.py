@@ -39,7 +39,10 @@ class Kernel:
 
     def of(self, squared: Tensor) -> Tensor:
         """k of squared distances that are given in units of b."""
-        return torch.stack([torch.exp(-squared / 2.0 ** (self.widest - i)) for i in range(self.widths)]).mean(0)
+        total = torch.exp(-squared / 2.0**self.widest)
+        for i in range(1, self.widths):
+            total = total + torch.exp(-squared / 2.0 ** (self.widest - i))
+        return total / self.widths
 
     @torch.no_grad()
     def scale(self, rows: Pair, share: Pair, squared: Tensor | None = None) -> Tensor:
