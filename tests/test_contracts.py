@@ -27,12 +27,12 @@ from acclimate.tasks import TASKS
 RUN = Run(seed=3)
 # `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
 # Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs. `distil` needs a saved
-# teacher: tests/strategies/test_distil.py has its contract.
-OTHERS = ("consistency", "pixels", "spectra", "fingerprints", "distil")
+# teacher: tests/strategies/test_distil.py has its contract. `osbp` has a class more: tests/strategies/test_opposed.py.
+OTHERS = ("consistency", "pixels", "spectra", "fingerprints", "distil", "osbp")
 EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in OTHERS}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),
-    **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "mcd", "jan", "deepjdot"), ("classify", "ordinal")),
+    **dict.fromkeys(("mcc", "infomax", "bnm", "cdan", "mdd", "mcd", "jan", "deepjdot", "cdd"), ("classify", "ordinal")),
     **dict.fromkeys(("shot", "pada", "contrastive"), ("classify", "ordinal")),
 }  # fmt: skip
 PAIRS = [(s, t) for s in EVERY for t in CLASSES.get(s, TASKS)]
@@ -50,7 +50,7 @@ both = pytest.mark.parametrize(
 
 def settings_of(strategy: str) -> dict[str, Any]:
     if isinstance(EVERY[strategy], Bottleneck):
-        return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy == "shot" else {})}
+        return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy in ("shot", "adda") else {})}
     if isinstance(EVERY[strategy], Boosting):
         return {"most_rounds": 3}
     if strategy == "contrastive":

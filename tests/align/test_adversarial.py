@@ -64,7 +64,8 @@ def test_at_the_start_the_features_are_left_alone_and_the_adversary_learns(align
     loss: Any = alignment.attach(4, 3)
     loss(source, target, 0.0).backward()
     assert not x.grad.any()  # type: ignore[union-attr]
-    assert all(bool(p.grad.abs().max() > 0) for p in loss.parameters())
+    moved = [bool(p.grad.abs().max() > 0) for p in loss.parameters()]
+    assert all(moved[:-1]) and moved[-1] != isinstance(alignment, Wasserstein)  # where a constant drops out
 
 
 @pytest.mark.parametrize("alignment", [Dann(), Dann(reversal=0.25), Cdan(), Mdd(), Mdd(reversal=1.0)])
@@ -178,14 +179,14 @@ def test_the_slope_is_that_of_autograd() -> None:
 
 
 def test_the_wasserstein_critic_tells_how_far_the_domains_are() -> None:
-    """Points on two lines 3 apart: W = 3, not the 1 or the log 2 of a critic that classifies."""
+    """Points on two lines 3 apart, W = 3: the best slope s of 3s − 10(s − 1)² is 1 + 3/20."""
     y = torch.rand(60, 1)
     source, target = (View(torch.cat([torch.full_like(y, at), y], 1), torch.zeros(60, 2)) for at in (3.0, 0.0))
     loss: Any = Wasserstein(hidden=32).attach(2, 2)
     train(loss, source, target, steps=400)
     gap = (loss.critic(source.features).mean() - loss.critic(target.features).mean()).item()
-    assert gap == pytest.approx(3, abs=0.3)
-    assert loss.slope(source.features).detach().mean().item() == pytest.approx(1, abs=0.1)
+    assert gap == pytest.approx(3 * 1.15, abs=0.05)
+    assert loss.slope(source.features).detach().mean().item() == pytest.approx(1.15, abs=0.02)
 
 
 def test_the_features_get_the_gradient_of_the_distance_alone() -> None:

@@ -41,18 +41,30 @@ DISTANCES = [  # exactly 0 for equal batches
 ]  # fmt: skip
 LABELLED = ["deepjdot", "cdd"]  # read the labels of source rows
 COUNTS_ROWS = ["coral", "mmd unbiased", "mmd median", "jan unbiased", "bnm", "bsp"]  # rows given twice are more rows
-SMOOTH: dict[str, Alignment] = {
-    name: CASES[name]
-    for name in [
-        "coral", "bnm", "entropy", "infomax", "hafn", "bsp", "deepjdot", "sliced_wasserstein", "cmd given span",
-    ]
-} | {
-    "cdd": Cdd(bandwidth=2.0),
-} | {
-    f"{kind.__name__} {estimator}": kind(estimator=estimator, bandwidth=2.0)
-    for kind in (Mmd, Jan)
-    for estimator in ("biased", "unbiased", "linear")
-}
+SMOOTH: dict[str, Alignment] = (
+    {
+        name: CASES[name]
+        for name in [
+            "coral",
+            "bnm",
+            "entropy",
+            "infomax",
+            "hafn",
+            "bsp",
+            "deepjdot",
+            "sliced_wasserstein",
+            "cmd given span",
+        ]
+    }
+    | {
+        "cdd": Cdd(bandwidth=2.0),
+    }
+    | {
+        f"{kind.__name__} {estimator}": kind(estimator=estimator, bandwidth=2.0)
+        for kind in (Mmd, Jan)
+        for estimator in ("biased", "unbiased", "linear")
+    }
+)
 
 
 def view_of(n: int, d: int, classes: int, seed: int, dtype: torch.dtype = torch.float32, shift: float = 0.0) -> View:

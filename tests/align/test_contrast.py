@@ -12,9 +12,9 @@ from acclimate.align.contrast import Cdd, clusters
 from acclimate.errors import UserError
 
 
-def fan(angles: list[float], length: float = 1.0) -> torch.Tensor:
+def fan(angles: list[float]) -> torch.Tensor:
     """Points on a circle, by degrees."""
-    return length * torch.tensor([[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in angles]).double()
+    return torch.tensor([[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in angles], dtype=torch.float64)
 
 
 def of(source: list[float], labels: list[int], target: list[float], classes: int = 3) -> tuple[View, View]:

@@ -27,6 +27,7 @@ TARGET = tm.rows(25, labels=("neutral", "bad", "good"), seed=5)
 NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "x"]
 SHORT = {"num_train_epochs": 2, "bottleneck": 8, "batch_size": 8}
 TRAINED = [n for n, s in ADAPTATIONS.items() if isinstance(s, Bottleneck)]
+AFTERWARDS = ("shot", "adda")  # learn from the source first
 QUICK = ("mcc", "dann", "deep_coral", "shot", "mcd")  # one of a kind; the rest with the slow tests
 
 
@@ -39,7 +40,7 @@ trained = pytest.mark.parametrize("name", some([n for n, s in ADAPTATIONS.items(
 
 
 def strategy(name: str, **settings: Any) -> Any:
-    short = {**SHORT, "target_epochs": 2} if name == "shot" else SHORT
+    short = {**SHORT, "target_epochs": 2} if name in AFTERWARDS else SHORT
     return named(name, {**short, **settings})[1]
 
 
@@ -85,7 +86,7 @@ def test_the_target_makes_a_difference(name: str, shared_bert: Any, fitted: Any)
     assert not np.array_equal(other.logits(NEW), fitted(name).logits(NEW))
 
 
-@pytest.mark.parametrize("name", some([n for n in TRAINED if n != "shot"]))
+@pytest.mark.parametrize("name", some([n for n in TRAINED if n not in (*AFTERWARDS, "osbp")]))
 def test_without_weight_it_is_training_on_the_source_alone(name: str, shared_bert: Any, fitted: Any) -> None:
     """A4: bit for bit, whatever the alignment, with or without a target; and the weight does something."""
     alone = fit(name, shared_bert, target=None, weight=0.0)
@@ -162,7 +163,7 @@ def test_rows_that_are_all_alike(name: str, shared_bert: Any) -> None:
 def test_other_tasks_are_served_or_refused_by_name(name: str, task: str, shared_bert: Any, tmp_path: Path) -> None:
     data, kind = tm.task_rows(task, 24)
     problem = tm.problem_of(task, data, kind, shared_bert, RUN)
-    reads_classes = name not in ("deep_coral", "mmd", "afn", "sliced_wasserstein", "dann", "iwan")
+    reads_classes = name not in ("deep_coral", "mmd", "afn", "sliced_wasserstein", "dann", "iwan", "wasserstein", "cmd")
     if reads_classes and task != "ordinal":
         with pytest.raises(UserError, match="use one that reads features alone"):
             strategy(name).fit(problem, Splits(data, target=TARGET), RUN)
@@ -188,12 +189,12 @@ def test_several_processes_are_refused(name: str, shared_bert: Any, monkeypatch:
         fit(name, shared_bert)
 
 
-@pytest.mark.parametrize("name", ["dann", "mcc", "shot", "mcd", "pada", "iwan"])
+@pytest.mark.parametrize("name", ["dann", "mcc", "shot", "mcd", "pada", "iwan", "wasserstein", "adda", "osbp"])
 def test_a_killed_run_goes_on_to_the_same_bits(name: str, shared_bert: Any, fitted: Any, tmp_path: Path) -> None:
     """A checkpoint after every step; the newest two of each part are kept, and one of them is gone on from."""
     run = replace(RUN, state=tmp_path, checkpoint_every=0.0)
     assert np.array_equal(fit(name, shared_bert, run=run).logits(NEW), fitted(name).logits(NEW))
-    last = tmp_path / "target" if name == "shot" else tmp_path
+    last = tmp_path / "target" if name in AFTERWARDS else tmp_path
     kept = sorted(last.glob("[0-9]*-[0-9]*"))
     assert len(kept) == 2
     shutil.rmtree(kept[-1])  # killed one step earlier

@@ -20,7 +20,9 @@ from feature_rows import feature_problem
 
 D = 6
 TASK = TASKS["classify"]
-TRAINED = [name for name, strategy in ADAPTATIONS.items() if isinstance(strategy, Bottleneck)]
+TRAINED = [  # `osbp` answers with a class more: tests/strategies/test_opposed.py
+    name for name, strategy in ADAPTATIONS.items() if isinstance(strategy, Bottleneck) and name != "osbp"
+]
 
 
 def points(n: int, share: float, seed: int, move: float = 0.0) -> Data:
@@ -44,7 +46,7 @@ def accuracy(strategy: Any, source: Data, target: Data, seed: int = 0) -> float:
 
 def quick(name: str, *, epochs: int = 6, **settings: Any) -> Any:
     """The named strategy, trained for a fraction of its time."""
-    shorter = {"num_train_epochs": epochs, **({"target_epochs": epochs} if name == "shot" else {})}
+    shorter = {"num_train_epochs": epochs, **({"target_epochs": epochs} if name in ("shot", "adda") else {})}
     return named(name, {**shorter, **settings})[1]
 
 

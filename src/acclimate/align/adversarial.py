@@ -223,9 +223,7 @@ class WassersteinCritic(nn.Module):
         strength = self.settings.reversal * reversal_strength(progress, self.settings.steepness)
         part = (shares(source), shares(target))
         rows = [wide(v.features) for v in (source, target)]
-        says = [
-            average(self.critic(reverse_gradient(x, strength))[:, 0], w) for x, w in zip(rows, part, strict=True)
-        ]
+        says = [average(self.critic(reverse_gradient(x, strength))[:, 0], w) for x, w in zip(rows, part, strict=True)]
         apart = torch.where((part[0].sum() > 0) & (part[1].sum() > 0), says[0] - says[1], 0)
         still = [x.detach() for x in rows]
         means = [average(x, w) for x, w in zip(still, part, strict=True)]

@@ -21,6 +21,7 @@ from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.strategies.mapped import Mapped
+from acclimate.strategies.opposed import Adda
 from acclimate.strategies.pretrain import check_one_process
 from acclimate.strategies.tune import Tune
 
@@ -134,7 +135,7 @@ def that_can(task: str) -> tuple[str, ...]:
 def _without_classes(strategy: Strategy) -> bool:
     if isinstance(strategy, Adapt):
         return strategy.source_weights != "pada" and not ALIGNMENTS[strategy.align].needs_classes
-    return isinstance(strategy, Mapped)
+    return isinstance(strategy, (Adda, Mapped))
 
 
 def _verdict(gap: Difference | None, metric: str) -> str:

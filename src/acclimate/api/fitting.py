@@ -43,6 +43,7 @@ from acclimate.strategies import (
     Strategy,
     adapts,
     named,
+    opened,
     source_alone,
     without_transfer,
 )
@@ -95,7 +96,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     if backbone is not None:  # the columns of a table are learned from the rows that labels are learned from
         learned = [prepared.train, *([] if prepared.labelled is None else [prepared.labelled])]
         backbone = backbone.fit_rows([x for part in learned for x in part.inputs]).requires_grad_(False)
-    problem = _problem(request, prepared, backbone)
+    problem = opened(None if strategy is None else strategy[1], _problem(request, prepared, backbone))
     _same_model(request, backbone)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)

@@ -18,8 +18,10 @@ from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.distil import Distil
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
+from acclimate.strategies.invariant import Invariant
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
+from acclimate.strategies.opposed import Adda, Osbp
 from acclimate.strategies.probe import Probe
 from acclimate.strategies.ridge import RidgeProbe
 from acclimate.strategies.sourcefree import Shot
@@ -80,12 +82,20 @@ ADAPTATIONS: dict[str, Strategy] = {  # to unlabelled rows of the target; from c
     "deep_coral": Adapt(align="coral", weight=30.0),
     "deepjdot": Adapt(align="deepjdot", weight=0.3),
     "sliced_wasserstein": Adapt(align="sliced_wasserstein"),
+    "wasserstein": Adapt(align="wasserstein"),
+    "cmd": Adapt(align="cmd"),
+    "cdd": Adapt(align="cdd"),
+    "adda": Adda(),
+    "osbp": Osbp(),
     "shot": Shot(standardise="per_domain", class_shares="source"),
     "consistency": Consistency(),
 }
 OVER_DOMAINS: dict[str, Strategy] = {  # read which domain each row is from
     "group_dro": GroupDro(),
     "source_mixture": SourceMixture(),  # and the target
+    "irm": Invariant(),
+    "vrex": Invariant(penalty="vrex"),
+    "source_coral": Invariant(penalty="coral"),
 }
 EVERY: dict[str, Strategy] = {**BASELINES, **STRATEGIES, **ADAPTATIONS, **OVER_DOMAINS, **FEW_LABELS}
 ALIASES = {
@@ -138,11 +148,16 @@ def source_alone(problem: Problem) -> Strategy:
     return STRATEGIES["full" if problem.backbone is not None and problem.backbone.untrained else "linear_probe"]
 
 
+def opened(strategy: Strategy | None, problem: Problem) -> Problem:
+    """The problem as this strategy answers it: with one class more where it knows unknown rows."""
+    return strategy.opened(problem) if isinstance(strategy, Osbp) else problem
+
+
 def adapts(strategy: Strategy) -> bool:
     """Whether a fit reads the target rows."""
     if isinstance(strategy, Tune):
         return strategy.aligned or strategy.pretrains
-    if isinstance(strategy, (Adapt, Mcd)):
+    if isinstance(strategy, (Adapt, Mcd, Osbp)):
         return strategy.weight > 0
     if isinstance(strategy, Boosting):
         return strategy.adapts
@@ -150,7 +165,7 @@ def adapts(strategy: Strategy) -> bool:
         return strategy.rows == "both"
     if isinstance(strategy, LastLayer):
         return strategy.start == "self_train"
-    return isinstance(strategy, (Consistency, Mapped, SelfTrain, Shot, SourceMixture))
+    return isinstance(strategy, (Adda, Consistency, Mapped, SelfTrain, Shot, SourceMixture))
 
 
 __all__ = [
@@ -166,6 +181,7 @@ __all__ = [
     "Strategy",
     "adapts",
     "named",
+    "opened",
     "source_alone",
     "without_transfer",
 ]

@@ -50,7 +50,7 @@ class GroupDro:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Shares of the domains by SLSQP on the dual; every step is one exact fit of the probe."""
-        names, codes = _domains(splits.train, "group_dro")
+        names, codes = named_domains(splits.train, "group_dro")
         plain = Probe(strength=self.strength).fit(problem, splits, run)
         strength = float(plain.settings["strength"])
         targets = problem.targets(splits.train)
@@ -104,7 +104,7 @@ class SourceMixture:
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Estimate the shares, then fit."""
         target = unlabelled(splits, "source_mixture")
-        names, codes = _domains(splits.train, "source_mixture")
+        names, codes = named_domains(splits.train, "source_mixture")
         store = problem.network()[1]
         ours, theirs = store.get(splits.train.inputs), store.get(target.inputs)
         proba, other = held_out(ours, codes, theirs, groups=splits.train.groups, seed=run.seed)
@@ -130,7 +130,8 @@ class Solved(NamedTuple):
     penalty: float
 
 
-def _domains(data: Data, strategy: str) -> tuple[tuple[str, ...], IntArray]:
+def named_domains(data: Data, strategy: str) -> tuple[tuple[str, ...], IntArray]:
+    """The names of the domains and the place of each row's among them; refused where there are not two."""
     if data.domains is None:
         raise UserError(f"{strategy} reads which domain each row is from; name its column with --domain-column")
     names, codes = domains.of(data)
