@@ -1,4 +1,5 @@
-"""Several sources: each kind of text left out in turn, by a probe of all rows, by group DRO, and by a mixture.
+"""Several sources: each kind of text left out in turn, by a probe of all rows, by group DRO, by a mixture, and by
+penalties between the domains on a bottleneck, beside the same one without ("plain").
 
 Run: python benchmarks/domains_out.py [--data FOLDER] [--seeds S] [--table]
 FOLDER holds vader4 and uci_sentences. A seed draws at most 800 rows of each kind; the kind left out is the target: half
@@ -33,6 +34,7 @@ from acclimate.tasks import TASKS
 RESULTS = Path(__file__).parent / "results" / "domains_out.json"
 SETS = {"vader": ("movie", "tweets", "products", "NYT"), "uci": ("amazon", "imdb", "yelp")}
 METHODS = ("linear_probe", "group_dro", "source_mixture")
+NETWORKS = ("plain", "irm", "vrex", "source_coral")  # a bottleneck on features; plain: without penalty
 MOST = 800
 
 
@@ -70,10 +72,11 @@ def judged(
     half = len(drawn[out]) // 2
     seen, rest = replace(drawn[out].take(range(half)), labels=None), drawn[out].take(range(half, len(drawn[out])))
     rows = []
-    for method in METHODS:
+    for method in (*METHODS, *NETWORKS):
         if (group, out, seed, method) in done:
             continue
-        fitted = named(method)[1].fit(problem, Splits(train, target=seen), Run(seed=seed))
+        strategy = named("irm", {"weight": 0.0})[1] if method == "plain" else named(method)[1]
+        fitted = strategy.fit(problem, Splits(train, target=seen), Run(seed=seed))
         right = fitted.logits(list(rest.inputs)).argmax(1) == np.array(rest.labels)
         row = {"set": group, "left out": out, "seed": seed, "method": method, "accuracy": float(right.mean())}
         rows.append(row | {"note": fitted.notes[0] if fitted.notes else ""})
@@ -84,10 +87,11 @@ def judged(
 def table(found: list[dict[str, Any]]) -> None:
     for group, names in SETS.items():
         for out in (*names, "worst"):
-            values = {m: _by_seed(found, group, out, m) for m in METHODS}
+            values = {m: _by_seed(found, group, out, m) for m in (*METHODS, *NETWORKS)}
             line = [f"{group:6} {out:9}"]
             for m, v in values.items():
-                gap = v - values["linear_probe"]
+                v = v[: len(values["plain"])] if m in METHODS else v
+                gap = v - values["plain" if m in NETWORKS else "linear_probe"][: len(v)]
                 width = T975.get(len(v), stats.t.ppf(0.975, len(v) - 1)) * gap.std(ddof=1) / len(v) ** 0.5
                 line.append(f"{m} {v.mean():.3f} ({gap.mean():+.3f} ± {width:.3f})")
             print("  ".join(line))
