@@ -33,9 +33,8 @@ FURTHER = {
     "cdan": named("cdan")[1], "cdan+bsp": named("cdan", {"align": "cdan+0.0001*bsp"})[1],
     **{name: named(name)[1] for name in ("wasserstein", "cmd", "cdd", "adda")},
 }  # fmt: skip
-ON = (  # λ and rates were chosen on the first three
-    "movie → tweets", "yelp → imdb", "digits → MNIST", "movie → products", "amazon → yelp", "tweets → NYT",
-    "Cleveland → Hungary", "not theo → theo",
+ON = (  # λ and rates were chosen on the first two and on digits → MNIST
+    "movie → tweets", "yelp → imdb", "movie → products", "tweets → NYT", "Cleveland → Hungary", "not theo → theo",
 )  # fmt: skip
 OPEN = (("digits", "MNIST"), ("not theo", "theo"), ("not jackson", "jackson"))
 LACKS, UNKNOWN = (8, 9), -1  # digits that the source of an open set has not, and what they are called
@@ -56,6 +55,12 @@ def main() -> None:
         folder = Path(arguments.data)
         domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
         done = {(row["pair"], row["seed"], row["way"]) for row in found}
+        for seed in range(arguments.seeds if arguments.losses else 0):
+            for source, target in OPEN:
+                pair = f"{source} without {LACKS[0]}, {LACKS[1]} → {target}"
+                if (pair, seed, "osbp") not in done:
+                    found += open_set(*drawn(domains, source, target, seed), pair, seed)
+                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
         for seed, (source, target) in itertools.product(range(arguments.seeds), PAIRS["made on"]):
             pair = f"{source} → {target}"
             ways = {**WAYS, **(FURTHER if arguments.losses and pair in ON else {})}
@@ -64,19 +69,11 @@ def main() -> None:
                 parts = drawn(domains, source, target, seed)
                 found += [{"pair": pair, "seed": seed, **row} for row in one(*parts, seed, source in SITES, left)]
                 RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-        for seed in range(arguments.seeds if arguments.losses else 0):
-            for source, target in OPEN:
-                pair = f"{source} without {LACKS[0]}, {LACKS[1]} → {target}"
-                if (pair, seed, "osbp") not in done:
-                    found += open_set(*drawn(domains, source, target, seed), pair, seed)
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
     print(table([row for row in found if "known" not in row]))
     print(of_losses(found), open_table(found), sep="\n\n")
 
 
-def one(
-    source: Domain, target: Domain, seed: int, balanced: bool, ways: dict[str, Any]
-) -> list[dict[str, Any]]:
+def one(source: Domain, target: Domain, seed: int, balanced: bool, ways: dict[str, Any]) -> list[dict[str, Any]]:
     """Accuracy and processor seconds of every way."""
     run, (problem, train, theirs) = Run(seed=seed), adaptation(source, target)
     rows = []

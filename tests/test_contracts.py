@@ -50,7 +50,11 @@ both = pytest.mark.parametrize(
 
 def settings_of(strategy: str) -> dict[str, Any]:
     if isinstance(EVERY[strategy], Bottleneck):
-        return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy in ("shot", "adda") else {})}
+        return {
+            "num_train_epochs": 2,
+            "bottleneck": 8,
+            **({"target_epochs": 2} if strategy in ("shot", "adda") else {}),
+        }
     if isinstance(EVERY[strategy], Boosting):
         return {"most_rounds": 3}
     if strategy == "contrastive":

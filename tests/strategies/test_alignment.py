@@ -5,16 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from acclimate.align import ALIGNMENTS, View
+from acclimate.data.rows import Data
 from acclimate.errors import UserError
-from acclimate.strategies import named
+from acclimate.run import Run
+from acclimate.strategies import Splits, named
 from acclimate.strategies.adapt import Adapt, own_name
 from acclimate.strategies.alignment import Sum, attached, check_align, terms
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.sourcefree import Shot
+from feature_rows import feature_problem
 
 
 def test_an_alignment_is_given_with_its_settings() -> None:
@@ -101,3 +105,21 @@ def test_a_setting_of_the_wrong_kind_is_named(align: str, says: str) -> None:
 def test_a_setting_may_take_several_kinds() -> None:
     for align in ("mmd:bandwidth=median", "mmd:bandwidth=2", "mmd:bandwidth=0.5"):
         check_align(align)
+
+
+def test_the_largest_directions_are_held_down_beside_an_adversary() -> None:
+    """BSP by the sum syntax: a heavier penalty leaves the target's features with a smaller largest singular value, and
+    what the critic can tell is said of the sum, too."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 6)), rng.normal(size=(50, 6)) + 1
+    source = Data(tuple(map(tuple, x.tolist())), tuple((x[:, 0] > 0).astype(int).tolist()))
+    target, made = Data(tuple(map(tuple, y.tolist()))), feature_problem(6, 2)
+    largest = []
+    for factor in ("0.0001", "1"):
+        adapt = Adapt(align=f"cdan+{factor}*bsp", weight=2.0, num_train_epochs=20, bottleneck=16, learning_rate=0.02)
+        fitted = adapt.fit(made, Splits(source, target=target), Run(seed=0))
+        assert fitted.notes[0].startswith(f"cdan+{factor}*bsp: its critic tells the domain of ")
+        assert fitted.strategy == "cdan+bsp"
+        hidden = fitted.head.hidden(torch.tensor(y, dtype=torch.float32))  # type: ignore[union-attr, operator]
+        largest.append(float(torch.linalg.svdvals(hidden.detach())[0]))
+    assert largest[1] < 0.8 * largest[0]

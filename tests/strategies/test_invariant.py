@@ -163,7 +163,9 @@ def test_each_batch_holds_each_domain_by_its_share() -> None:
     assert rows_of(0) != rows_of(1) and rows_of(0) == by_domain(codes, 12, seed=0)(0)
 
 
-def fit(name: str, backbone: Any, rows: Data, run: Run = RUN, task: str = "classify", kind: str = "str", **more: Any) -> Any:
+def fit(
+    name: str, backbone: Any, rows: Data, run: Run = RUN, task: str = "classify", kind: str = "str", **more: Any
+) -> Any:
     problem = tm.problem_of(task, rows, kind, backbone, run)
     return named(name, {**SHORT, **more})[1].fit(problem, Splits(rows), run)
 
@@ -242,6 +244,4 @@ def test_a_killed_run_goes_on_to_the_same_bits(name: str, shared_bert: Any, fitt
     shutil.rmtree(kept[-1])
     assert np.array_equal(fit(name, shared_bert, data(), run).logits(NEW), fitted(name).logits(NEW))
     turned = replace(data(), domains=(data().domains or ())[::-1])  # other domains of the same rows are another run
-    assert np.array_equal(
-        fit(name, shared_bert, turned, run).logits(NEW), fit(name, shared_bert, turned).logits(NEW)
-    )
+    assert np.array_equal(fit(name, shared_bert, turned, run).logits(NEW), fit(name, shared_bert, turned).logits(NEW))

@@ -13,6 +13,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.alignment import (
     Aligned,
+    Sum,
     attached,
     check_align,
     check_alone,
@@ -155,9 +156,10 @@ def _notes(
 ) -> list[str]:
     """What training ended with: an adversary's accuracy, the weights of source rows, classes that the target lacks."""
     found = []
-    if isinstance(loss, DomainAdversary):
+    parts = [part for _, part in loss.losses] if isinstance(loss, Sum) else [loss]
+    for critic in (part for part in parts if isinstance(part, DomainAdversary)):
         views = (View(h, head.last(h)) for h in (over(head.hidden, rows) for rows in (source, target)))
-        told = loss.accuracy(*views)
+        told = critic.accuracy(*views)
         found.append(
             f"{adapt.align}: its critic tells the domain of {100 * told:.0f} % of the rows, each domain counting half; "
             "50 % is chance" + (_BY_HEART if told > _TOLD else "")

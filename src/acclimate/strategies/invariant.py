@@ -72,7 +72,8 @@ class Invariant(Bottleneck):
         check_alone(self.called)
         if self.penalty == "irm" and problem.task.name == "ordinal":
             raise UserError(
-                "irm scales logits, and those of ordered classes are log-probabilities already; use vrex or source_coral"
+                "irm scales logits, and those of ordered classes are log-probabilities already; use vrex or "
+                "source_coral"
             )
         known = Domains.of(problem, splits, self.standardise, None)
         with forked(run):

@@ -1,4 +1,4 @@
-"""Adaptation by an opponent, in loops of their own: ADDA, whose source features stay, and OSBP, which knows unknowns."""
+"""Adaptation by an opponent in loops of their own: ADDA, whose source features stay, and OSBP, which knows unknowns."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from acclimate.train.pairs import Pairs, even
 class Adda(Bottleneck):
     """First L_source alone; then the target gets a bottleneck of its own, begun there, that misleads a critic.
 
-    The critic D minimises ½·E_s[−log σ(D(h))] + ½·E_t[−log(1 − σ(D(h')))], h of the source's bottleneck, which stays, h'
-    of the target's; that one minimises E_t[−log σ(D(h'))]: the labels turned round, not the gradient. The last layer
+    The critic D minimises ½·E_s[−log σ(D(h))] + ½·E_t[−log(1 − σ(D(h')))], h of the source's bottleneck, which stays,
+    h' of the target's; that one minimises E_t[−log σ(D(h'))]: the labels turned round, not the gradient. The last layer
     stays, too. Both take a step at a time, by one optimiser: no weight is moved by the other's loss. In L = L_source +
     λ·L_target, λ is 0 and then infinite, so nothing keeps a target row with its class.
     Tzeng et al. 2017 (arXiv:1702.05464), equations 7 and 9.
