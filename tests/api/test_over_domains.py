@@ -55,6 +55,14 @@ def test_auto_judges_group_dro_beside_the_others(folder_of: Any, tmp_path: Path)
     assert {"linear_probe", "group_dro"} <= {c["name"] for c in report["candidates"]}
 
 
+def test_a_penalty_between_domains_is_judged_by_leaving_each_out(folder_of: Any, tmp_path: Path) -> None:
+    settings = {"num_train_epochs": 2, "bottleneck": 8, "lambda": 2.0}
+    _, report = fit(folder_of, tmp_path, table(), strategy="vrex", settings=settings)
+    assert report["scores"]["metrics"]["accuracy"]["n"] == 60
+    assert set(report["scores"]["per_subgroup"]["place"]) == {"north", "south", "west"}
+    assert "vrex: training loss by domain north " in json.dumps(report)
+
+
 def test_two_domains_do_not_tell_of_a_third(folder_of: Any, tmp_path: Path) -> None:
     source = table()
     source["place"] = ["north" if p == "west" else p for p in source["place"]]

@@ -21,7 +21,7 @@ from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
 from acclimate.strategies.mapped import Mapped
-from acclimate.strategies.opposed import Adda
+from acclimate.strategies.opposed import Adda, Osbp
 from acclimate.strategies.pretrain import check_one_process
 from acclimate.strategies.tune import Tune
 
@@ -128,8 +128,12 @@ def _apart(prepared: Prepared, problem: Problem, run: Run) -> str:
 
 def that_can(task: str) -> tuple[str, ...]:
     """The strategies that adapt to rows without labels where the task is this one: all of them for classes, else those
-    that read features alone."""
-    return tuple(name for name, strategy in ADAPTATIONS.items() if task == "classify" or _without_classes(strategy))
+    that read features alone. `osbp` is left out: it answers another question, with a class more."""
+    return tuple(
+        name
+        for name, strategy in ADAPTATIONS.items()
+        if (task == "classify" and not isinstance(strategy, Osbp)) or _without_classes(strategy)
+    )
 
 
 def _without_classes(strategy: Strategy) -> bool:
