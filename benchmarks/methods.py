@@ -107,8 +107,11 @@ def open_set(source: Domain, target: Domain, pair: str, seed: int) -> list[dict[
 
 
 def of_losses(found: list[dict[str, Any]]) -> str:
-    """Means over seeds by pair."""
+    """Means by pair, over the seeds that all ways were run with."""
     names = ["source", "dann", *FURTHER, "mcc", "shot"]
+    ran = {(r["pair"], r["seed"], r["way"]) for r in found}
+    seeds = [s for s in sorted({r["seed"] for r in found}) if all((p, s, n) in ran for p in ON for n in names)]
+    found = [r for r in found if r["seed"] in seeds]
     lines = ["| pair | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for pair in ON:
         by = {name: [r["accuracy"] for r in found if r["pair"] == pair and r["way"] == name] for name in names}

@@ -29,7 +29,8 @@ class Cdd(Stateless):
     There k-means runs over the whole target once an epoch, rows far from their centre and rare classes are left out,
     and batches are drawn class by class; here a class that a batch lacks is left out of it.
     Use when: classes form clusters on the target, are few beside the rows of a batch, and the first clusters are right.
-    Prefer mmd if clusters are not classes; prefer mcc if there are many classes or their shares move.
+    Prefer mcc nearly always: in one trial of twelve this one exchanged two classes; prefer mmd if clusters are not
+    classes.
 
     >>> x, z = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.zeros(2, 2)
     >>> source = View(x, z, labels=torch.tensor([0, 1]))
