@@ -90,10 +90,12 @@ def table(found: list[dict[str, Any]]) -> None:
             values = {m: _by_seed(found, group, out, m) for m in (*METHODS, *NETWORKS)}
             line = [f"{group:6} {out:9}"]
             for m, v in values.items():
-                v = v[: len(values["plain"])] if m in METHODS else v
                 gap = v - values["plain" if m in NETWORKS else "linear_probe"][: len(v)]
-                width = T975.get(len(v), stats.t.ppf(0.975, len(v) - 1)) * gap.std(ddof=1) / len(v) ** 0.5
-                line.append(f"{m} {v.mean():.3f} ({gap.mean():+.3f} ± {width:.3f})")
+                cell = f"{m} {v.mean():.3f} ({gap.mean():+.3f}"
+                if len(v) > 1:
+                    half = T975.get(len(v), stats.t.ppf(0.975, len(v) - 1)) * gap.std(ddof=1) / len(v) ** 0.5
+                    cell += f" ± {half:.3f}"
+                line.append(f"{cell})")
             print("  ".join(line))
 
 

@@ -16,7 +16,11 @@ def inspect(
     ],
     label: options.Labels = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Look at the rows as this model would read them: texts that are too long, inputs of another kind.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Look at the rows as this model would read them: texts that are too long, inputs of another kind.",
+        ),
     ] = None,
     task: options.Task = None,
     text_column: options.TextColumn = None,

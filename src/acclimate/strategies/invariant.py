@@ -47,8 +47,9 @@ class Invariant(Bottleneck):
     read.
 
     Use when: rows come from three domains or more, the model will meet others, and what misleads differs between those
-    at hand. Prefer `linear_probe` nearly always: on frozen features of a pretrained network none of these was seen to
-    beat it by more than chance (docs/adaptation.md); prefer `group_dro` where the worst of the known domains matters.
+    at hand. Prefer `linear_probe` nearly always: on frozen features of texts none of these moved the accuracy on a
+    domain left out by more than a point (docs/adaptation.md); prefer `group_dro` where the worst of the known domains
+    matters.
     """
 
     penalty: str = "irm"  # irm | vrex | coral
