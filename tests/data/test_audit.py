@@ -106,7 +106,7 @@ def test_ambiguous_dates_are_refused() -> None:
 def test_no_usable_row() -> None:
     with pytest.raises(UserError, match="has no usable row: 2 rows no text"):
         audit(read({"text": ["", None], "label": [0, 1]}), TL, "classify")
-    with pytest.raises(UserError, match="does not hold numbers: use --task classify"):
+    with pytest.raises(UserError, match="does not hold numbers: write them as 1234.5, use --task classify"):
         audit(read({"text": distinct(2), "label": ["a", "b"]}), TL, "regress")
 
 
