@@ -16,7 +16,6 @@ from acclimate.advise.race import Race, compare, gap_text
 from acclimate.api.again import again
 from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
-from acclimate.backbones.base import Backbone
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
@@ -72,7 +71,7 @@ def judged(problem: Problem) -> tuple[str, ...]:
     backbone = problem.network()[0]
     if not backbone.untrained:
         return CANDIDATES
-    return MOVING if type(backbone).augment is not Backbone.augment else ()
+    return MOVING if backbone.augments else ()
 
 
 def _untouched(problem: Problem, train: Data) -> Callable[[Data], Floats]:

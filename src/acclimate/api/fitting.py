@@ -231,7 +231,10 @@ def _choose_and_fit(
         few, every = request.candidates, prepared.test is None
         if few == CANDIDATES and data.domains is not None:
             few = (*few, *OF_DOMAINS)
-        contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
+        asked = request.asked.get("candidates") is not None
+        contest = race(
+            problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every, asked=asked
+        )
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
     else:

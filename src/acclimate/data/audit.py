@@ -297,9 +297,11 @@ def _of_rows(
     role: str,
 ) -> list[Finding]:
     assert data.clusters is not None
-    out = findings.repeated(kind.exact(data.inputs), data.clusters, data.lines, kind.near)
+    out = findings.repeated(
+        keys if kind.exact is kind.keys else kind.exact(data.inputs), data.clusters, data.lines, kind.near
+    )
     if len(data) > 1 and len(set(data.clusters.tolist())) == 1:
-        what = f"every row holds the same {kind.noun}; is this the right {kind.noun} column?"
+        what = f"all {len(data):,} {kind.plural} are alike; is what differs in another column?"
         out.append(finding("constant", "error", what, len(data)))
     out += kind.findings(data, private)
     pairs = [(one, n) for one, n in zip(data.inputs, data.lines, strict=True) if isinstance(one, tuple)]
