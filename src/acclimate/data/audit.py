@@ -338,7 +338,7 @@ def _of_rows(
     if isinstance(data.labels[0], label_columns.Marks):
         out += findings.yes_no(data, of_train=of_train)
     else:
-        out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train)
+        out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train, private=private)
     if task != "multilabel" and kind.has_words:
         out += leaks.label_in_text(keys, data.labels, data.lines, private=private)
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))
