@@ -17,7 +17,10 @@ def inspect(
     label: options.Labels = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Measure with this model, to find texts or sounds that are too long."),
+        typer.Option(
+            metavar="MODEL",
+            help="Look at the rows as this model would read them: texts or sounds that are too long, another kind.",
+        ),
     ] = None,
     task: options.Task = None,
     text_column: options.TextColumn = None,
