@@ -45,6 +45,7 @@ def test_fit_learns_and_accounts_for_every_file(run: Path) -> None:
     audits = {a["role"]: a for a in model.report_data.audits}  # type: ignore[union-attr]
     assert (audits["train"]["read"], audits["train"]["kept"]) == (61, 60)
     assert list(audits["train"]["dropped"]) == ["not_a_picture"]
+    assert all(m["line"] is None for m in model.report_data.mistakes or ())  # type: ignore[union-attr]
 
 
 def test_predict_reads_folders_paths_arrays_and_pictures_alike(run: Path, tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         at = np.flatnonzero(wrong)
         order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
     rows, kind = [], kind_of(data)
+    lines = () if Path(str(data.source)).is_dir() else data.lines  # the files of a folder have none
     for i in order:
         value = data.inputs[i]
         rows.append({
@@ -189,7 +190,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
             "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),
-            "line": data.lines[i] if data.lines else None,
+            "line": lines[i] if lines else None,
         })  # fmt: skip
     return rows
 

@@ -65,7 +65,8 @@ def _of_texts(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
 
 
 def _without_part(table: Table, columns: Columns) -> list[str]:
-    return [name for name in table.columns if name not in columns.used]
+    used = set(columns.used)
+    return [name for name in table.columns if name not in used]
 
 
 def _are_smiles(cells: Sequence[object]) -> bool:
