@@ -48,6 +48,18 @@ both = pytest.mark.parametrize(
 )
 
 
+# How often a fit is repeated: every strategy on one task, every task by one strategy of each kind, the rest with the
+# slow tests. What is drawn, and when, is decided by the strategy and not by the task.
+AGAIN = ("tfidf", "knn", "linear_probe", "full")
+repeated = pytest.mark.parametrize(
+    ("strategy", "task"),
+    [
+        pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER or (t != "classify" and s not in AGAIN)))
+        for s, t in PAIRS
+    ],
+)
+
+
 def settings_of(strategy: str) -> dict[str, Any]:
     if isinstance(EVERY[strategy], Bottleneck):
         return {"num_train_epochs": 2, "bottleneck": 8, **({"target_epochs": 2} if strategy == "shot" else {})}
@@ -162,7 +174,7 @@ def test_no_row_at_all(strategy: str, task: str, fitted: Any) -> None:
     assert predictor.task.answers(predictor.task.decide(outputs, predictor.decoder), predictor.decoder) == []
 
 
-@both
+@repeated
 def test_a_fit_is_repeatable_and_leaves_everything_as_it_was(
     strategy: str, task: str, shared_bert: Any, fitted: Any
 ) -> None:
