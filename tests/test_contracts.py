@@ -43,8 +43,10 @@ NEW = ["good table day 501", "awful river", "kind cold stone paper window 17", "
 LATER = [
     n for n, s in EVERY.items() if isinstance(s, Bottleneck) and n not in ("mcc", "dann", "deep_coral", "shot", "mcd")
 ] + ["dora"]  # `lora` and `ia3` go the same way
-both = pytest.mark.parametrize(
-    ("strategy", "task"), [pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER)) for s, t in PAIRS]
+both = pytest.mark.parametrize(  # `module`: the tests of one fit follow each other, so that two workers share little
+    ("strategy", "task"),
+    [pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER)) for s, t in PAIRS],
+    scope="module",
 )
 
 
@@ -57,6 +59,7 @@ repeated = pytest.mark.parametrize(
         pytest.param(s, t, marks=[pytest.mark.real] * (s in LATER or (t != "classify" and s not in AGAIN)))
         for s, t in PAIRS
     ],
+    scope="module",
 )
 
 
