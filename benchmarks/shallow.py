@@ -350,6 +350,7 @@ def tables(found: dict[str, Any]) -> str:
                 mean, half = interval(values) if values else (math.nan, math.nan)
                 cells.append(f"{mean:.3f} ± {half:.3f}" if values else "")
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    lines += differences(rows)
     lines += ["", "| pair | p | explained | true share | BBSE | EM | applied |", "|---" * 7 + "|"]
     tests = found.get("label_shift", [])
     for pair in dict.fromkeys(t["pair"] for t in tests):
@@ -361,6 +362,29 @@ def tables(found: dict[str, Any]) -> str:
     if "tca" in found:
         lines += ["", "TCA against skada's, CPU seconds on one thread, medians: " + json.dumps(found["tca"])]
     return "\n".join(lines)
+
+
+def differences(rows: list[dict[str, Any]]) -> list[str]:
+    """By pair: mean, and in brackets the paired difference to source-only with its interval over the seeds of both."""
+    said = [
+        "source-only", "standardise", "subspace", "gfk", "tca", "jda", "jda, logistic", "density_ratio", "kmm", "kliep",
+        "skada KLIEP", "target",
+    ]  # fmt: skip
+    value = {(r["pair"], r["method"], r["seed"]): r["value"] for r in rows if "value" in r}
+    lines = ["", "| source → target (seeds) | " + " | ".join(said) + " |", "|---" * (len(said) + 1) + "|"]
+    for pair in dict.fromkeys(r["pair"] for r in rows):
+        cells, known = [], max(sum(key[:2] == (pair, m) for key in value) for m in said)
+        for method in said:
+            seeds = [s for p, m, s in value if (p, m) == (pair, method)]
+            if not seeds:
+                cells.append("")
+                continue
+            mean = np.mean([value[pair, method, s] for s in seeds])
+            gap, half = interval([value[pair, method, s] - value[pair, "source-only", s] for s in seeds])
+            few = "" if len(seeds) == known else f", {len(seeds)} seeds"
+            cells.append(f"{mean:.3f}" + (f" ({gap:+.3f} ±{half:.3f}{few})" if method != "source-only" else ""))
+        lines.append(f"| {pair} ({known}) | " + " | ".join(cells) + " |")
+    return lines
 
 
 def interval(values: list[float]) -> tuple[float, float]:
