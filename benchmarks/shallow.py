@@ -5,8 +5,7 @@ the latter). Run: python benchmarks/shallow.py --data FOLDER (folders vader4, uc
 POT. Texts are read by MiniLM, spoken digits as statistics of log-mel bands; a domain gives at most 1,600 rows. Every
 method adapts to all unlabelled target rows and is judged on one half of them; "target" learns from the other half.
 Results go to benchmarks/results/shallow.json, with tables; what is there is not run again; --table prints those of the
-last run. Where skada is installed (0.6), its KLIEP is run beside ours. `--tca PYTHON` times TCA in turn with skada's,
-in an interpreter that has skada.
+last run. Where skada is installed (0.6), its KLIEP is run beside ours. shallow_peers.py has more of skada.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from raw import patients, reviews, snippets
+from shallow_peers import Skada, skada_kliep
 
 RESULTS = Path(__file__).parent / "results" / "shallow.json"
 MOST = 1600
@@ -55,17 +54,9 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--tca", help="an interpreter that has skada")
     arguments = parser.parse_args()
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    if arguments.tca:
-        script = Path(__file__).resolve()
-        done = subprocess.run(
-            [arguments.tca, "-c", TCA.format(path=str(script.parents[1] / "src"))], capture_output=True
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        found["tca"] = json.loads(done.stdout)
-    elif not arguments.table:
+    if not arguments.table:
         found = run(Path(arguments.data), arguments.seeds)
     RESULTS.write_text(json.dumps(found, indent=0))
     print(tables(found))
@@ -185,42 +176,12 @@ def head(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Callable[[n
 
 
 def methods() -> dict[str, Any]:
-    """Every map and reweighter with its defaults, JDA also with its other classifier, and skada's KLIEP if it is there.
-
-    skada's has no width of its own for these columns: it chooses among ours, and as it comes has gamma 1.
-    """
+    """Every map and reweighter with its defaults, JDA also with its other classifier; skada's KLIEP if it is there."""
     from acclimate.shallow import SHALLOW, Adapter, Jda, Reweighter
 
     found = {name: kind() for name, kind in SHALLOW.items() if issubclass(kind, (Adapter, Reweighter))}
     found["jda, logistic"] = Jda(labeller="logistic")
-    try:
-        import skada  # noqa: F401
-    except ImportError:
-        return found
-    import sklearn
-
-    sklearn.set_config(enable_metadata_routing=False)  # importing skada turns it on for all
-    return {**found, "skada KLIEP": Skada(True), "skada KLIEP, gamma 1": Skada(False)}
-
-
-class Skada(NamedTuple):
-    """skada's KLIEP on columns scaled as ours are."""
-
-    choose: bool
-
-    def weights(self, both: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """Of the source rows."""
-        from skada import KLIEPReweightAdapter
-
-        from acclimate.shallow.base import Scale, median_square
-        from acclimate.shallow.weights import WIDTHS
-
-        scaled = Scale.of(both)(both)
-        gammas = [float(1 / (2 * w**2 * median_square(scaled))) for w in WIDTHS]
-        method = KLIEPReweightAdapter(gamma=gammas if self.choose else 1.0, random_state=0)
-        where = np.where(side == 1, -2, 1)
-        method.fit(scaled, sample_domain=where)
-        return method.compute_weights(scaled, sample_domain=where)[side == 0]
+    return {**found, **skada_kliep()}
 
 
 def classify(source: Domain, target: Domain, pair: tuple[str, str], seed: int, done: set[str]) -> list[dict[str, Any]]:
@@ -359,13 +320,12 @@ def tables(found: dict[str, Any]) -> str:
         priors = [np.mean([t[k][0] for t in those]) for k in ("bbse", "em")]
         applied = f"{sum(t['apply'] for t in those)} of {len(those)}"
         lines.append(f"| {pair} | " + " | ".join(f"{v:.3f}" for v in (*means, *priors)) + f" | {applied} |")
-    if "tca" in found:
-        lines += ["", "TCA against skada's, CPU seconds on one thread, medians: " + json.dumps(found["tca"])]
+    lines += ["", *(f"Beside skada, {name}: {json.dumps(found[name])}" for name in ("tca", "kliep") if name in found)]
     return "\n".join(lines)
 
 
 def differences(rows: list[dict[str, Any]]) -> list[str]:
-    """By pair: mean, and in brackets the paired difference to source-only with its interval over the seeds of both."""
+    """By pair, over the seeds that every method has: mean, and the paired difference to source-only, its interval."""
     said = [
         "source-only", "standardise", "subspace", "gfk", "tca", "jda", "jda, logistic", "density_ratio", "kmm", "kliep",
         "skada KLIEP", "target",
@@ -373,17 +333,17 @@ def differences(rows: list[dict[str, Any]]) -> list[str]:
     value = {(r["pair"], r["method"], r["seed"]): r["value"] for r in rows if "value" in r}
     lines = ["", "| source → target (seeds) | " + " | ".join(said) + " |", "|---" * (len(said) + 1) + "|"]
     for pair in dict.fromkeys(r["pair"] for r in rows):
-        cells, known = [], max(sum(key[:2] == (pair, m) for key in value) for m in said)
+        seeds, cells = [s for p, m, s in value if (p, m) == (pair, "kliep")], []
         for method in said:
-            seeds = [s for p, m, s in value if (p, m) == (pair, method)]
-            if not seeds:
+            known = [s for s in seeds if (pair, method, s) in value]
+            if not known:
                 cells.append("")
                 continue
-            mean = np.mean([value[pair, method, s] for s in seeds])
-            gap, half = interval([value[pair, method, s] - value[pair, "source-only", s] for s in seeds])
-            few = "" if len(seeds) == known else f", {len(seeds)} seeds"
-            cells.append(f"{mean:.3f}" + (f" ({gap:+.3f} ±{half:.3f}{few})" if method != "source-only" else ""))
-        lines.append(f"| {pair} ({known}) | " + " | ".join(cells) + " |")
+            mean = f"{np.mean([value[pair, method, s] for s in known]):.3f}"
+            gap, half = interval([value[pair, method, s] - value[pair, "source-only", s] for s in known])
+            few = "" if len(known) == len(seeds) else f", {len(known)} seeds"
+            cells.append(mean if method == "source-only" else f"{mean} ({gap:+.3f} ±{half:.3f}{few})")
+        lines.append(f"| {pair} ({len(seeds)}) | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -391,35 +351,6 @@ def interval(values: list[float]) -> tuple[float, float]:
     """Mean and half the width of its 95 % t interval over seeds."""
     n = len(values)
     return float(np.mean(values)), (T975[n] * float(np.std(values, ddof=1)) / math.sqrt(n) if n in T975 else math.nan)
-
-
-TCA = """
-import json, os, sys, time
-import numpy as np
-sys.path.insert(0, {path!r})
-from skada import TransferComponentAnalysisAdapter
-from acclimate.shallow import Tca
-rng = np.random.default_rng(0)
-found = {{"threads": os.environ.get("OMP_NUM_THREADS"), "load": round(os.getloadavg()[0], 1)}}
-for n in (1600, 3200):
-    x = rng.normal(size=(n, 384)) / np.sqrt(np.arange(1, 385))
-    side = np.repeat([0, 1], n // 2)
-    x[side == 1] += 0.1
-    times = {{"skada": [], "ours": [], "ours, exact": []}}
-    for _ in range(5):
-        for name, fit in (
-            ("skada", lambda: TransferComponentAnalysisAdapter(n_components=30).fit_transform(
-                x, sample_domain=np.where(side == 1, -2, 1))),
-            ("ours", lambda: Tca().fit_transform(x, domain=side)),
-            ("ours, exact", lambda: Tca(landmarks=n).fit_transform(x, domain=side)),
-        ):
-            start = time.process_time()
-            fit()
-            times[name].append(time.process_time() - start)
-    found[str(n)] = {{k: round(float(np.median(v)), 3) for k, v in times.items()}}
-    found[str(n)]["ratio"] = round(float(np.median(np.array(times["skada"]) / np.array(times["ours"]))), 1)
-print(json.dumps(found))
-"""
 
 
 if __name__ == "__main__":
