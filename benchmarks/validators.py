@@ -119,11 +119,15 @@ def tables(rows: list[dict[str, Any]]) -> str:
     ways: dict[str, tuple[str, ...]] = {**{v: (v,) for v in VALIDATORS}, "ensemble: " + " + ".join(ENSEMBLE): ENSEMBLE}
     for name, validators in ways.items():
         cells = []
-        for _, part in parts:
+        for _, every in parts:
+            part = [r for r in every if any(v in r["scores"] for v in validators)]
             picks = [chosen(r, validators) for r in part]
             values = [np.array(list(r["accuracy"].values())) for r in part]
             rho = np.mean([spearman(p[0], v) for p, v in zip(picks, values, strict=True)])
-            cells.append(f"{rho:+.2f}; " + regret([v.max() - v[p[1]] for p, v in zip(picks, values, strict=True)]))
+            few = "" if len(part) == len(every) else f" ({len(part)} of {len(every)})"
+            cells.append(
+                f"{rho:+.2f}; " + regret([v.max() - v[p[1]] for p, v in zip(picks, values, strict=True)]) + few
+            )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     fixed = list(rows[0]["accuracy"])
     for name in ["source-only", best_fixed(fixed, development), best_fixed(fixed, judged)]:
@@ -143,6 +147,7 @@ def best_fixed(names: list[str], part: list[dict[str, Any]]) -> str:
 def makeup(development: list[dict[str, Any]], judged: list[dict[str, Any]]) -> str:
     """Sets of at most four validators by mean rank correlation on the development pairs: how the make-up was found."""
     found = []
+    development, judged = ([r for r in part if set(VALIDATORS) <= set(r["scores"])] for part in (development, judged))
     for k in range(1, 5):
         for names in itertools.combinations(VALIDATORS, k):
             rho = [
