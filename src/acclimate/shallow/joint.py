@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.multiclass import type_of_target
 
 from acclimate.errors import UserError, unknown
 from acclimate.shallow.base import Adapter, Floats, Ints, pair
@@ -122,6 +121,7 @@ def classes_of(y: object, n: int, source_at: Ints) -> Ints:
         raise UserError(f"{int(missing.sum())} source rows have no class; leave them out")
     if given.dtype.kind == "O":
         ours = np.array([str(value) for value in ours.tolist()])
-    if str(type_of_target(ours)).startswith("continuous"):
-        raise UserError(f"jda aligns classes, and y holds numbers such as {ours[0]}; use tca")
+    if ours.dtype.kind == "f" and (ours != np.floor(ours)).any():
+        number = ours[ours != np.floor(ours)][0]
+        raise UserError(f"jda aligns classes, and y holds numbers such as {number}; use tca")
     return np.unique(ours, return_inverse=True)[1].reshape(-1).astype(np.int64)

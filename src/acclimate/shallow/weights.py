@@ -77,8 +77,9 @@ class Kliep(Reweighter):
     Mathematics 60, equation 8. σ is `width` times the median of ‖x-x'‖; None: that of `WIDTHS` with the largest mean of
     log w on target rows held out in `folds` parts (section 3), whose copies and centres are held out with them. The
     problem is concave and has one value: with γ_l = α_l (1/n) Σ_i k(x_i, c_l) it is that of a mixture's shares, and is
-    solved by L-BFGS-B. Nothing of size n x n or m x m is built. Use when there are few columns and the domains overlap.
-    Prefer `density_ratio` in many columns, where kernels tell little apart: read `effective_rows_`.
+    solved by L-BFGS-B. Nothing of size n x n or m x m is built. Where target rows have no source row near, w there has
+    no bound, the narrowest width wins and few source rows keep all the weight: read `effective_rows_`. Use when there
+    are few columns and the domains overlap. Prefer a map (`standardise`) in many columns, where they hardly do.
     """
 
     def __init__(self, width: float | None = None, centres: int = 100, folds: int = 5, seed: int = 0) -> None:
