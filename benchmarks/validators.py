@@ -92,9 +92,9 @@ def accuracy(probabilities: Any, y: Any, balanced: bool) -> float:
 
 
 def spearman(a: Any, b: Any) -> float:
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
-    return float(spearmanr(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
 
 
 def chosen(row: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, int]:
