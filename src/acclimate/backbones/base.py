@@ -117,6 +117,10 @@ class Backbone(nn.Module, ABC):
         """How many lines `flat` gives for each input."""
         return [1] * len(encoded)
 
+    def one_row(self, batch: Batch, at: int) -> Batch:
+        """What a batch holds of one of its rows."""
+        return {name: values[at : at + 1] for name, values in batch.items()}
+
     def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
         """The batch changed at random so that no class changes, the more the larger `strength` (0 to 1)."""
         raise UserError(

@@ -11,7 +11,7 @@ from acclimate.data import findings, label_columns, leaks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
-from acclimate.data.findings import Finding, Lengths, Seconds, finding, lines_text, rows_text, verb
+from acclimate.data.findings import Finding, finding, lines_text, rows_text, verb
 from acclimate.data.kinds import Kind, Reading, kind_of
 from acclimate.data.labels import (
     as_text,
@@ -25,6 +25,7 @@ from acclimate.data.labels import (
     task_name,
     typed_labels,
 )
+from acclimate.data.lengths import Lengths, Seconds, too_long
 from acclimate.data.rows import Columns, Data, FloatArray, Input, IntArray, Label, Table
 from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
@@ -102,7 +103,7 @@ def audit(
     if columns.file is not None and dropped:
         facts["dropped_files"] = {r: _named(table, columns, lines).removeprefix(": ") for r, lines in dropped.items()}
     if measure is not None:
-        found += findings.too_long(data, measure(list(data.inputs)), facts)
+        found += too_long(data, measure(list(data.inputs)), facts)
     order = {"error": 0, "warning": 1, "info": 2}
     found.sort(key=lambda f: order[f.severity])
     return data, Audit(table.source, role, len(table), len(kept), dropped, tuple(found), facts, _counts(data, task))

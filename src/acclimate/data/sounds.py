@@ -146,6 +146,34 @@ def read(value: Any, rate: int, seconds: float | None = None) -> Samples:
     return whole if seconds is None else whole[: round(seconds * rate)]
 
 
+def windows(value: Any, rate: int, room: int, overlap: int) -> Iterator[Samples]:
+    """The whole of a sound as `read` has it, in windows of `room` samples that share `overlap` with the one before.
+
+    The last one is shorter. Resampled as it is read, so that no more than a block and a window lie in memory.
+    """
+    with _named(value):
+        opened = _opened(value)
+        line, count = np.empty(0, np.float32), 0
+        for block, there in _at_rate(opened, rate):
+            line, count = np.concatenate([line, block]), count + there
+            while len(line) > room:
+                yield line[:room]
+                line = line[room - overlap :]
+        reason, lack = opened.lack(count)
+        if reason:
+            raise _Bad(reason, lack)
+        yield line
+
+
+def count_windows(samples: int, room: int, overlap: int) -> int:
+    """How many of them there are.
+
+    >>> count_windows(300, 300, 30), count_windows(301, 300, 30), count_windows(600, 300, 30)
+    (1, 2, 3)
+    """
+    return max(1, math.ceil((samples - overlap) / (room - overlap)))
+
+
 @dataclass(frozen=True)
 class _Opened:
     """A sound that can be read once."""
@@ -164,6 +192,17 @@ class _Opened:
         if count >= wanted - self.slack:
             return "", ""
         return "cut_short", f"ends early: {count / self.rate:.3g} s of {self.frames / self.rate:.3g} s are there"
+
+
+def _at_rate(opened: _Opened, rate: int) -> Iterator[tuple[Samples, int]]:
+    """One channel at `rate`, block by block, and how many samples of the file each block holds."""
+    if opened.rate == rate:
+        yield from ((block.mean(1, dtype=np.float32), len(block)) for block in opened.blocks)
+        return
+    stream = _soxr().ResampleStream(opened.rate, rate, 1, dtype="float32")
+    for block in opened.blocks:
+        yield np.asarray(stream.resample_chunk(block.mean(1, dtype=np.float32)), np.float32), len(block)
+    yield np.asarray(stream.resample_chunk(np.empty(0, np.float32), last=True), np.float32), 0
 
 
 @contextmanager
