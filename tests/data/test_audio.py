@@ -98,7 +98,7 @@ def test_repeats_are_told_by_content_whatever_the_format(tmp_path: Path) -> None
     data, account = gate(tmp_path)
     found = said(account)
     assert (
-        found["duplicate"].startswith("1 row repeats") and "but for the format of its file" in found["near_duplicate"]
+        found["duplicate"].startswith("1 row repeats") and "but for loudness, rate, coding" in found["near_duplicate"]
     )
     assert "1 input (3 rows) has copies whose labels are different" in found["conflicting_label"]
     assert data.clusters is not None and len(set(data.clusters.tolist())) == 4

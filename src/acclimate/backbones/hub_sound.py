@@ -98,7 +98,7 @@ class HubSound(SoundBackbone):
         return {**batch, "values": changed}
 
     def _bel(self) -> float | None:
-        """What ten times the power adds to a value of the spectrum; None where bands were standardised by themselves."""
+        """What ten times the power adds to a value of the spectrum; None where bands were standardised one by one."""
         if self.architecture not in _FIXED:
             return None
         scale = 2 * float(self.extractor.std) if self.extractor.do_normalize else 1.0

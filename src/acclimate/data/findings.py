@@ -13,7 +13,7 @@ import numpy as np
 
 from acclimate.data import duplicates, label_columns
 from acclimate.data.labels import as_text, is_blank, number
-from acclimate.data.rows import Data, FloatArray, IntArray, Label
+from acclimate.data.rows import Data, IntArray, Label
 from acclimate.errors import UserError
 
 _OWNER = re.compile(
