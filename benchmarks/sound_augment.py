@@ -3,9 +3,9 @@
 Run: python benchmarks/sound_augment.py [--data FOLDER] [--seeds S] [--table]
 FOLDER holds fsdd (six speakers, ten digits, 8 kHz). Each seed leaves another speaker out and learns from three
 recordings of each digit by the other five; judged on 20 others of each digit by these five ("known"), and by the one
-left out ("new"). `whisper-tiny` reads one second; `full` tunes all of it for 15 passes at its usual rates, with `augment` 0,
-light, standard and strong in turn; `linear_probe` on the frozen network stands beside. Accuracy, its mean over seeds,
-and the 95 % t interval of the mean difference to `augment` 0. A run that was stopped goes on.
+left out ("new"). `whisper-tiny` reads one second; `full` tunes all of it for 15 passes at its usual rates, with
+`augment` 0, light, standard and strong in turn; `linear_probe` on the frozen network stands beside. Accuracy, its
+mean over seeds, and the 95 % t interval of the mean difference to `augment` 0. A run that was stopped goes on.
 
 The strengths were chosen before, by what the changes do to a sound, not by these figures; whisper-tiny's `seconds` was
 looked at on these recordings (benchmarks/sounds.py).

@@ -121,6 +121,11 @@ class Backbone(nn.Module, ABC):
         """What a batch holds of one of its rows."""
         return {name: values[at : at + 1] for name, values in batch.items()}
 
+    @property
+    def augments(self) -> bool:
+        """Whether there are random changes of its inputs that leave their class as it is (`augment`)."""
+        return type(self).augment is not Backbone.augment
+
     def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
         """The batch changed at random so that no class changes, the more the larger `strength` (0 to 1)."""
         raise UserError(
