@@ -20,6 +20,7 @@ from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judge
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
+from acclimate.api.weighing import weighed
 from acclimate.api.writing import write
 from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
@@ -232,6 +233,7 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     one: Foreseen | None
+    weighing: tuple[str, ...] = ()
     decided = deciding.judge(request, prepared, problem) if strategy is None else None
     if decided is not None and decided.adapt is not None:
         strategy = named(decided.adapt)
@@ -244,6 +246,10 @@ def _choose_and_fit(
         chosen = trial.strategy
     else:
         name, chosen = strategy
+        if request.auto_weight:
+            chosen, why = weighed(name, chosen, prepared, problem, run)
+            run.progress.say(why)
+            weighing = (why,)
         contest = Race((), name, ())
         cheap = chosen.frozen or prepared.test is None
         last = _last_rows(prepared, problem, name, chosen, cheap, run.seed)[0]
@@ -289,7 +295,7 @@ def _choose_and_fit(
         judged,
         baselines,
         candidate_rows(contest, problem, data, metric, run.seed),
-        (*contest.decisions, *adapted),
+        (*contest.decisions, *weighing, *adapted),
         thresholds,
         how,
         verdict=adapted[-1] if adapted else "",
