@@ -101,8 +101,8 @@ def table(found: list[dict[str, Any]]) -> str:
     """Means over seeds, with the lowest of what is handed back."""
     names = list(found[0]["accuracy"])
     lines = [
-        f"| target | read | adapt / not / undecided | {' | '.join(names)} | handed back: source only | taken | lowest | "
-        "other half: source only | target |",
+        f"| target | read | adapt / not / undecided | {' | '.join(names)} | handed back: source only | taken | "
+        "lowest | other half: source only | target |",
         "|---" * (len(names) + 8) + "|",
     ]
     for seconds, name in dict.fromkeys((r["seconds"], r["target"]) for r in found):
