@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--only", choices=KINDS, help="pairs of this kind alone")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
@@ -68,7 +69,7 @@ def main() -> None:
         folder = Path(arguments.data)
         domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
         done = {(row["pair"], row["draw"]) for row in found}
-        for draw, kind in itertools.product(range(arguments.draws), KINDS):
+        for draw, kind in itertools.product(range(arguments.draws), [arguments.only] if arguments.only else KINDS):
             for source, target in np.random.default_rng(0).permutation(PAIRS[kind]).tolist():
                 if (f"{source} → {target}", draw) not in done:
                     about = {"pair": f"{source} → {target}", "kind": kind, "draw": draw}

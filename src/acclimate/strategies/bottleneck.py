@@ -36,7 +36,7 @@ class Bottleneck:
     batch_size: int = 64  # rows of each domain
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    restart: int = 0  # which of several starts with random numbers of their own
+    restart: int = 0  # which of several starts; each has random numbers of its own
     needs_backbone: bool = field(default=True, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
