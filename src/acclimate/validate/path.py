@@ -23,15 +23,15 @@ class Along:
 
 
 def along(answers: Sequence[Ints], features: Floats, usual: int, seed: int = 0) -> Along:
-    """Stay at the usual λ unless another one's answers follow clusters, and surely better.
+    """Stay at the usual fit unless the answers of another follow clusters, and surely better.
 
     Formula: κ_i is `neighbour_agreement` of `answers[i]`, and b = argmax_i κ_i; b is taken where κ_b ≥ `CLEAR`, and
     κ_b − κ_usual is `LEAD` or more and `SURE` standard errors (`error_of_lead`) or more; else the usual one.
     Source: ours; it is the rule by which `decide` leaves the source alone, with the usual λ in its place, and its
     numbers are those.
     Use when: a method is fitted along a path in seconds, and its usual λ was chosen on other data.
-    Prefer `decide` for whether to adapt at all; prefer some labelled target rows to both: the highest κ alone takes
-    too large a λ where class shares have moved (benchmarks/lambdas.py).
+    Prefer `decide` for whether to adapt at all; prefer some labelled target rows to both: κ sees no class that has
+    become rare. The highest κ without these conditions lost up to 8 points (benchmarks/lambdas.py).
 
     >>> import numpy as np
     >>> x = np.repeat([[-9.0], [9.0]], 40, axis=0) + np.arange(80)[:, None] / 100
