@@ -108,7 +108,7 @@ def _may_choose(strategy: str, settings: Mapping[str, Any]) -> None:
     name, known = (strategy, None) if strategy == "auto" else named(strategy)
     if hasattr(known, "lam"):
         raise UserError(f"strategy {name!r} chooses λ by the labelled target rows; leave --lambda auto out")
-    if isinstance(known, Tune) or (hasattr(known, "weight") and not known.frozen):
+    if known is not None and hasattr(known, "weight") and not known.frozen:
         raise UserError(
             f"--lambda auto fits along a path of λ, and strategy {name!r} moves the encoder, which takes too long for "
             "that; give a number, or leave --strategy out (a bottleneck on frozen features)"
