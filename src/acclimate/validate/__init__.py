@@ -14,6 +14,7 @@ from acclimate.validate.pick import ENSEMBLE, VALIDATORS, Pick, pick, score
 from acclimate.validate.relative import agreement, circular
 from acclimate.validate.risks import deep_embedded, density_ratio, importance_weighted, source_risk
 from acclimate.validate.rows import disagreement, label_apart, label_next
+from acclimate.validate.structure import class_ami, clusters, mixval, rankme
 from acclimate.validate.unlabelled import (
     confidence,
     infomax,
@@ -25,7 +26,7 @@ from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least,
 
 __all__ = [
     "ENSEMBLE", "VALIDATORS", "Along", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "along",
-    "circular", "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted",
-    "infomax", "label_apart", "label_next", "moved_at_least", "neighbour_agreement", "neighbourhood_density",
-    "nuclear_norm", "pick", "plausible_shares", "score", "settle", "source_risk",
+    "circular", "class_ami", "clusters", "confidence", "decide", "deep_embedded", "density_ratio", "disagreement",
+    "importance_weighted", "infomax", "label_apart", "label_next", "mixval", "moved_at_least", "neighbour_agreement",
+    "neighbourhood_density", "nuclear_norm", "pick", "plausible_shares", "rankme", "score", "settle", "source_risk",
 ]  # fmt: skip
