@@ -124,6 +124,14 @@ def test_the_backbone_does_not_move_and_the_fit_is_repeatable(name: str, shared_
 
 
 @every
+def test_another_start_is_the_fit_of_another_seed(name: str, shared_bert: Any, fitted: Any) -> None:
+    seed = int(np.random.SeedSequence([RUN.seed, 2]).generate_state(1)[0])
+    found = fit(name, shared_bert, restart=2).logits(NEW)
+    assert np.array_equal(found, fit(name, shared_bert, run=Run(seed=seed)).logits(NEW))
+    assert not np.array_equal(found, fitted(name).logits(NEW))
+
+
+@every
 def test_a_saved_model_says_the_same_and_reads_raw_rows(name: str, fitted: Any, tmp_path: Path) -> None:
     predictor = fitted(name)
     predictor.save(tmp_path / "m")

@@ -16,6 +16,7 @@ from acclimate.api.fitting import fit as _fit
 from acclimate.api.inspecting import Inspection, columns_of, inspect, many
 from acclimate.api.model import Model, load
 from acclimate.api.objective import asked as asked_for_objective
+from acclimate.api.objective import is_auto
 from acclimate.api.prepare import Gate
 from acclimate.api.request import Request
 from acclimate.catalogue import cache
@@ -119,7 +120,8 @@ def fit(
     model will be used: a strategy such as "self_train" adapts to them, "auto" says whether it would help, and their
     labels are not read; `target_labels` a few labelled rows from there, to learn from. With `align`, a name of
     `acclimate.align`, L_source + λ·L_target is trained: on frozen features, or, with a strategy that tunes ("full",
-    "lora" ...), by the weights that move. `lambda_` is λ, a number, "rise" or "rise:MAX". With `pretrain` "mlm" those
+    "lora" ...), by the weights that move. `lambda_` is λ, a number, "rise", "rise:MAX", or
+    "auto" on frozen features: chosen without labels. With `pretrain` "mlm" those
     strategies start from a network that first went on guessing hidden words of the target's texts; `hold`, a name of
     `acclimate.hold` with its weight such as "l2_sp:0.01", ties what moves to the pretrained network. Everything is also
     written to `output_dir`, a new dated folder under runs/ by default.
@@ -211,6 +213,7 @@ def fit(
             class_order=None if class_order is None else tuple(class_order),
             candidates=compared,
             settings=every,
+            auto_weight=is_auto(lambda_),
             reading={
                 "pooling": pooling,
                 "max_length": max_length,

@@ -21,6 +21,7 @@ from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
+from acclimate.api.weighing import weighed
 from acclimate.api.writing import write
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import check as check_precision
@@ -225,6 +226,7 @@ def _choose_and_fit(
     data, pairs = _rows_to_choose_by(prepared, run.seed)
     trial: Trial | None
     one: Foreseen | None
+    weighing: tuple[str, ...] = ()
     decided = deciding.judge(request, prepared, problem) if strategy is None else None
     if decided is not None and decided.adapt is not None:
         strategy = named(decided.adapt)
@@ -240,6 +242,10 @@ def _choose_and_fit(
         chosen = trial.strategy
     else:
         name, chosen = strategy
+        if request.auto_weight:
+            chosen, why = weighed(name, chosen, prepared, problem, run)
+            run.progress.say(why)
+            weighing = (why,)
         contest = Race((), name, ())
         cheap = chosen.frozen or prepared.test is None
         last = _last_rows(prepared, problem, name, chosen, cheap, run.seed)[0]
@@ -285,7 +291,7 @@ def _choose_and_fit(
         judged,
         baselines,
         candidate_rows(contest, problem, data, metric, run.seed),
-        (*contest.decisions, *adapted),
+        (*contest.decisions, *weighing, *adapted),
         thresholds,
         how,
         verdict=adapted[-1] if adapted else "",

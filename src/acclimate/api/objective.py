@@ -40,7 +40,9 @@ def asked(
     if hold is not None:
         _may_hold(strategy, hold)
         found = _joined(found, {"hold": hold}, "--hold")
-    if lambda_ is not None:
+    if is_auto(lambda_):
+        _may_choose(strategy, found)
+    elif lambda_ is not None:
         found = _joined(found, _weighted(strategy, found, lambda_, labels), "--lambda")
     return strategy, found
 
@@ -93,6 +95,35 @@ def _tuning() -> str:
     return ", ".join(name for name, other in STRATEGIES.items() if isinstance(other, Tune))
 
 
+def is_auto(lambda_: str | float | None) -> bool:
+    """Whether λ is to be chosen."""
+    return isinstance(lambda_, str) and lambda_.strip() == "auto"
+
+
+def _may_choose(strategy: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a strategy without a λ, one that is set already, and a path of fits that is no matter of seconds."""
+    for name in ("weight", "lambda"):
+        if name in settings:
+            raise UserError(f"λ is given twice, by --lambda auto and as {name}={settings[name]!r}; keep one")
+    name, known = (strategy, None) if strategy == "auto" else named(strategy)
+    if hasattr(known, "lam"):
+        raise UserError(f"strategy {name!r} chooses λ by the labelled target rows; leave --lambda auto out")
+    if known is not None and hasattr(known, "weight") and not known.frozen:
+        raise UserError(
+            f"--lambda auto fits along a path of λ, and strategy {name!r} moves the encoder, which takes too long for "
+            "that; give a number, or leave --strategy out (a bottleneck on frozen features)"
+        )
+    if not hasattr(known, "weight"):
+        raise _without_weight("auto", name)
+
+
+def _without_weight(lambda_: str | float, name: str) -> UserError:
+    return UserError(
+        f"--lambda {lambda_} weighs L_target in L_source + λ·L_target, and strategy {name!r} has none; add --align "
+        "with --target-data or --target-labels, or choose --strategy self_train"
+    )
+
+
 def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float, labels: object) -> dict[str, Any]:
     """The settings that say λ."""
     found = parse_weight(lambda_)
@@ -101,10 +132,7 @@ def _weighted(strategy: str, settings: Mapping[str, Any], lambda_: str | float, 
     if hasattr(known, "lam") and "weight" in found:
         found["lam"] = found.pop("weight")
     elif not hasattr(known, "weight") or (plain and labels is None):
-        raise UserError(
-            f"--lambda {lambda_} weighs L_target in L_source + λ·L_target, and strategy {name!r} has none; add --align "
-            "with --target-data or --target-labels, or choose --strategy self_train"
-        )
+        raise _without_weight(lambda_, name)
     if "weight_schedule" in found and (plain or not hasattr(known, "weight_schedule")):
         raise UserError(f"--lambda {lambda_}: strategy {name!r} has no training progress to rise with; give a number")
     return found
@@ -125,7 +153,7 @@ def parse_weight(value: str | float) -> dict[str, Any]:
     except ValueError:
         number = math.nan
     if isinstance(value, bool) or not (number >= 0 and math.isfinite(number)):
-        raise UserError(f"--lambda {value}: give a number from 0 on, or rise, or rise:MAX such as rise:0.5")
+        raise UserError(f"--lambda {value}: give a number from 0 on, or rise, or rise:MAX such as rise:0.5, or auto")
     return {**found, "weight": number}
 
 

@@ -37,6 +37,7 @@ class Request:
     class_order: tuple[Any, ...] | None = None
     candidates: tuple[str, ...] = ()  # what `auto` compares
     settings: Mapping[str, Any] = field(default_factory=dict)
+    auto_weight: bool = False  # choose λ without labels
     reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation, precision
     asked: Mapping[str, Any] = field(default_factory=dict)  # as given, for run.json
     arguments: Mapping[str, Any] = field(default_factory=dict)  # every argument, to go on with the run later

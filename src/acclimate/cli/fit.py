@@ -65,7 +65,8 @@ def fit(
         typer.Option(
             "--lambda",
             metavar="VALUE",
-            help="How much that loss (or that of self_train) weighs: a number, rise, or rise:MAX.",
+            help="How much that loss (or that of self_train) weighs: a number, rise, rise:MAX, or auto: along a path, "
+            "without labels.",
         ),
     ] = None,
     pretrain: Annotated[

@@ -77,7 +77,7 @@ class Adapt(Bottleneck):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train the head; with λ above 0 on `splits.target` too."""
-        name = own_name(self.align, self.source_weights)
+        name, run = own_name(self.align, self.source_weights), self.begun(run)
         target = unlabelled(splits, name) if self.weight else None
         if self.weight:
             check_alone(name)

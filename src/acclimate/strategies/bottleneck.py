@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -35,6 +36,7 @@ class Bottleneck:
     batch_size: int = 64  # rows of each domain
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    restart: int = 0  # which of several starts; each has random numbers of its own
     needs_backbone: bool = field(default=True, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
@@ -50,8 +52,16 @@ class Bottleneck:
                 raise UserError(f"{name}={getattr(self, name)!r} must be 0 or more")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout={self.dropout!r} must be at least 0 and below 1")
+        if self.restart < 0:
+            raise UserError(f"restart={self.restart!r} must be 0 or more")
         if self.num_train_epochs is not None and self.num_train_epochs < 1:
             raise UserError(f"num_train_epochs={self.num_train_epochs!r} must be 1 or more")
+
+    def begun(self, run: Run) -> Run:
+        """The run with the seed of this start: its own for the first."""
+        if not self.restart:
+            return run
+        return dataclasses.replace(run, seed=int(np.random.SeedSequence([run.seed, self.restart]).generate_state(1)[0]))
 
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` rows."""

@@ -62,7 +62,7 @@ class Mcd(Bottleneck):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train the head; with λ above 0 on `splits.target` too."""
-        target = unlabelled(splits, "mcd") if self.weight else None
+        target, run = unlabelled(splits, "mcd") if self.weight else None, self.begun(run)
         if self.weight:
             check_alone("mcd")
             check_one_class("mcd", problem)

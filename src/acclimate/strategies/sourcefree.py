@@ -57,7 +57,7 @@ class Shot(Bottleneck):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train on the source, then on the target."""
-        target = unlabelled(splits, "shot")
+        target, run = unlabelled(splits, "shot"), self.begun(run)
         check_alone("shot")
         check_one_class("shot", problem)
         known = Domains.of(problem, splits, self.standardise, target)

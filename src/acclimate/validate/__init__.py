@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from acclimate.validate.base import Candidate, Rows
 from acclimate.validate.neighbours import neighbour_agreement
+from acclimate.validate.path import Along, along
 from acclimate.validate.pick import ENSEMBLE, VALIDATORS, Pick, pick, score
 from acclimate.validate.relative import agreement, circular
 from acclimate.validate.risks import deep_embedded, density_ratio, importance_weighted, source_risk
@@ -24,8 +25,8 @@ from acclimate.validate.unlabelled import (
 from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least, settle
 
 __all__ = [
-    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular", "class_ami",
-    "clusters", "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted",
-    "infomax", "label_apart", "label_next", "mixval", "moved_at_least", "neighbour_agreement", "neighbourhood_density",
-    "nuclear_norm", "pick", "plausible_shares", "rankme", "score", "settle", "source_risk",
+    "ENSEMBLE", "VALIDATORS", "Along", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "along",
+    "circular", "class_ami", "clusters", "confidence", "decide", "deep_embedded", "density_ratio", "disagreement",
+    "importance_weighted", "infomax", "label_apart", "label_next", "mixval", "moved_at_least", "neighbour_agreement",
+    "neighbourhood_density", "nuclear_norm", "pick", "plausible_shares", "rankme", "score", "settle", "source_risk",
 ]  # fmt: skip
