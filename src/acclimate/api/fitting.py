@@ -19,15 +19,15 @@ from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
+from acclimate.api.reading import backbone_for, unread
 from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
-from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
-from acclimate.data.kinds import Kind, kind_of, model_for
-from acclimate.data.rows import Data, joined
+from acclimate.data.kinds import kind_of, model_for
+from acclimate.data.rows import Columns, Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import default_metric, metric_name
@@ -80,7 +80,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     say = request.run.progress.say
     wanted = strategy is None or strategy[1].needs_backbone
     loading = time.monotonic()
-    backbone = _backbone(request, kind_of(sources.guessed.columns)) if wanted else None
+    backbone = _backbone(request, sources.guessed.columns) if wanted else None
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
@@ -148,15 +148,12 @@ def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | No
         )
 
 
-def _backbone(request: Request, kind: Kind) -> Backbone:
+def _backbone(request: Request, columns: Columns) -> Backbone:
     request.run.progress.say(f"loading {request.model}")
-    backbone = load_backbone(request.model, **request.reading)
-    if backbone.modality not in kind.models:
-        raise UserError(
-            f"{request.model!r} reads {backbone.modality}, and the inputs here are {kind.plural}; "
-            f"`acclimate models list` shows those that read {' or '.join(kind.models)} (such as {kind.model})"
-        )
-    return backbone.requires_grad_(False).eval()
+    backbone = backbone_for(columns, request.model, request.reading)
+    if said := unread(columns, backbone):
+        request.run.progress.say(said)
+    return backbone
 
 
 def _same_model(request: Request, backbone: Backbone | None) -> None:

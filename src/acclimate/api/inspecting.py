@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acclimate.api.prepare import measure_with
+from acclimate.api.reading import backbone_for, measure_with
 from acclimate.data.columns import task_name
 from acclimate.data.kinds import named
 from acclimate.data.rows import Columns
@@ -106,7 +106,6 @@ def inspect(
     private: bool = False,
 ) -> Inspection:
     """Run the gate alone: how the file was read, which rows can be used, what looks wrong. Nothing is learned."""
-    from acclimate.backbones import load as load_backbone
     from acclimate.data.audit import audit
     from acclimate.data.columns import guess
     from acclimate.data.read import read
@@ -117,7 +116,7 @@ def inspect(
     )  # fmt: skip
     table = read(data)
     found = guess(table, columns, None if task is None else task_name(task), label_delimiter)
-    measure = None if model is None else measure_with(load_backbone(model, max_length=max_length))
+    measure = None if model is None else measure_with(backbone_for(found.columns, model, {"max_length": max_length}))
     _, report = audit(
         table,
         found.columns,

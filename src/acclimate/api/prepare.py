@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from acclimate.api.reading import measure_with
 from acclimate.backbones.base import Backbone
 from acclimate.data import domains
-from acclimate.data.audit import Audit, Lengths, Seconds, audit, cross_check
+from acclimate.data.audit import Audit, audit, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
-from acclimate.data.sounds import examine
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
@@ -65,22 +65,6 @@ class Prepared:
         """Every input of every part, for one pass of the backbone."""
         parts = (self.train, self.valid, self.test, self.target, self.labelled)
         return [x for part in parts if part is not None for x in part.inputs]
-
-
-def measure_with(backbone: Backbone | None) -> Any:
-    """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report."""
-    if backbone is None or backbone.modality not in ("text", "audio"):
-        return None
-    if backbone.modality == "audio":
-        limit, filled = float(str(backbone.settings()["seconds"])), bool(backbone.settings()["filled"])
-        return lambda inputs: Seconds(np.array([examine(one).seconds for one in inputs]), limit, filled)
-
-    def measure(inputs: Sequence[Input]) -> Lengths:
-        rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
-        total = np.array([row.total for row in rows], dtype=np.int64)
-        return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
-
-    return measure
 
 
 @dataclass(frozen=True)

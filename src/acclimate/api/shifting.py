@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from acclimate.api.collect import projection
-from acclimate.api.prepare import Gate, gated, has_inputs, measure_with, unlabelled
-from acclimate.backbones import load as load_backbone
+from acclimate.api.prepare import Gate, gated, has_inputs, unlabelled
+from acclimate.api.reading import backbone_for, measure_with
 from acclimate.catalogue import cache
 from acclimate.data.columns import guess
-from acclimate.data.kinds import kind_of, named
+from acclimate.data.kinds import kind_of, model_for, named
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data
 from acclimate.errors import UserError
@@ -96,9 +96,8 @@ def measure_shift(
     guessed = guess(tables[0], columns)
     has_inputs(tables[1], guessed.columns)
     kind = kind_of(guessed.columns)
-    backbone = load_backbone(model or kind.model, max_length=max_length).requires_grad_(False).eval()
-    if backbone.modality not in kind.models:
-        raise UserError(f"{model!r} reads {backbone.modality}, and the inputs here are {kind.plural}")
+    usual = model_for(tables, guessed.columns)[0] if kind.name == "table" else kind.model
+    backbone = backbone_for(guessed.columns, model or usual, {"max_length": max_length})
     measured = measure_with(backbone)
     ours, _ = gated(tables[0], guessed.columns, guessed.task, gate, measured, "source", None, progress)
     theirs, _, said = unlabelled(tables[1], guessed, gate, measured, progress)

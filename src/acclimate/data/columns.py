@@ -57,35 +57,10 @@ _LABEL_NAMES = [
     "tags",
 ]
 _TEXT_NAMES = [
-    "text",
-    "sentence",
-    "review",
-    "content",
-    "comment",
-    "tweet",
-    "message",
-    "document",
-    "body",
-    "abstract",
-    "review_text",
-    "review_body",
-    "text_clean",
-    "sentences",
-    "texts",
-    "utterance",
-    "post",
-    "description",
-    "snippet",
-    "note",
-    "notes",
-    "article",
-    "headline",
-    "title",
-    "question",
-    "prompt",
-    "input",
-    "smiles",
-]
+    "text", "sentence", "review", "content", "comment", "tweet", "message", "document", "body", "abstract",
+    "review_text", "review_body", "text_clean", "sentences", "texts", "utterance", "post", "description", "snippet",
+    "note", "notes", "article", "headline", "title", "question", "prompt", "input", "smiles",
+]  # fmt: skip
 _PAIRS = (
     ("sentence1", "sentence2"),
     ("sentence_1", "sentence_2"),
@@ -131,6 +106,8 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
         text, why = _find_text(table, columns)
         columns = replace(columns, text=text)
         reasons.append(why)
+    if columns.kind == "text" and asked != "text" and (beside := _beside(table, columns)):
+        reasons.append(beside)
     if columns.label is None:
         return Guess(columns, chosen or "classify", tuple(reasons))
     if isinstance(columns.label, tuple):
@@ -174,7 +151,7 @@ def check(table: Table, columns: Columns) -> None:
     for name in used(columns):
         if name not in table.columns:
             raise missing_column(name, table)
-    if len(columns.text) > 2:
+    if len(columns.text) > 2 and columns.kind != "table":
         raise UserError(
             f"at most two text columns can be read together, got {len(columns.text)}: {', '.join(columns.text)}"
         )
@@ -263,6 +240,17 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
         hint = f"; {' and '.join(map(repr, also[:3]))} {'holds' if len(also) == 1 else 'hold'} text too: give "
         hint += f"--text-column {text[0]} --text-column {also[0]} to read both"
     return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}{hint}"
+
+
+def _beside(table: Table, columns: Columns) -> str:
+    """That other columns hold something, too, and how they are read."""
+    cells = {name: table.columns[name] for name in _free(table, columns)}
+    kept = [n for n, c in cells.items() if not (index_like(c) or _names_rows(c)) and len(set(map(str, _present(c)))) > 1]
+    if not kept:
+        return ""
+    named = ", ".join(map(repr, kept[:5])) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
+    what = f"column{' is' if len(kept) == 1 else 's are'} not learned from: {named}"
+    return f"the text alone is read; {len(kept)} other {what} (--modality table reads them beside the text)"
 
 
 def _present(cells: Sequence[object]) -> list[object]:

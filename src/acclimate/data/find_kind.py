@@ -72,7 +72,7 @@ def _are_smiles(cells: Sequence[object]) -> bool:
 
 def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool) -> tuple[Columns, list[str]]:
     """Every column without another part is learned from; sentences on what they hold, and on what is left out."""
-    said = dict(zip(columns.features, columns.holds, strict=True))
+    said = {**dict.fromkeys(columns.text, "text"), **dict(zip(columns.features, columns.holds, strict=True))}
     names = [name for name in table.columns if name in (*said, *free)]
     if not names:
         raise UserError(f"no text column found in {table.source}, and no other beside the label to learn from")
@@ -94,7 +94,9 @@ def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool
     return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
 
 
-_PLURALS = {"number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates"}
+_PLURALS = {
+    "number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates", "text": "free text",
+}  # fmt: skip
 
 
 def _with(columns: Columns, kind: str, file: str | None) -> Columns:

@@ -111,6 +111,21 @@ def _cells(value: Input) -> tuple[Any, ...]:
     return tuple("" if cell is None else cell for cell in value)
 
 
+def texts_of(value: Input) -> list[str]:
+    """What stands in the free text of a row, column by column."""
+    cells = zip(value, getattr(value, "columns", ()), strict=False)
+    return [as_text(cell) for cell, column in cells if column.kind == "text" and not is_blank(cell)]
+
+
+def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
+    """The columns alone, or beside a small text model where some hold free text."""
+    texts = [column.name for column in columns_held(columns) if column.kind == "text"]
+    if not texts:
+        return "columns", ""
+    why = f"{', '.join(texts[:_NAMED])}: read through minilm, beside the other columns (--model columns leaves text out)"
+    return "columns+minilm", why
+
+
 TABLE = Kind(
     name="table",
     noun="row",
@@ -124,6 +139,7 @@ TABLE = Kind(
     given=given,
     keys=keys,
     exact=keys,
+    choose=choose,
     findings=findings,
     shown=_shown,
     cells=_cells,
