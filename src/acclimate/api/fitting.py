@@ -13,7 +13,7 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
-from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
+from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_TEXT, Race, race
 from acclimate.api import adapting, deciding, labelled, over_domains, state
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
@@ -27,6 +27,7 @@ from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
 from acclimate.data.kinds import kind_of, model_for
+from acclimate.data.kinds.table import holds_text
 from acclimate.data.rows import Columns, Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -129,7 +130,7 @@ def _reads_features(strategy: tuple[str, Strategy] | None) -> bool:
 def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | None) -> None:
     """What can be told wrong before a model is loaded, and perhaps fetched."""
     kind = kind_of(guessed.columns)
-    if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(kind):
+    if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(guessed.columns):
         raise UserError(
             f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by {kind.baseline}"
         )
@@ -234,8 +235,8 @@ def _choose_and_fit(
         strategy = named(decided.adapt)
     if strategy is None:
         few, every = request.candidates, prepared.test is None
-        if few == CANDIDATES and data.domains is not None:
-            few = (*few, *OF_DOMAINS)
+        if few == CANDIDATES:
+            few = (*few, *(OF_DOMAINS if data.domains is not None else ()), *(OF_TEXT if holds_text(data) else ()))
         contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
@@ -353,7 +354,7 @@ def _baselines(
     """What does without transfer, on the same rows as the model; with a model that adapted what does without that."""
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
-    compared = without_transfer(kind_of(prepared.train))
+    compared = without_transfer(prepared.train)
     if adapted and problem.backbone is not None:  # without one, boosting alone stands beside what adapts it
         compared[SOURCE_ONLY] = source_alone(problem)
     elif contest.chosen in OVER_DOMAINS:

@@ -13,7 +13,7 @@ from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
 from acclimate.data.findings import Lengths, Seconds
 from acclimate.data.kinds import kind_of
-from acclimate.data.kinds.table import texts_of
+from acclimate.data.kinds.table import holds_text, texts_of
 from acclimate.data.rows import Columns, Input
 from acclimate.data.sounds import examine
 from acclimate.errors import UserError
@@ -23,7 +23,7 @@ def backbone_for(columns: Columns, name: str, reading: Mapping[str, Any]) -> Bac
     """The backbone of this name, frozen, or an error where it does not read what these columns hold; of a table that
     holds free text a text model reads that, beside the other columns."""
     kind, backbone = kind_of(columns), load_backbone(name, **reading)
-    if kind.name == "table" and backbone.modality == "text" and any(held.startswith("text") for held in columns.holds):
+    if backbone.modality == "text" and holds_text(columns):
         backbone = beside_columns(backbone)
     if backbone.modality not in kind.models:
         raise UserError(

@@ -1,7 +1,8 @@
 """Rows of a table: their columns as numbers, and a small residual network on these numbers that can be trained.
 
-Free text in them is read by a frozen text model, where there is one. Neither is pretrained when it is loaded: `fit_rows` makes a fitted one from training rows. A network that was tuned on
-one table and saved is loaded with the columns as they were learned there, and so goes on from it on another table.
+Free text in them is read by a frozen text model, where there is one. Neither is pretrained when it is loaded:
+`fit_rows` makes a fitted one from training rows. A network that was tuned on one table and saved is loaded with the
+columns as they were learned there, and so goes on from it on another table.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class TableBackbone(Backbone):
         self.origin = origin or Origin(name, "none needed", "made for the table at hand")
         self.coding = coding
         self.texts = texts
-        self.cells = 0 if coding is None else len(coding.names("dense"))
-        self.numbers = self.cells + (0 if coding is None or texts is None else len(coding.texts) * texts.width)
+        columns = 0 if coding is None else len(coding.names("dense"))
+        self.numbers = columns + (0 if coding is None or texts is None else len(coding.texts) * texts.width)
 
     def fit_rows(self, rows: Sequence[Any]) -> TableBackbone:
         """A backbone for the table that these training rows are of; one that knows its columns stays as it is."""
@@ -115,11 +116,10 @@ class Columns(TableBackbone):
     move.
     """
 
-    def __init__(
-        self, coding: Coding | None = None, origin: Origin | None = None, texts: Texts | None = None
-    ) -> None:
+    def __init__(self, coding: Coding | None = None, origin: Origin | None = None, texts: Texts | None = None) -> None:
         super().__init__(COLUMNS, coding, origin, texts)
         self.width = self.numbers
+        self.cells = 0 if coding is None else len(coding.names("dense"))
         self.pretrained = texts is not None
 
     def forward(self, batch: Batch) -> Tensor:
@@ -241,7 +241,5 @@ def load_table(path: str, origin: Origin, texts: Texts | None = None) -> TableBa
     return backbone
 
 
-def _made(
-    name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None, seed: int = 0
-) -> TableBackbone:
+def _made(name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None, seed: int = 0) -> TableBackbone:
     return TableMlp(coding, origin, texts, seed) if name == NETWORK else Columns(coding, origin, texts)

@@ -245,7 +245,9 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
 def _beside(table: Table, columns: Columns) -> str:
     """That other columns hold something, too, and how they are read."""
     cells = {name: table.columns[name] for name in _free(table, columns)}
-    kept = [n for n, c in cells.items() if not (index_like(c) or _names_rows(c)) and len(set(map(str, _present(c)))) > 1]
+    kept = [
+        n for n, c in cells.items() if not (index_like(c) or _names_rows(c)) and len(set(map(str, _present(c)))) > 1
+    ]
     if not kept:
         return ""
     named = ", ".join(map(repr, kept[:5])) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")

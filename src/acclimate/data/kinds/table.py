@@ -117,12 +117,22 @@ def texts_of(value: Input) -> list[str]:
     return [as_text(cell) for cell, column in cells if column.kind == "text" and not is_blank(cell)]
 
 
+def holds_text(what: Columns | Data) -> bool:
+    """Whether these are rows of a table of which a column holds free text."""
+    if isinstance(what, Columns):
+        return "text" in what.holds
+    first = what.inputs[0] if what.kind == "table" and what.inputs else ()
+    return any(column.kind == "text" for column in getattr(first, "columns", ()))
+
+
 def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
     """The columns alone, or beside a small text model where some hold free text."""
     texts = [column.name for column in columns_held(columns) if column.kind == "text"]
     if not texts:
         return "columns", ""
-    why = f"{', '.join(texts[:_NAMED])}: read through minilm, beside the other columns (--model columns leaves text out)"
+    why = (
+        f"{', '.join(texts[:_NAMED])}: read through minilm, beside the other columns (--model columns leaves text out)"
+    )
     return "columns+minilm", why
 
 
