@@ -16,7 +16,7 @@ def inspect(
     ],
     label: options.Labels = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Count tokens with this model, to find texts that are too long.")
+        str | None, typer.Option(metavar="MODEL", help="Look at the rows as this model would read them: texts that are too long, inputs of another kind.")
     ] = None,
     task: options.Task = None,
     text_column: options.TextColumn = None,
