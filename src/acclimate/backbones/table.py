@@ -166,7 +166,7 @@ class TableMlp(TableBackbone):
     random_rate = 3e-4
 
     def __init__(
-        self, coding: Coding | None = None, origin: Origin | None = None, texts: Texts | None = None, seed: int = 0
+        self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0, texts: Texts | None = None
     ) -> None:
         super().__init__(NETWORK, coding, origin, texts)
         with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
@@ -242,4 +242,4 @@ def load_table(path: str, origin: Origin, texts: Texts | None = None) -> TableBa
 
 
 def _made(name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None, seed: int = 0) -> TableBackbone:
-    return TableMlp(coding, origin, texts, seed) if name == NETWORK else Columns(coding, origin, texts)
+    return TableMlp(coding, origin, seed, texts) if name == NETWORK else Columns(coding, origin, texts)

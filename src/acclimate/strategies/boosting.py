@@ -56,7 +56,7 @@ class Boosting:
     penalty: float = 1.0  # on the squares of a leaf's value
     share: float = 0.3  # of the features that a split may choose from
     inner_folds: int = 4
-    most_columns: int = 1000  # of features whose number depends on the rows
+    most_columns: int = 1000  # that trees read: of more, those that go best with the labels, each by itself
     needs_backbone: bool = field(default=False, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
@@ -101,6 +101,12 @@ class Boosting:
             head = head.with_move(np.zeros(axes.matrix.shape[1]), axes.matrix, axes.offset, keeps_missing=False)
         settings = {**settings_of(self), "leaves": leaves, "rounds": rounds}
         notes.append(f"boosting: {rounds} rounds of trees with {leaves} leaves")
+        if (width := train.features.shape[1]) > self.most_columns:
+            notes.append(
+                f"of {width:,} features trees read the {self.most_columns:,} that go best with the labels, each by "
+                "itself (--set most_columns)"
+            )
+            run.progress.say_once(f"boosting: {notes[-1]}")
         name = "adapted_boosting" if self.adapts else "feature_boosting" if self.features else "boosting"
         backbone = problem.backbone if self.features else None
         return Predictor(
@@ -152,7 +158,7 @@ class Boosting:
 
     def _growth(self, leaves: int, rounds: int, rows: int, seed: int) -> Growth:
         least = max(2, min(10, rows // 10)) if self.least is None else self.least
-        return Growth(rounds, leaves, self.learning_rate, least, self.penalty, self.share, seed)
+        return Growth(rounds, leaves, self.learning_rate, least, self.penalty, self.share, seed, self.most_columns)
 
 
 def _features(plain: Plain, data: Data) -> Floats:

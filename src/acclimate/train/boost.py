@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from acclimate.data.rows import IntArray
 from acclimate.errors import UserError
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.trees import TreesHead, trees_head
 
 _MODES = {"regress": "value", "multilabel": "labels"}
+_BINS = 255
+_SAMPLED = 200_000  # rows from which edges are learned
 _CHECKED = 1000  # rows on which the arrays are compared with the library
 
 
@@ -42,6 +45,7 @@ class Growth:
     penalty: float
     share: float  # of the features that a split may choose from
     seed: int
+    most: int  # features that are read: those that go best with the targets, each by itself
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,13 @@ class Ensemble:
     present: tuple[int, ...]  # the classes that rows had, in the order of the scores
     absent: float  # the logit of other classes: log(½/n)
     mode: str
+    columns: IntArray  # the features that are read
+    edges: tuple[Floats, ...]  # between the bins of each
 
     def staged(self, features: Floats) -> Iterator[Floats]:
         """Scores (n, s) after every round."""
-        ways = [self._way(m, score, features) for m, score in zip(self.models, self.alone, strict=True)]
+        bins = _binned(features[:, self.columns], self.edges)
+        ways = [self._way(m, score, bins) for m, score in zip(self.models, self.alone, strict=True)]
         if all(model is None for model in self.models):
             ways = [iter([next(way)]) for way in ways]
         for parts in zip(*ways, strict=False):
@@ -83,7 +90,7 @@ class Ensemble:
         trees = []
         for number, model in enumerate(self.models):
             for some in [] if model is None else model._predictors:
-                trees += [(number + place, tree.nodes) for place, tree in enumerate(some)]
+                trees += [(number + place, self._on_features(tree.nodes)) for place, tree in enumerate(some)]
         head = self._head(width, outputs, trees)
         rows = known[:_CHECKED]
         *_, expected = self.staged(rows)
@@ -96,6 +103,15 @@ class Ensemble:
             )
         return head
 
+    def _on_features(self, nodes: NDArray[Any]) -> NDArray[Any]:
+        """A tree on bins as one on features: a bin is ≤ t where x ≤ the upper edge of bin ⌊t⌋."""
+        found = nodes.copy()
+        for i in np.flatnonzero(~nodes["is_leaf"].astype(bool)):
+            at, bin_ = int(nodes["feature_idx"][i]), nodes["num_threshold"][i]
+            found["feature_idx"][i] = self.columns[at]
+            found["num_threshold"][i] = self.edges[at][int(bin_)] if bin_ < len(self.edges[at]) else np.inf
+        return found
+
     def _head(self, width: int, outputs: int, trees: Sequence[tuple[int, NDArray[Any]]]) -> TreesHead:
         base: list[float] = []
         for model, score in zip(self.models, self.alone, strict=True):
@@ -104,19 +120,31 @@ class Ensemble:
 
 
 def boosted(rows: Rows, task: Task, growth: Growth) -> Ensemble:
-    """Fit: one model for values or classes, one for each of several labels."""
-    mode = _MODES.get(task.name, "classes")
+    """Fit: one model for values or classes, one for each of several labels.
+
+    Bins are made here, since with weights the library takes a thousand times longer to.
+    """
+    columns = chosen_columns(rows, task, growth.most)
+    edges = tuple(_edges(column) for column in rows.features[:, columns].T)
+    models, alone, present = _models(
+        Rows(_binned(rows.features[:, columns], edges), rows.targets, rows.weights), task, growth
+    )
     absent = float(np.log(0.5 / len(rows.targets)))
+    return Ensemble(models, alone, present, absent, _MODES.get(task.name, "classes"), columns, edges)
+
+
+def _models(rows: Rows, task: Task, growth: Growth) -> tuple[tuple[Any, ...], tuple[float, ...], tuple[int, ...]]:
+    """The models, what stands in the place of those that are None, and the classes that rows had."""
+    mode = _MODES.get(task.name, "classes")
     if mode == "value":
-        return Ensemble((_model(rows, rows.targets, growth, value=True),), (0.0,), (), absent, mode)
+        return (_model(rows, rows.targets, growth, value=True),), (0.0,), ()
     if mode == "classes":
         codes = rows.targets.astype(int)
-        present = tuple(map(int, np.unique(codes)))
-        return Ensemble((_model(rows, codes, growth),), (0.0,), present, absent, mode)
+        return (_model(rows, codes, growth),), (0.0,), tuple(map(int, np.unique(codes)))
     labels = list(rows.targets.T.astype(int))
     shares = [(float(rows.weights @ label) + 0.5) / (float(rows.weights.sum()) + 1) for label in labels]
     alone = tuple(float(np.log(share) - np.log1p(-share)) for share in shares)
-    return Ensemble(tuple(_model(rows, label, growth) for label in labels), alone, (), absent, mode)
+    return tuple(_model(rows, label, growth) for label in labels), alone, ()
 
 
 def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any:
@@ -132,3 +160,55 @@ def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any
     )  # fmt: skip
     empty = np.isnan(rows.features).all(0)  # which the library refuses; no split can be on such a column either way
     return made.fit(np.where(empty, 0.0, rows.features), targets, sample_weight=rows.weights)
+
+
+def chosen_columns(rows: Rows, task: Task, most: int) -> IntArray:
+    """The places of the features to read: all, or the `most` with the largest Σ_k corr(x, y_k)², or whether x is
+    missing in its place where that goes better; y_k the classes, labels or the value."""
+    width = rows.features.shape[1]
+    if width <= most:
+        return np.arange(width)
+    if _MODES.get(task.name) is None:
+        targets = np.eye(int(rows.targets.max()) + 1)[rows.targets.astype(int)]
+    else:
+        targets = np.nan_to_num(rows.targets.astype(float)).reshape(len(rows.targets), -1)
+    missing = np.isnan(rows.features)
+    centred = np.where(missing, 0.0, rows.features - _mean(rows.features, missing))
+    score = np.maximum(
+        _together(centred, targets, rows.weights), _together(missing.astype(float), targets, rows.weights)
+    )
+    return np.sort(np.argsort(-score, kind="stable")[:most])
+
+
+def _mean(features: Floats, missing: NDArray[np.bool_]) -> Floats:
+    there = np.maximum((~missing).sum(0), 1)
+    return np.asarray(np.where(missing, 0.0, features).sum(0) / there)
+
+
+def _together(features: Floats, targets: Floats, weights: Floats) -> Floats:
+    """Σ_k corr(x_j, y_k)² of each feature, (d,); 0 where it never changes."""
+    share = weights / weights.sum()
+    x, y = features - share @ features, targets - share @ targets
+    spread = np.outer(share @ x**2, share @ y**2)
+    found = ((x * share[:, None]).T @ y) ** 2
+    return np.asarray(np.where(spread > 1e-24, found / np.maximum(spread, 1e-300), 0.0).sum(1))
+
+
+def _edges(column: Floats) -> Floats:
+    """Between at most 255 bins: midpoints of neighbouring values, or quantiles where there are more values."""
+    here = column[~np.isnan(column)]
+    if len(here) > _SAMPLED:
+        here = here[:: -(-len(here) // _SAMPLED)]
+    values = np.unique(here)
+    if len(values) <= _BINS:
+        return np.asarray((values[1:] + values[:-1]) / 2)
+    return np.unique(np.percentile(here, np.linspace(0, 100, _BINS + 1)[1:-1], method="averaged_inverted_cdf"))
+
+
+def _binned(features: Floats, edges: Sequence[Floats]) -> Floats:
+    """The number of each value's bin, NaN where it is missing; the edge above belongs to a bin."""
+    out = np.empty(features.shape)
+    for j, some in enumerate(edges):
+        out[:, j] = np.searchsorted(some, features[:, j])
+    out[np.isnan(features)] = np.nan
+    return out
