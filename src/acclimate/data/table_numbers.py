@@ -172,7 +172,7 @@ def _written(column: Coded, cells: Sequence[object], plain: bool) -> NDArray[np.
     if column.held.kind == "none" or (column.held.kind == "text" and (plain or not column.missing)):
         return np.zeros((len(cells), 0))
     if column.held.kind == "text":
-        return np.array([[float(is_blank(c))] for c in cells])
+        return np.array([float(is_blank(c)) for c in cells])[:, None]
     if column.held.kind == "category":
         return _one_hot(column, cells)
     values = _numbers(column.held, cells)

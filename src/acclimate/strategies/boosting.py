@@ -3,6 +3,7 @@ pretrained network; and in front of it what domain adaptation can do without a g
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,13 +21,15 @@ from acclimate.shallow.base import SOURCE, Adapter
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.mapped import WEIGHTS, linear_of, map_of, settings_of, weights_of
 from acclimate.strategies.probe import inner
-from acclimate.tasks.base import Floats
+from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.trees import TreesHead
 from acclimate.train.boost import Growth, Rows, boosted
 
 LEAVES = (3, 16)  # few rows want small trees, many rows with columns that act together larger ones
 FRONT = ("standardise", "coral", "linear_ot")  # maps that leave the columns of the target what they are
 Read: TypeAlias = Callable[[Data], Floats]  # features (n, d) of rows
+_TRIED, _FEWEST = 5, 10  # rounds that are timed where there is a limit, and that are made in any case
+_OF_TIME = 0.1  # of the time left that one fit may take: there are folds of folds, and others to judge
 _FEW = 50  # rounds where nothing can be held out to choose by
 
 
@@ -56,7 +59,7 @@ class Boosting:
     penalty: float = 1.0  # on the squares of a leaf's value
     share: float = 0.3  # of the features that a split may choose from
     inner_folds: int = 4
-    most_columns: int = 1000  # that trees read: of more, those that go best with the labels, each by itself
+    most_columns: int = 500  # that trees read: of more, those that go best with the labels, each by itself
     needs_backbone: bool = field(default=False, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
@@ -146,15 +149,33 @@ class Boosting:
         else:
             pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
             parts = [(train.take(a), train.take(b)) for a, b in pairs]
-        best = (np.inf, self.leaves or LEAVES[0], self.rounds or _FEW)
-        for leaves in LEAVES if self.leaves is None else (self.leaves,):
-            growth = self._growth(leaves, self.rounds or self.most_rounds, len(splits.train), run.seed)
+        sizes = LEAVES if self.leaves is None else (self.leaves,)
+        most = self._affordable(train, task, len(sizes) * len(parts) + 1, run)
+        best = (np.inf, sizes[0], self.rounds or min(_FEW, most))
+        for leaves in sizes if most > _FEWEST else ():
+            growth = self._growth(leaves, self.rounds or most, len(splits.train), run.seed)
             losses = [boosted(a, task, growth).losses(b, task, outputs) for a, b in parts]
             if losses:
                 total = np.sum(losses, axis=0)
                 at = len(total) - 1 if self.rounds is not None else int(np.argmin(total))
                 best = min(best, (float(total[at]), leaves, at + 1))
         return best[1], best[2]
+
+    def _affordable(self, train: Rows, task: Task, fits: int, run: Run) -> int:
+        """Rounds to choose from: `most_rounds`, or fewer where so many fits would take too much of the time left."""
+        if run.deadline is None:
+            return self.most_rounds
+        name = f"boosting-{self.by}-{'features' if self.features else 'plain'}/rounds"
+        most = int(run.once(name, lambda: self._timed(train, task, fits, run)))
+        if most < self.most_rounds:
+            run.progress.say_once(f"boosting: for the time limit fewer rounds than {self.most_rounds} to choose from")
+        return most
+
+    def _timed(self, train: Rows, task: Task, fits: int, run: Run) -> int:
+        start = time.monotonic()
+        boosted(train, task, self._growth(self.leaves or max(LEAVES), _TRIED, len(train.targets), run.seed))
+        a_round = (time.monotonic() - start) / _TRIED
+        return int(np.clip(_OF_TIME * run.left() / (a_round * fits), _FEWEST, self.most_rounds))
 
     def _growth(self, leaves: int, rounds: int, rows: int, seed: int) -> Growth:
         least = max(2, min(10, rows // 10)) if self.least is None else self.least

@@ -62,12 +62,16 @@ class Ensemble:
 
     def staged(self, features: Floats) -> Iterator[Floats]:
         """Scores (n, s) after every round."""
-        bins = _binned(features[:, self.columns], self.edges)
+        bins = self.bins(features)
         ways = [self._way(m, score, bins) for m, score in zip(self.models, self.alone, strict=True)]
         if all(model is None for model in self.models):
             ways = [iter([next(way)]) for way in ways]
         for parts in zip(*ways, strict=False):
             yield np.concatenate(parts, axis=1)
+
+    def bins(self, features: Floats) -> Floats:
+        """What the models read of features (n, d): the numbers of bins."""
+        return _binned(features[:, self.columns], self.edges)
 
     def _way(self, model: Any, score: float, features: Floats) -> Iterator[Floats]:
         while model is None:
