@@ -28,6 +28,7 @@ from tables import RATE, RESULTS, Rows, both, credits, data, heart, problem, tab
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache, datasets
+from acclimate.data.column_types import to_number
 from acclimate.data.columns import guess
 from acclimate.data.kinds import kind_of
 from acclimate.data.kinds.table import texts_of
@@ -75,7 +76,8 @@ class Sklearn:
         from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
         held = rows.inputs[0].columns
-        numbers = [j for j, column in enumerate(held) if column.kind == "number"]
+        there = {j for j in range(len(held)) if any(to_number(row[j]) is not None for row in rows.inputs)}
+        numbers = [j for j in sorted(there) if held[j].kind == "number"]  # the trees refuse a column without any
         others = [j for j, column in enumerate(held) if column.kind in ("category", "boolean", "date")]
         texts = [j for j, column in enumerate(held) if column.kind == "text" and words]
         scaled = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
@@ -89,8 +91,6 @@ class Sklearn:
 
     def _frame(self, inputs: Any) -> Any:
         import pandas as pd
-
-        from acclimate.data.column_types import to_number
 
         wide = range(len(inputs[0]))
         return pd.DataFrame({

@@ -20,6 +20,7 @@ from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.distil import Distil
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
+from acclimate.strategies.in_context import InContext
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
 from acclimate.strategies.probe import Probe
@@ -43,6 +44,7 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "linear_probe": Probe(),
     "hybrid": Probe(plain=True),
     "feature_boosting": Boosting(features=True),
+    "in_context": InContext(),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
     "surgical": Tune(moves="surgical", start="probe", learning_rate=1e-4),
     "bitfit": Tune(moves="bias", start="probe", learning_rate=1e-3),
