@@ -59,12 +59,12 @@ class InContext:
         head.context.copy_(torch.from_numpy(features))
         head.codes.copy_(torch.from_numpy(codes))
         head.present.copy_(torch.from_numpy(present))
-        notes = (f"in_context: {len(train):,} rows are the context of {Path(self.weights).name}",)
+        notes = [f"in_context: {len(train):,} rows are the context of {Path(self.weights).name}"]
         if train.weights is not None or problem.class_weight is not None:
-            notes += ("in_context: weights of rows and of classes do not count",)
+            notes.append("in_context: weights of rows and of classes do not count")
         return Predictor(
             problem.task, problem.decoder, head, problem.backbone, None, "in_context", {"weights": self.weights},
-            notes=notes,
+            notes=tuple(notes),
         )  # fmt: skip
 
 
