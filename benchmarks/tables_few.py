@@ -207,11 +207,11 @@ def main() -> None:
         "few: Cleveland": lambda name, seed: alone(name, patients["Cleveland"], seed),
         "few: german_credit": lambda name, seed: alone(name, every, seed),
         "few: Cleveland → Hungary": lambda n, seed: with_source(n, patients["Cleveland"], patients["Hungary"], seed),
+        "few: reviews of drugs": lambda name, seed: text(name, reviews(), seed),
         "few: Cleveland → VA Long Beach": lambda n, s: with_source(
             n, patients["Cleveland"], patients["VA Long Beach"], s
         ),
         "few: goods → cars": lambda name, seed: with_source(name, banks["goods"], banks["cars"], seed),
-        "few: reviews of drugs": lambda name, seed: text(name, reviews(), seed),
     }
     for name, way in ways.items():
         for seed in range(0 if arguments.table else arguments.seeds):

@@ -17,9 +17,10 @@ from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_TEXT, Race, race
 from acclimate.api import adapting, deciding, labelled, over_domains, state
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
+from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
-from acclimate.api.reading import backbone_for, unread
+from acclimate.api.reading import unread
 from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
 from acclimate.backbones.base import Backbone
@@ -28,7 +29,7 @@ from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
 from acclimate.data.kinds import kind_of, model_for
 from acclimate.data.kinds.table import holds_text
-from acclimate.data.rows import Columns, Data, joined
+from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import default_metric, metric_name
@@ -81,7 +82,12 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     say = request.run.progress.say
     wanted = strategy is None or strategy[1].needs_backbone
     loading = time.monotonic()
-    backbone = _backbone(request, sources.guessed.columns) if wanted else None
+    backbone = None
+    if wanted:
+        say(f"loading {request.model}")
+        backbone = backbone_for(sources.guessed.columns, request.model, **request.reading)
+        if left_out := unread(sources.guessed.columns, backbone):
+            say(left_out)
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
@@ -147,14 +153,6 @@ def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | No
             f"class_weight {request.class_weight!r} is not understood; give 'balanced' or one weight a class, "
             "{'spam': 3}"
         )
-
-
-def _backbone(request: Request, columns: Columns) -> Backbone:
-    request.run.progress.say(f"loading {request.model}")
-    backbone = backbone_for(columns, request.model, request.reading)
-    if said := unread(columns, backbone):
-        request.run.progress.say(said)
-    return backbone
 
 
 def _same_model(request: Request, backbone: Backbone | None) -> None:
@@ -237,7 +235,10 @@ def _choose_and_fit(
         few, every = request.candidates, prepared.test is None
         if few == CANDIDATES:
             few = (*few, *(OF_DOMAINS if data.domains is not None else ()), *(OF_TEXT if holds_text(data) else ()))
-        contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
+        asked = request.asked.get("candidates") is not None
+        contest = race(
+            problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every, asked=asked
+        )
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
     else:

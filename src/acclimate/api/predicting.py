@@ -11,13 +11,14 @@ import numpy as np
 
 from acclimate.api.testing import Answers, Told
 from acclimate.data.account import REASONS
+from acclimate.data.findings import lines_text
 from acclimate.data.kinds import Kind, Reading
-from acclimate.data.rows import Input, Table
+from acclimate.data.rows import Data, Input, Table
 from acclimate.errors import UserError
 from acclimate.metrics.decisions import conformal_quantile
 from acclimate.metrics.digest import slices
 from acclimate.model import Predictor
-from acclimate.run import Run, pick_device
+from acclimate.run import Run
 from acclimate.tasks.base import Floats
 
 PLAIN = (bool, int, float, str)
@@ -41,6 +42,7 @@ class Predictions:
     kinds: dict[str, type]  # name of each new column -> type of its values
     parts: Iterator[dict[str, list[Any]]]
     told: Told | None = None  # of adapting to these rows
+    said: tuple[str, ...] = ()  # of cells that could not be read, and count as missing
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class Asked:
 
 
 def blocks(
-    predictor: Predictor, texts: Sequence[Input | None], logits_of: Iterable[Floats] | None = None
+    predictor: Predictor, texts: Sequence[Input | None], run: Run, logits_of: Iterable[Floats] | None = None
 ) -> Iterator[Block]:
     """The answers to all rows in order. `logits_of`: the logits of what can be judged, where they are known already."""
     at = np.array([i for i, t in enumerate(texts) if t is not None], dtype=np.int64)
     task, decoder = predictor.task, predictor.decoder
     done = start = 0
     if logits_of is None:
-        logits_of = predictor.parts([texts[i] for i in at], Run(device=pick_device()))
+        logits_of = predictor.parts([texts[i] for i in at], run)
     for logits in logits_of:
         outputs = task.outputs(logits, decoder)
         chosen = task.decide(outputs, decoder)
@@ -98,17 +100,25 @@ def predictions(
     table: Table,
     read: Reading,
     asked: Asked,
+    run: Run,
     answers: Answers | None = None,
     *,
     kind: Kind,
+    private: bool = False,
 ) -> Predictions:
-    """The table and its new columns. A note says why a row has no answer; there is such a column where one may be."""
-    texts, said = read.inputs, {**REASONS, "blank_input": f"no {kind.noun} to judge"}
-    problems = [p or ("" if r is None else said[r]) for p, r in zip(table.problems, read.reasons, strict=True)]
+    """The table and its new columns. A note says why a row has no answer; there is such a column where one may be.
+
+    `private`: no sentence about the rows quotes a cell.
+    """
+    texts, why = read.inputs, {**REASONS, "blank_input": f"no {kind.noun} to judge"}
+    problems = [p or ("" if r is None else why[r]) for p, r in zip(table.problems, read.reasons, strict=True)]
     noted = any(problems) or asked.abstain_below is not None
-    found = blocks(predictor, texts, None if answers is None else answers.parts())
+    at = [i for i, one in enumerate(texts) if one is not None]
+    odd = kind.odd(Data(tuple(texts[i] for i in at), lines=tuple(table.lines[i] for i in at), kind=kind.name), private)
+    found = blocks(predictor, texts, run, None if answers is None else answers.parts())
     parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in found)
-    return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told)
+    said = tuple(f"{one.message} ({lines_text(one.lines)})" for one in odd)
+    return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told, said)
 
 
 def _kinds(predictor: Predictor, asked: Asked, noted: bool) -> dict[str, type]:

@@ -1,36 +1,18 @@
-"""The backbone that reads the inputs at hand, and how long they are to it."""
+"""How long inputs are to the backbone that reads them, and what it leaves out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from acclimate.backbones import beside_columns
-from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
 from acclimate.data.findings import Lengths, Seconds
-from acclimate.data.kinds import kind_of
-from acclimate.data.kinds.table import holds_text, texts_of
+from acclimate.data.kinds.table import texts_of
 from acclimate.data.rows import Columns, Input
 from acclimate.data.sounds import examine
-from acclimate.errors import UserError
-
-
-def backbone_for(columns: Columns, name: str, reading: Mapping[str, Any]) -> Backbone:
-    """The backbone of this name, frozen, or an error where it does not read what these columns hold; of a table that
-    holds free text a text model reads that, beside the other columns."""
-    kind, backbone = kind_of(columns), load_backbone(name, **reading)
-    if backbone.modality == "text" and holds_text(columns):
-        backbone = beside_columns(backbone)
-    if backbone.modality not in kind.models:
-        raise UserError(
-            f"{name!r} reads {backbone.modality}, and the inputs here are {kind.plural}; "
-            f"`acclimate models list` shows those that read {' or '.join(kind.models)} (such as {kind.model})"
-        )
-    return backbone.requires_grad_(False).eval()
 
 
 def unread(columns: Columns, backbone: Backbone) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 
 from acclimate import ranks
 from acclimate.api import collect, runs
+from acclimate.api.again import COSTS, again
 from acclimate.api.finish import clusters_of, gap_between, scores_of
 from acclimate.api.model import Model
 from acclimate.api.prepare import FEW, Prepared
@@ -40,7 +40,8 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     scores = dataclasses.replace(scores, baseline={row["key"]: row for row in rows})
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
     if not ranks.first():
-        return Model(fitted.predictor, prepared.columns, run_dir=request.folder, scores=scores, report_data=data)
+        where, split = request.folder, request.gate.split
+        return Model(fitted.predictor, prepared.columns, run_dir=where, scores=scores, report_data=data, split=split)
     with runs.writing(request.folder, request.overwrite) as folder:
         if request.gate.private:
             folder.chmod(0o700)
@@ -52,6 +53,7 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
             scores=scores,
             report_data=data,
             baselines={name: p for name, (p, _) in fitted.baselines.items()},
+            split=request.gate.split,
         )
         model.save(folder / "model")
         model.report(folder / "report.html")
@@ -75,13 +77,6 @@ def _peak() -> int:
         return round(psutil.Process().memory_info().rss / 1e6)
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
-
-
-def _again(request: Request, prepared: Prepared) -> str:
-    """The command that fits the same rows again, to which an option may be added."""
-    source = str(request.train) if isinstance(request.train, (str, Path)) else "TRAIN.csv"
-    labels = "".join(f" --label {shlex.quote(name)}" for name in prepared.columns.labels)
-    return f"acclimate fit {shlex.quote(source)}{labels}"
 
 
 def _named(labels: tuple[str, ...]) -> str:
@@ -123,6 +118,8 @@ def _write_files(
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
         "costs": fitted.costs, "notes": list(fitted.predictor.notes),
     })  # fmt: skip
+    if request.arguments.get("cost") is not None:  # which the commands that fit again name
+        runs.write_json(folder / COSTS, request.arguments["cost"])
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
@@ -169,10 +166,11 @@ def _report(
     at_prevalence = _at_prevalence(request, fitted)
     kinds = {f.kind for a in prepared.audits for f in a.findings if f.severity != "info"}
     points = scatter = None
-    if prepared.task == "regress":
+    if prepared.task == "regress" and not private:  # each point is a label as it stands in the data
         scatter = {"truth": judged.truth.tolist(), "predicted": judged.decisions.tolist()}
     known = problem.store is not None and not problem.store.missing(judged.data.inputs)
-    if known and problem.store is not None and judged.data.labels is not None:
+    shown = not (private and prepared.task == "regress")
+    if known and shown and problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
     few = "" if some else " All rows took part in the last fit."
@@ -223,7 +221,7 @@ def _report(
                 rows,
                 len(prepared.train),
                 kinds,
-                _again(request, prepared),
+                lambda change: again(request, prepared.columns.labels, change),
             ),
         ],
         target_verdict=fitted.verdict,
