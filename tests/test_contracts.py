@@ -28,7 +28,8 @@ RUN = Run(seed=3)
 # `consistency` changes its inputs at random, which texts cannot: tests/strategies/test_consistency.py has its contract.
 # Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs. `distil` needs a saved
 # teacher: tests/strategies/test_distil.py has its contract. `osbp` has a class more: tests/strategies/test_opposed.py.
-OTHERS = ("consistency", "pixels", "spectra", "fingerprints", "distil", "osbp")
+# `in_context` needs a package and weights: its tests stand beside it.
+OTHERS = ("consistency", "pixels", "spectra", "fingerprints", "distil", "osbp", "in_context")
 EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in OTHERS}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),

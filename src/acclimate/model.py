@@ -169,7 +169,7 @@ def _nothing(done: int) -> None:
 
 def holds(predictor: Predictor) -> str:
     """What of the training data a bundle carries, in words; empty if nothing but fitted weights."""
-    if predictor.head.kind == "knn":
+    if predictor.head.kind in ("knn", "in_context"):
         return "the features of every training row"
     return "" if predictor.plain is None else predictor.plain.holds
 

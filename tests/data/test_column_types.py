@@ -63,14 +63,20 @@ def test_numbers_written_with_commas() -> None:
     assert [to_number(c, "comma") for c in ("0,5", "12", "1,234,5")] == [0.5, 12, None]
 
 
-def test_free_text_numbers_of_rows_and_names_are_left_out_and_it_is_said() -> None:
-    notes = [f"the patient number {i} came in with a pain" for i in range(30)]
-    assert kinds(notes) == ["none"] and "--text-column x" in why(*notes)
+def test_numbers_of_rows_and_names_are_left_out_and_it_is_said() -> None:
     assert kinds([f"K{i}" for i in range(30)]) == ["none"] and "every row has another value" in why(
         *[f"K{i}" for i in range(30)]
     )
     assert "numbers the rows" in why("11", "12", "13", name="patient_id")
     assert kinds(["11", "12", "13"]) == ["number"]  # without such a name it may be an amount
+
+
+def test_free_text_is_told_by_its_words_or_by_the_user() -> None:
+    notes: list[object] = [f"the patient number {i} came in with a pain" for i in range(30)]
+    assert kinds(notes) == ["text"] and why(*notes) == "free text, 9 words in a cell on average"
+    assert kinds(notes, c0="none") == ["none"] and kinds(notes, c0="category") == ["category"]
+    assert kinds(["well", "ill", "well"], c0="text") == ["text"]
+    assert kinds([None, " "], c0="text") == ["none"]  # nothing to read
 
 
 def test_odd_cells_and_codes_are_named() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from acclimate import model
 from acclimate.data.column_types import rows_of
@@ -19,6 +21,7 @@ from acclimate.shallow import SHALLOW
 from acclimate.strategies import Problem, Splits, adapts, named
 from acclimate.strategies.boosting import Boosting
 from acclimate.tasks import TASKS
+from acclimate.train.boost import Growth, Rows, boosted, chosen_columns
 
 NAMES = ("x", "kind", "y", "empty")
 
@@ -145,3 +148,61 @@ def test_its_names_and_settings() -> None:
         named("boosting", {"leaves": 1})
     with pytest.raises(UserError, match="give them with --target-data"):
         fit(by="coral")
+
+
+def test_bins_are_those_of_the_library_and_thresholds_lie_on_the_features() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 3))  # more values than bins
+    x[rng.random(600) < 0.2, 1] = np.nan
+    y = (x[:, 0] + np.nan_to_num(x[:, 1]) > 0).astype(int)
+    growth = Growth(10, 6, 0.1, 5, 1.0, 1.0, 0, 1000)
+    ours = boosted(Rows(x, y, np.ones(600)), TASKS["classify"], growth)
+    theirs = HistGradientBoostingClassifier(
+        max_iter=10, max_leaf_nodes=6, min_samples_leaf=5, l2_regularization=1.0, early_stopping=False, random_state=0
+    ).fit(x, y)
+    new = rng.normal(size=(200, 3)) * 2
+    p = ours.head(3, 2, x)(torch.from_numpy(new).float()).softmax(1).numpy()
+    np.testing.assert_allclose(p, theirs.predict_proba(new.astype(np.float32)), atol=1e-9)
+
+
+def test_of_many_columns_trees_read_those_that_go_best_with_the_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x, y, weights = rng.normal(size=(80, 6)), rng.integers(0, 3, 80), rng.uniform(0.5, 1.5, 80)
+    x[:, 2] += y == 1
+    x[(y == 2) & (rng.random(80) < 0.9), 4] = np.nan  # that it is missing tells more than what it holds
+    x[:, 5] = 1.0
+    scores = []
+    for column in x.T:
+        gone = np.isnan(column)
+        mean = column[~gone].mean()
+        both = []
+        for values in (np.where(gone, mean, column), gone.astype(float)):
+            if values.std() == 0:
+                both.append(0.0)
+                continue
+            cov = [np.cov(values, y == k, aweights=weights, ddof=0) for k in range(3)]
+            both.append(sum(c[0, 1] ** 2 / (c[0, 0] * c[1, 1]) for c in cov))
+        scores.append(max(both))
+    expected = sorted(np.argsort(scores)[::-1][:3].tolist())
+    assert {2, 4} < set(expected) and 5 not in expected
+    assert chosen_columns(Rows(x, y, weights), TASKS["classify"], 3).tolist() == expected
+    assert chosen_columns(Rows(x, y, weights), TASKS["classify"], 6).tolist() == list(range(6))
+    fitted = fit(most_columns=2, rounds=10, leaves=3)
+    assert accuracy(fitted, table(200, seed=1)) > 0.8
+    assert fitted.notes[-1].startswith("of 4 features trees read the 2 that go best with the labels")
+    assert len(np.unique(fitted.head.state_dict()["feature"].numpy())) <= 3  # two, and 0 that leaves name
+    fitted.save(tmp_path / "m")
+    assert np.array_equal(model.load(tmp_path / "m").logits(SOURCE.inputs), fitted.logits(SOURCE.inputs))
+
+
+def test_a_time_limit_bounds_the_rounds() -> None:
+    def chosen(seconds: float) -> tuple[int, int]:
+        run = Run(deadline=time.monotonic() + seconds)
+        settings = Boosting(**QUICK).fit(PROBLEM, Splits(SOURCE), run).settings  # type: ignore[arg-type]
+        return settings["rounds"], settings["leaves"]
+
+    assert chosen(-1.0) == (10, 3)  # nothing is chosen once the time is up
+    without = fit().settings
+    assert chosen(1e6) == (without["rounds"], without["leaves"])

@@ -18,7 +18,7 @@ X = RNG.normal(size=(120, 5)).round(1)  # ties at thresholds
 X[RNG.random(X.shape) < 0.2] = np.nan
 X[:, 4] = np.nan  # nothing to learn from
 NEW = np.vstack([X[:30], [[np.nan] * 5, [9, -9, 0, 0, 1], [-9, 9, np.inf, -np.inf, 0]]])
-GROWTH = Growth(rounds=12, leaves=6, learning_rate=0.1, least=5, penalty=1.0, share=0.5, seed=3)
+GROWTH = Growth(rounds=12, leaves=6, learning_rate=0.1, least=5, penalty=1.0, share=0.5, seed=3, most=1000)
 SIGNAL = np.nan_to_num(X[:, 0]) - np.isnan(X[:, 1]) + 0.5 * np.nan_to_num(X[:, 2])
 
 
@@ -57,7 +57,7 @@ def test_logits_of_two_and_three_classes_are_the_librarys_probabilities() -> Non
     for classes in (2, 3):
         ensemble, head = fitted("classify", classes)
         p = torch.softmax(head(torch.from_numpy(NEW)), 1)
-        np.testing.assert_allclose(p, ensemble.models[0].predict_proba(NEW), atol=1e-9)
+        np.testing.assert_allclose(p, ensemble.models[0].predict_proba(ensemble.bins(NEW)), atol=1e-9)
 
 
 def test_a_class_that_no_row_had_is_unlikely_and_a_single_one_certain() -> None:
@@ -80,7 +80,7 @@ def test_losses_are_those_of_every_round() -> None:
     ensemble, _ = fitted("classify")
     rows = Rows(X[:40], (SIGNAL[:40] > 0).astype(int), np.linspace(0.5, 1.5, 40))
     found = ensemble.losses(rows, TASKS["classify"], 2)
-    for round_, p in enumerate(ensemble.models[0].staged_predict_proba(rows.features)):
+    for round_, p in enumerate(ensemble.models[0].staged_predict_proba(ensemble.bins(rows.features))):
         expected = sum(-w * math.log(p[i, y]) for i, (w, y) in enumerate(zip(rows.weights, rows.targets, strict=True)))
         assert found[round_] == pytest.approx(expected)
     assert len(found) == GROWTH.rounds
@@ -88,7 +88,7 @@ def test_losses_are_those_of_every_round() -> None:
 
 def test_a_weight_of_two_is_a_row_twice() -> None:
     targets = (SIGNAL > 0).astype(int)
-    growth = Growth(5, 4, 0.1, 1, 0.0, 1.0, 0)
+    growth = Growth(5, 4, 0.1, 1, 0.0, 1.0, 0, 1000)
     weighted = boosted(Rows(X, targets, np.where(np.arange(len(X)) < 40, 2.0, 1.0)), TASKS["classify"], growth)
     at = [*range(len(X)), *range(40)]
     twice = boosted(Rows(X[at], targets[at], np.ones(len(at))), TASKS["classify"], growth)

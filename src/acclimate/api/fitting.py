@@ -13,13 +13,14 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
-from acclimate.advise.race import CANDIDATES, OF_DOMAINS, Race, race
+from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_TEXT, Race, race
 from acclimate.api import adapting, deciding, labelled, over_domains, state
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
 from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
+from acclimate.api.reading import unread
 from acclimate.api.request import Fitted, Request
 from acclimate.api.weighing import weighed
 from acclimate.api.writing import write
@@ -28,6 +29,7 @@ from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
 from acclimate.data.kinds import kind_of, model_for
+from acclimate.data.kinds.table import holds_text
 from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -85,7 +87,9 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     backbone = None
     if wanted:
         say(f"loading {request.model}")
-        backbone = backbone_for(kind_of(sources.guessed.columns), request.model, **request.reading)
+        backbone = backbone_for(sources.guessed.columns, request.model, **request.reading)
+        if left_out := unread(sources.guessed.columns, backbone):
+            say(left_out)
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
@@ -134,7 +138,7 @@ def _reads_features(strategy: tuple[str, Strategy] | None) -> bool:
 def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | None) -> None:
     """What can be told wrong before a model is loaded, and perhaps fetched."""
     kind = kind_of(guessed.columns)
-    if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(kind):
+    if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(guessed.columns):
         raise UserError(
             f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by {kind.baseline}"
         )
@@ -232,8 +236,8 @@ def _choose_and_fit(
         strategy = named(decided.adapt)
     if strategy is None:
         few, every = request.candidates, prepared.test is None
-        if few == CANDIDATES and data.domains is not None:
-            few = (*few, *OF_DOMAINS)
+        if few == CANDIDATES:
+            few = (*few, *(OF_DOMAINS if data.domains is not None else ()), *(OF_TEXT if holds_text(data) else ()))
         asked = request.asked.get("candidates") is not None
         contest = race(
             problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every, asked=asked
@@ -358,7 +362,7 @@ def _baselines(
     """What does without transfer, on the same rows as the model; with a model that adapted what does without that."""
     found: dict[str, tuple[Predictor, Judged]] = {}
     ran = {t.name: t for t in contest.trials}
-    compared = without_transfer(kind_of(prepared.train))
+    compared = without_transfer(prepared.train)
     if adapted and problem.backbone is not None:  # without one, boosting alone stands beside what adapts it
         compared[SOURCE_ONLY] = source_alone(problem)
     elif contest.chosen in OVER_DOMAINS:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acclimate.api.prepare import Gate, measure_with
+from acclimate.api.prepare import Gate
+from acclimate.api.reading import measure_with
 from acclimate.data.columns import task_name
-from acclimate.data.kinds import kind_of, named
+from acclimate.data.kinds import named
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 
@@ -121,10 +122,9 @@ def inspect(
     table = read(data)
     found = guess(table, columns, None if task is None else task_name(task), label_delimiter, private=private)
     gate = Gate(on_bad, label_delimiter, private, split)
-    kind = kind_of(found.columns)
     measure = None
     if model is not None:
-        measure = measure_with(backbone_for(kind, model, max_length=max_length, seconds=max_seconds))
+        measure = measure_with(backbone_for(found.columns, model, max_length=max_length, seconds=max_seconds))
     _, report = audit(
         table,
         found.columns,

@@ -13,7 +13,6 @@ from acclimate.api import deciding
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Fitted, Request
-from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.model import Predictor
@@ -137,7 +136,7 @@ def _baselines(
     prepared: Prepared, problem: Problem, race: Race, source: Splits, few: Data, pairs: Pairs, run: Run
 ) -> dict[str, tuple[Predictor, Judged]]:
     """What does without the labels of the target, on the rows that give the number."""
-    every = {**without_transfer(kind_of(few)), SOURCE_ONLY: source_alone(problem)}
+    every = {**without_transfer(few), SOURCE_ONLY: source_alone(problem)}
     every |= {t.name: ADAPTATIONS[t.name] for t in race.trials if t.name in ADAPTATIONS}
     ran = {t.name: t for t in race.trials}
     usual, found = Choice(positive=problem.decoder.positive), {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from acclimate.backbones import load
+from acclimate.backbones import beside_columns, load
 from acclimate.backbones.base import Backbone
-from acclimate.data.kinds import Kind
+from acclimate.data.kinds import kind_of
+from acclimate.data.kinds.table import holds_text
+from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 
 
 def backbone_for(
-    kind: Kind,
+    columns: Columns,
     name: str,
     *,
     pooling: str | None = None,
@@ -18,10 +20,14 @@ def backbone_for(
     truncation: str | None = None,
     precision: str | None = None,
 ) -> Backbone:
-    """The model of this name, frozen; refused where it reads something else than these inputs."""
+    """The model of this name, frozen; refused where it reads something else than these inputs. Of a table with free
+    text a text model reads that, beside the other columns."""
+    kind = kind_of(columns)
     found = load(
         name, pooling=pooling, max_length=max_length, seconds=seconds, truncation=truncation, precision=precision
     )
+    if found.modality == "text" and holds_text(columns):
+        found = beside_columns(found)
     if found.modality not in kind.models:
         raise UserError(
             f"{name!r} reads {found.modality}, and the inputs here are {kind.plural}; "

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
-import numpy as np
-
+from acclimate.api.reading import measure_with
 from acclimate.backbones.base import Backbone
-from acclimate.backbones.sound import SoundBackbone
 from acclimate.data import domains
-from acclimate.data.audit import Audit, Lengths, Seconds, audit, by_file, cross_check
+from acclimate.data.audit import Audit, audit, by_file, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
-from acclimate.data.sounds import examine
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
@@ -67,29 +62,6 @@ class Prepared:
         """Every input of every part, for one pass of the backbone."""
         parts = (self.train, self.valid, self.test, self.target, self.labelled)
         return [x for part in parts if part is not None for x in part.inputs]
-
-
-def measure_with(backbone: Backbone | None) -> Any:
-    """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report."""
-    if backbone is None or backbone.modality not in ("text", "audio"):
-        return None
-    if backbone.modality == "audio":
-        assert isinstance(backbone, SoundBackbone)
-        return partial(_seconds, backbone)
-
-    def measure(inputs: Sequence[Input]) -> Lengths:
-        rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
-        total = np.array([row.total for row in rows], dtype=np.int64)
-        return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
-
-    return measure
-
-
-def _seconds(backbone: SoundBackbone, inputs: Sequence[Input]) -> Seconds:
-    each = np.array([examine(one).seconds for one in inputs])
-    sound = backbone.sound
-    windows = sum(backbone.count(seconds) for seconds in each[each > sound.seconds].tolist())
-    return Seconds(each, sound.seconds, backbone.filled, sound.truncation, windows)
 
 
 @dataclass(frozen=True)

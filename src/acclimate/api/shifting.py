@@ -14,10 +14,11 @@ import numpy as np
 from acclimate.api.collect import projection
 from acclimate.api.inspecting import columns_of
 from acclimate.api.loading import backbone_for
-from acclimate.api.prepare import Gate, gated, has_inputs, measure_with, unlabelled
+from acclimate.api.prepare import Gate, gated, has_inputs, unlabelled
+from acclimate.api.reading import measure_with
 from acclimate.catalogue import cache
 from acclimate.data.columns import guess
-from acclimate.data.kinds import kind_of
+from acclimate.data.kinds import kind_of, model_for
 from acclimate.data.read import read
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
@@ -99,7 +100,8 @@ def measure_shift(
     guessed = guess(tables[0], columns, private=private)
     has_inputs(tables[1], guessed.columns)
     kind = kind_of(guessed.columns)
-    backbone = backbone_for(kind, model or kind.model, max_length=max_length, seconds=max_seconds)
+    usual = model_for(tables, guessed.columns)[0] if kind.name == "table" else kind.model
+    backbone = backbone_for(guessed.columns, model or usual, max_length=max_length, seconds=max_seconds)
     measured = measure_with(backbone)
     ours, _ = gated(tables[0], guessed.columns, guessed.task, gate, measured, "source", None, progress)
     theirs, _, said = unlabelled(tables[1], guessed, gate, measured, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
@@ -10,7 +11,7 @@ from acclimate.errors import UserError
 
 _READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table"}
 
-__all__ = ["Backbone", "Batch", "Encoded", "Origin", "load"]
+__all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load"]
 
 
 def load(
@@ -24,12 +25,16 @@ def load(
     seconds: float | None = None,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
-    "mlp" (for tables: `fit_rows` comes next), or a folder.
+    "mlp" (for tables: `fit_rows` comes next), these with a text model for free text ("columns+minilm"), or a folder.
 
     A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
     from acclimate.catalogue import models
 
+    table, plus, text = name.partition("+")
+    if plus and table in TABLE:
+        settings = {"pooling": pooling, "max_length": max_length, "prefix": prefix, "precision": precision}
+        return _with_text(table, load(text, truncation=truncation, seconds=seconds, **settings))  # type: ignore[arg-type]
     path, origin = name, Origin(name)
     if name in models.MODELS:
         entry = models.MODELS[name]
@@ -81,11 +86,27 @@ def load(
     )
 
 
+def beside_columns(text: Backbone) -> Backbone:
+    """The columns of a table, with this text model for the free text in them: what "columns+NAME" loads."""
+    return _with_text(TABLE[0], text)
+
+
+def _with_text(table: str, text: Backbone) -> Backbone:
+    from acclimate.backbones.table import load_table
+    from acclimate.backbones.table_texts import Texts
+
+    if text.modality != "text":
+        raise UserError(f"{text.origin.name!r} reads {text.modality}, and beside {table} stands a model of text")
+    return load_table(table, replace(text.origin, name=f"{table}+{text.origin.name}"), Texts(text))
+
+
 def _other(path: str, origin: Origin, reads: str) -> Backbone:
     if reads == "table":
-        from acclimate.backbones.table import load_table
+        from acclimate.backbones.table import TEXT, load_table
+        from acclimate.backbones.table_texts import Texts
 
-        return load_table(path, origin)
+        inside = Path(path) / TEXT
+        return load_table(path, origin, Texts(load(str(inside))) if inside.is_dir() else None)
     if reads == "timm":
         from acclimate.backbones.image import load_image
 

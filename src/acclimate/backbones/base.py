@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from acclimate.errors import UserError
+
+if TYPE_CHECKING:
+    from acclimate.backbones.table_texts import Texts
 
 Batch: TypeAlias = dict[str, Tensor]
 
@@ -44,6 +47,8 @@ class Backbone(nn.Module, ABC):
     modality: str
     origin: Origin
     width: int  # d, the number of features
+    texts: Texts | None = None  # what reads free text among the columns of a table
+    cells: int = 0  # how many of them, the first ones, are columns of a table, each a thing of its own
     runtime: str = "torch"  # what computed the features last
     pretrained: bool = True  # False where weights are random, or there are none
     random_rate: float = 2e-3  # the learning rate that suits its weights while they are random

@@ -1,12 +1,14 @@
 """Rows of a table: their columns as numbers, and a small residual network on these numbers that can be trained.
 
-Neither is pretrained when it is loaded: `fit_rows` makes a fitted one from training rows. A network that was tuned on
-one table and saved is loaded with the columns as they were learned there, and so goes on from it on another table.
+Free text in them is read by a frozen text model, where there is one. Neither is pretrained when it is loaded:
+`fit_rows` makes a fitted one from training rows. A network that was tuned on one table and saved is loaded with the
+columns as they were learned there, and so goes on from it on another table.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,30 +20,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.table_texts import Texts
 from acclimate.data.column_types import columns_of
 from acclimate.data.table_numbers import Coding
 from acclimate.errors import UserError
 
 COLUMNS, NETWORK = "columns", "mlp"
+TEXT = "text"  # the folder of the text model beside config.json
 WIDTH = 64
 _BLOCKS, _DROPOUT = 2, 0.1
 
 
 class TableBackbone(Backbone):
-    """What both have in common: a coding, or none before `fit_rows`."""
+    """What both have in common: a coding, or none before `fit_rows`; and a text model, or none."""
 
     modality = "table"
-    coding: Coding | None = None
 
-    def __init__(self, name: str, origin: Origin | None) -> None:
+    def __init__(self, name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None) -> None:
         super().__init__()
         self.name = name
         self.origin = origin or Origin(name, "none needed", "made for the table at hand")
+        self.coding = coding
+        self.texts = texts
+        columns = 0 if coding is None else len(coding.names("dense"))
+        self.numbers = columns + (0 if coding is None or texts is None else len(coding.texts) * texts.width)
 
     def fit_rows(self, rows: Sequence[Any]) -> TableBackbone:
         """A backbone for the table that these training rows are of; one that knows its columns stays as it is."""
         if self.coding is None:
-            return _made(self.name, Coding.of(rows), self.origin)  # in eval mode, with new weights
+            return _made(self.name, Coding.of(rows), self.origin, self.texts)  # in eval mode, with new weights
         known, here = ([c.name for c in some] for some in (self.coding.held, columns_of(rows)))
         if known != here:
             raise UserError(
@@ -58,17 +65,28 @@ class TableBackbone(Backbone):
         return self.coding
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        """Tuples of cells, one for each column, to numbers."""
-        return [Encoded((row,), 1) for row in torch.from_numpy(self.known.dense(inputs))]
+        """Tuples of cells, one for each column, to numbers: those of the columns, then those of each text."""
+        parts = [torch.from_numpy(self.known.dense(inputs))]
+        if self.texts is not None:
+            parts += [self.texts.of([row[j] for row in inputs]) for j in self.known.texts]
+        return [Encoded((row,), 1) for row in torch.cat(parts, 1)]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Numbers (n, d)."""
         return {"numbers": torch.stack([row.parts[0] for row in rows])}
 
     def settings(self) -> dict[str, object]:
-        """All that was learned of the columns."""
+        """All that was learned of the columns, and how text is read."""
         coding = None if self.coding is None else self.coding.to_json()
-        return {"modality": "table", "architecture": self.name, "coding": coding}
+        about: dict[str, object] = {"modality": "table", "architecture": self.name, "coding": coding}
+        return about if self.texts is None else {**about, TEXT: self.texts.backbone.settings()}
+
+    def fingerprint(self) -> str:
+        """A hash of weights and columns, and of the text model's."""
+        mine = super().fingerprint()
+        if self.texts is None:
+            return mine
+        return hashlib.blake2b((mine + self.texts.backbone.fingerprint()).encode(), digest_size=16).hexdigest()
 
     def save(self, folder: Path) -> None:
         """config.json, and model.safetensors where there are weights."""
@@ -78,6 +96,9 @@ class TableBackbone(Backbone):
         (folder / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         if state := {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}:
             save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        if self.texts is not None:
+            (folder / TEXT).mkdir()
+            self.texts.backbone.save(folder / TEXT)
 
     def _more(self) -> dict[str, Any]:
         """What config.json holds beside the columns."""
@@ -89,18 +110,17 @@ class TableBackbone(Backbone):
 
 
 class Columns(TableBackbone):
-    """The columns as numbers: medians, scales and categories of the training rows, and no weights.
+    """The columns as numbers: medians, scales and categories of the training rows, and no weights but a text model's.
 
     Use when: always, first: every strategy on frozen features then works on a table. Prefer `mlp` where weights are to
     move.
     """
 
-    pretrained = False
-
-    def __init__(self, coding: Coding | None = None, origin: Origin | None = None) -> None:
-        super().__init__(COLUMNS, origin)
-        self.coding = coding
-        self.width = 0 if coding is None else len(coding.names("dense"))
+    def __init__(self, coding: Coding | None = None, origin: Origin | None = None, texts: Texts | None = None) -> None:
+        super().__init__(COLUMNS, coding, origin, texts)
+        self.width = self.numbers
+        self.cells = 0 if coding is None else len(coding.names("dense"))
+        self.pretrained = texts is not None
 
     def forward(self, batch: Batch) -> Tensor:
         """The numbers themselves, (n, d)."""
@@ -145,12 +165,12 @@ class TableMlp(TableBackbone):
     width = WIDTH
     random_rate = 3e-4
 
-    def __init__(self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0) -> None:
-        super().__init__(NETWORK, origin)
-        self.coding = coding
-        columns = 1 if coding is None else len(coding.names("dense"))
+    def __init__(
+        self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0, texts: Texts | None = None
+    ) -> None:
+        super().__init__(NETWORK, coding, origin, texts)
         with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
-            self.stem = nn.Linear(columns, WIDTH)
+            self.stem = nn.Linear(max(1, self.numbers), WIDTH)
             self.layers = nn.ModuleList(_Residual(WIDTH) for _ in range(_BLOCKS))
             self.norm = nn.LayerNorm(WIDTH)
         self.seed = seed
@@ -201,17 +221,17 @@ def _drawn(layers: Sequence[nn.Linear], seed: int) -> list[Tensor]:
     return [nn.init.kaiming_uniform_(w, nonlinearity="relu", generator=generator) for w in fresh]
 
 
-def load_table(path: str, origin: Origin) -> TableBackbone:
-    """ "columns" or "mlp", which know no columns yet; or a folder that `save` wrote."""
+def load_table(path: str, origin: Origin, texts: Texts | None = None) -> TableBackbone:
+    """ "columns" or "mlp", which know no columns yet; or a folder that `save` wrote, `texts` being its text model."""
     if path in (COLUMNS, NETWORK):
-        return _made(path, None, None)
+        return _made(path, None, None if texts is None else origin, texts)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         about = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
         coding, known = Coding.from_json(about["coding"]), Origin(**about["origin"])
-        backbone = _made(about["model_type"], coding, known, int(about.get("seed", 0)))
+        backbone = _made(about["model_type"], coding, known, texts, int(about.get("seed", 0)))
         if backbone.state_dict():
             backbone.load_state_dict(load_file(Path(path) / "model.safetensors"))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -221,5 +241,5 @@ def load_table(path: str, origin: Origin) -> TableBackbone:
     return backbone
 
 
-def _made(name: str, coding: Coding | None, origin: Origin | None, seed: int = 0) -> TableBackbone:
-    return TableMlp(coding, origin, seed) if name == NETWORK else Columns(coding, origin)
+def _made(name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None, seed: int = 0) -> TableBackbone:
+    return TableMlp(coding, origin, seed, texts) if name == NETWORK else Columns(coding, origin, texts)

@@ -126,7 +126,8 @@ ColumnKind = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN=KIND",
-        help="What a column of a table holds: number, category, boolean, date, or none to leave it out. Repeatable.",
+        help="What a column of a table holds: number, category, boolean, date, text, or none to leave it out. May be "
+        "repeated.",
     ),
 ]
 GroupColumn = Annotated[

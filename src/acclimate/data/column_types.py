@@ -1,5 +1,5 @@
-"""What the columns of a table hold: numbers, dates, booleans or categories, told from their cells and said with a
-reason."""
+"""What the columns of a table hold: numbers, dates, booleans, categories or free text, told from their cells and said
+with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from acclimate.data.labels import as_text, is_blank, number
 from acclimate.data.times import day_first, seconds
 from acclimate.errors import UserError, unknown
 
-KINDS = ("number", "category", "boolean", "date", "none")  # none: the column is not read
+KINDS = ("number", "category", "boolean", "date", "text", "none")  # none: the column is not read
 _MARKS = frozenset(["na", "n/a", "nan", "null", "none", "?", "-", ".", "missing", "unknown"])  # beside numbers
 _TRUE, _FALSE = frozenset(["true", "yes", "y", "t"]), frozenset(["false", "no", "n", "f"])
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?\Z")
@@ -107,8 +107,8 @@ def _held(name: str, cells: Sequence[object], asked: str | None, private: bool) 
         return Held(name, "none", "left out, as asked")
     if not here:
         return Held(name, "none", "left out: no row holds anything")
-    if asked == "category":
-        return Held(name, "category", "read as category, as asked")
+    if asked in ("category", "text"):
+        return Held(name, asked, f"read as {asked}, as asked")
     if asked is None and len(here) > 1 and len({as_text(c).strip() for c in here}) == 1:
         value = "the same" if private else repr(as_text(here[0]).strip())
         if len(here) == len(cells):
@@ -246,12 +246,7 @@ def _named(name: str, here: Sequence[object]) -> Held:
     texts = [as_text(c).strip() for c in here]
     different, words = len(set(texts)) / len(texts), sum(len(t.split()) for t in texts) / len(texts)
     if len(texts) > 20 and different > _VARIED and words >= _WORDS:
-        return Held(
-            name,
-            "none",
-            "left out: it holds free text, which a table model does not read yet; a text model reads it with "
-            f"--text-column {name}",
-        )
+        return Held(name, "text", f"free text, {words:.0f} words in a cell on average")
     if len(texts) > 20 and different == 1:
         return Held(name, "none", "left out: every row has another value, so that none can be learned from")
     return Held(name, "category", f"{len(set(texts))} different values")

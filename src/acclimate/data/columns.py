@@ -89,6 +89,8 @@ def guess(
         reasons.append(why)
     elif not (asked or named) and columns.kind != "table":
         reasons += _passed_over(table, columns)
+    if columns.kind == "text" and asked != "text" and (beside := _beside(table, columns)):
+        reasons.append(beside)
     if columns.label is None:
         return Guess(columns, chosen or "classify", tuple(reasons))
     if isinstance(columns.label, tuple):
@@ -124,7 +126,7 @@ def check(table: Table, columns: Columns) -> None:
     for name in columns.used:
         if name not in table.columns:
             raise missing_column(name, table)
-    if len(columns.text) > 2:
+    if len(columns.text) > 2 and columns.kind != "table":
         raise UserError(
             f"at most two text columns can be read together, got {len(columns.text)}: {', '.join(columns.text)}"
         )
@@ -213,6 +215,19 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
         hint = f"; {' and '.join(map(repr, also[:3]))} {'holds' if len(also) == 1 else 'hold'} text too: give "
         hint += f"--text-column {text[0]} --text-column {also[0]} to read both"
     return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}{hint}"
+
+
+def _beside(table: Table, columns: Columns) -> str:
+    """That other columns hold something, too, and how they are read."""
+    cells = {name: table.columns[name] for name in _free(table, columns)}
+    kept = [
+        n for n, c in cells.items() if not (index_like(c) or _names_rows(c)) and len(set(map(str, _present(c)))) > 1
+    ]
+    if not kept:
+        return ""
+    named = ", ".join(map(repr, kept[:5])) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
+    what = f"column{' is' if len(kept) == 1 else 's are'} not learned from: {named}"
+    return f"the text alone is read; {len(kept)} other {what} (--modality table reads them beside the text)"
 
 
 def _passed_over(table: Table, columns: Columns) -> list[str]:

@@ -81,7 +81,7 @@ def as_table(
 
     `private`: no sentence quotes a cell.
     """
-    said = dict(zip(columns.features, columns.holds, strict=True))
+    said = {**dict.fromkeys(columns.text, "text"), **dict(zip(columns.features, columns.holds, strict=True))}
     names = [name for name in table.columns if name in (*said, *free)]
     if not names:
         raise UserError(f"no text column found in {table.source}, and no other beside the label to learn from")
@@ -103,7 +103,9 @@ def as_table(
     return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
 
 
-_PLURALS = {"number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates"}
+_PLURALS = {
+    "number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates", "text": "free text",
+}  # fmt: skip
 
 
 def _with(columns: Columns, kind: str, file: str | None) -> Columns:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.column_types import Held, columns_of, to_boolean, to_category, to_number
+from acclimate.data.labels import is_blank
 from acclimate.data.times import seconds
 from acclimate.errors import UserError
 
@@ -39,7 +40,7 @@ class Coded:
     numbers: tuple[Numeric, ...] = ()  # one for a number, four for a date
     values: tuple[str, ...] = ()  # of a category, in the order of their columns
     rare: bool = False  # whether rare values were there to learn from; they and unseen ones then have a column
-    missing: bool = False  # the same of a category's missing cells
+    missing: bool = False  # the same of missing cells of a category or a text
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Coding:
     `plain`: numbers as they are, NaN where they are missing; categories as above. For trees.
 
     A value of a category that was not seen has zeros in all its columns, or 1 in that of the rare ones where there is
-    one.
+    one. Of free text nothing is in `plain`, and in `dense` whether it is missing: a text model reads it.
     """
 
     columns: tuple[Coded, ...]
@@ -79,6 +80,11 @@ class Coding:
     def held(self) -> tuple[Held, ...]:
         """What the columns hold."""
         return tuple(column.held for column in self.columns)
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """The places of the columns that hold free text."""
+        return tuple(j for j, column in enumerate(self.columns) if column.held.kind == "text")
 
     def dense(self, rows: Sequence[Sequence[object]]) -> Floats32:
         """Every row as numbers on one scale, (n, d)."""
@@ -120,6 +126,8 @@ class Coding:
 def _coded(column: Held, cells: Sequence[object]) -> Coded:
     if column.kind == "none":
         return Coded(column)
+    if column.kind == "text":
+        return Coded(column, missing=any(is_blank(c) for c in cells))
     if column.kind != "category":
         return Coded(column, tuple(_numeric(part, column.kind) for part in _numbers(column, cells).T))
     texts = [to_category(c) for c in cells]
@@ -161,8 +169,10 @@ def _numeric(values: NDArray[np.float64], kind: str) -> Numeric:
 
 def _written(column: Coded, cells: Sequence[object], plain: bool) -> NDArray[np.float64]:
     """The numbers of one column's cells, (n, k); k may be 0."""
-    if column.held.kind == "none":
+    if column.held.kind == "none" or (column.held.kind == "text" and (plain or not column.missing)):
         return np.zeros((len(cells), 0))
+    if column.held.kind == "text":
+        return np.array([float(is_blank(c)) for c in cells])[:, None]
     if column.held.kind == "category":
         return _one_hot(column, cells)
     values = _numbers(column.held, cells)
@@ -192,8 +202,8 @@ def _one_hot(column: Coded, cells: Sequence[object]) -> NDArray[np.float64]:
 
 def _names(column: Coded, plain: bool) -> list[str]:
     name = column.held.name
-    if column.held.kind == "none":
-        return []
+    if column.held.kind in ("none", "text"):
+        return [f"{name} is missing"] if column.missing and not plain else []
     if column.held.kind == "category":
         ends = [*(f"{name} = {v}" for v in column.values), *([f"{name}: rare or unseen"] if column.rare else [])]
         return ends + ([f"{name} is missing"] if column.missing else [])

@@ -12,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from acclimate.data.column_types import Row
+from acclimate.data.kinds.table import texts_of
+
 # Scripts that put no space between words: Han, kana, Thai, Lao, Khmer, Burmese.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
@@ -72,8 +75,8 @@ def sparse(matrix: Any, dtype: torch.dtype) -> Tensor:
 
 
 def joined(value: Any) -> str:
-    """One text of an input: the two parts of a pair one after the other."""
-    return value if isinstance(value, str) else "\n".join(value)
+    """One text of an input: the two parts of a pair one after the other, or the free text in a row of a table."""
+    return value if isinstance(value, str) else "\n".join(texts_of(value) if isinstance(value, Row) else value)
 
 
 def fit_words(inputs: Sequence[Any], limit: int = 50_000) -> WordFeatures | None:

@@ -6,7 +6,9 @@ import dataclasses
 from typing import Any
 
 from acclimate.align import ALIGNMENTS
-from acclimate.data.kinds import Kind
+from acclimate.data.kinds import kind_of
+from acclimate.data.kinds.table import holds_text
+from acclimate.data.rows import Columns, Data
 from acclimate.errors import UserError, unknown
 from acclimate.settings import check_type
 from acclimate.strategies.adapt import Adapt
@@ -18,6 +20,7 @@ from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.distil import Distil
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
+from acclimate.strategies.in_context import InContext
 from acclimate.strategies.invariant import Invariant
 from acclimate.strategies.mapped import Mapped, SelfTrain
 from acclimate.strategies.neighbours import Centroid, Knn
@@ -30,7 +33,7 @@ from acclimate.strategies.tune import Tune
 
 BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "majority": Constant(),
-    "tfidf": Probe(features=False, plain=True),  # of texts
+    "tfidf": Probe(features=False, plain=True),  # of texts, and of free text in a table
     "pixels": Probe(features=False, plain=True),  # of pictures
     "spectra": Probe(features=False, plain=True),  # of sounds
     "boosting": Boosting(),  # of rows of a table
@@ -42,6 +45,8 @@ STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
     "ridge": RidgeProbe(),
     "linear_probe": Probe(),
     "hybrid": Probe(plain=True),
+    "feature_boosting": Boosting(features=True),
+    "in_context": InContext(),
     "partial": Tune(moves="top:2", start="probe", learning_rate=1e-4),
     "surgical": Tune(moves="surgical", start="probe", learning_rate=1e-4),
     "bitfit": Tune(moves="bias", start="probe", learning_rate=1e-3),
@@ -139,9 +144,10 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     return key, dataclasses.replace(strategy, **given)
 
 
-def without_transfer(kind: Kind) -> dict[str, Strategy]:
-    """The baselines for inputs of this kind."""
-    return {name: BASELINES[name] for name in ("majority", kind.baseline)}
+def without_transfer(what: Columns | Data) -> dict[str, Strategy]:
+    """The baselines for inputs of this kind; of a table that holds free text also what its words alone give."""
+    names = ("majority", kind_of(what).baseline, *(["tfidf"] if holds_text(what) else []))
+    return {name: BASELINES[name] for name in names}
 
 
 def source_alone(problem: Problem) -> Strategy:

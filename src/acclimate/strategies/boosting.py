@@ -1,10 +1,13 @@
-"""Gradient boosting on plain features, such as a table's columns: what they give without transfer; and in front of it
-what domain adaptation can do without a gradient."""
+"""Gradient boosting on plain features, such as a table's columns: what they give without transfer; on features of a
+pretrained network; and in front of it what domain adaptation can do without a gradient."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,12 +21,15 @@ from acclimate.shallow.base import SOURCE, Adapter
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.mapped import WEIGHTS, linear_of, map_of, settings_of, weights_of
 from acclimate.strategies.probe import inner
-from acclimate.tasks.base import Floats
+from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.trees import TreesHead
 from acclimate.train.boost import Growth, Rows, boosted
 
 LEAVES = (3, 16)  # few rows want small trees, many rows with columns that act together larger ones
 FRONT = ("standardise", "coral", "linear_ot")  # maps that leave the columns of the target what they are
+Read: TypeAlias = Callable[[Data], Floats]  # features (n, d) of rows
+_TRIED, _FEWEST = 5, 10  # rounds that are timed where there is a limit, and that are made in any case
+_OF_TIME = 0.1  # of the time left that one fit may take: there are folds of folds, and others to judge
 _FEW = 50  # rounds where nothing can be held out to choose by
 
 
@@ -35,13 +41,17 @@ class Boosting:
     Ke et al. 2017 (LightGBM, NeurIPS), by scikit-learn; missing cells go to the side of a split that serves them best.
     The number of rounds, and of leaves where it is not given, has the least loss on inner folds or the rows to choose
     by. `by` adapts it to target rows without labels: weights of source rows (density_ratio, kmm, kliep,
-    nearest_neighbour) or a map of the features (standardise, coral, linear_ot), `acclimate.shallow`.
+    nearest_neighbour) or a map of the features (standardise, coral, linear_ot), `acclimate.shallow`. With `features`
+    the trees read those of the frozen network, the first principal axes of them; of a table its columns as they are,
+    and the axes of its text.
 
     Use when: rows of a table, always: it is what a network has to beat there. Prefer `linear_probe` below about 100
     rows, and where the target lies outside of the source's range: trees stay flat there.
     """
 
     by: str = "none"  # none | standardise | coral | linear_ot | density_ratio | kmm | kliep | nearest_neighbour
+    features: bool = False  # of the pretrained network, in the place of plain ones
+    axes: int = 32  # of these features that trees read, where there are more
     learning_rate: float = 0.1  # η
     rounds: int | None = None  # None: chosen
     most_rounds: int = 150  # to choose from
@@ -50,14 +60,15 @@ class Boosting:
     penalty: float = 1.0  # on the squares of a leaf's value
     share: float = 0.3  # of the features that a split may choose from
     inner_folds: int = 4
-    most_columns: int = 1000  # of features whose number depends on the rows
+    most_columns: int = 500  # that trees read: of more, those that go best with the labels, each by itself
     needs_backbone: bool = field(default=False, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "needs_backbone", self.features)
         if self.by not in ("none", *FRONT, *WEIGHTS):
             raise unknown("by", self.by, ("none", *FRONT, *WEIGHTS))
-        for name in ("learning_rate", "rounds", "most_rounds", "leaves", "least", "share", "most_columns"):
+        for name in ("learning_rate", "rounds", "most_rounds", "leaves", "least", "share", "most_columns", "axes"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
         if self.share > 1:
@@ -75,54 +86,75 @@ class Boosting:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose rounds and leaves on rows left out, then boost on all training rows."""
-        kind, notes = kind_of(splits.train), []
-        plain = fit_plain(kind.name, splits.train.inputs, self.most_columns)
-        if plain is None:
-            raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
+        read, plain, axes = self._reader(problem, splits.train)
+        notes: list[str] = []
         moves: _Moves | None = None
         if self.by in WEIGHTS:
-            splits, note = self._weighted(splits, plain)
+            splits, note = self._weighted(splits, read)
             notes.append(note)
         elif self.adapts:
             target = unlabelled(splits, f"boosting by {self.by}")
-            moves = _Moves.of(self.by, _features(plain, splits.train), _features(plain, target))
-        train = _rows(problem, splits.train, plain, moves)
-        leaves, rounds = self._chosen(problem, splits, train, plain, moves, run)
+            moves = _Moves.of(self.by, read(splits.train), read(target))
+        train = _rows(problem, splits.train, read, moves)
+        leaves, rounds = self._chosen(problem, splits, train, read, moves, run)
         ensemble = boosted(train, problem.task, self._growth(leaves, rounds, len(splits.train), run.seed))
-        head = ensemble.head(plain.width, problem.task.width(problem.decoder), train.features)
+        head = ensemble.head(train.features.shape[1], problem.task.width(problem.decoder), train.features)
         if moves is not None:
-            head = moves.before(head)
+            head = moves.before(head, axes)
+        elif axes is not None:
+            head = head.with_move(np.zeros(axes.matrix.shape[1]), axes.matrix, axes.offset, keeps_missing=False)
         settings = {**settings_of(self), "leaves": leaves, "rounds": rounds}
         notes.append(f"boosting: {rounds} rounds of trees with {leaves} leaves")
-        name = "adapted_boosting" if self.adapts else "boosting"
+        if (width := train.features.shape[1]) > self.most_columns:
+            notes.append(
+                f"of {width:,} features trees read the {self.most_columns:,} that go best with the labels, each by "
+                "itself (--set most_columns)"
+            )
+            run.progress.say_once(f"boosting: {notes[-1]}")
+        name = "adapted_boosting" if self.adapts else "feature_boosting" if self.features else "boosting"
+        backbone = problem.backbone if self.features else None
         return Predictor(
-            problem.task, problem.decoder, head, None, plain, name, settings, notes=tuple(notes),
+            problem.task, problem.decoder, head, backbone, plain, name, settings, notes=tuple(notes),
         )  # fmt: skip
 
-    def _weighted(self, splits: Splits, plain: Plain) -> tuple[Splits, str]:
+    def _reader(self, problem: Problem, train: Data) -> tuple[Read, Plain | None, _Axes | None]:
+        """What gives the features of rows, before any map; plain features and axes, where those are read by them."""
+        if self.features:
+            backbone, store = problem.network()
+            axes = _Axes.of(store.get(train.inputs), backbone.cells, self.axes)
+            return (lambda data: axes.of_features(store.get(data.inputs))), None, axes
+        kind = kind_of(train)
+        plain = fit_plain(kind.name, train.inputs, self.most_columns)
+        if plain is None:
+            raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
+        return partial(_features, plain), plain, None
+
+    def _weighted(self, splits: Splits, read: Read) -> tuple[Splits, str]:
         """Source rows that count by how much they look like the target; what is missing counts as a feature there."""
         target = unlabelled(splits, f"boosting by {self.by}")
-        ours, theirs = _complete(_features(plain, splits.train), _features(plain, target))
+        ours, theirs = _complete(read(splits.train), read(target))
         weights, note = weights_of(self.by, ours, theirs)
         given = splits.train.weights
         train = replace(splits.train, weights=weights if given is None else given * weights)
         return replace(splits, train=train), note
 
     def _chosen(
-        self, problem: Problem, splits: Splits, train: Rows, plain: Plain, moves: _Moves | None, run: Run
+        self, problem: Problem, splits: Splits, train: Rows, read: Read, moves: _Moves | None, run: Run
     ) -> tuple[int, int]:
         """Leaves and rounds: those given, and of the others those with the least loss on rows left out."""
         if self.leaves is not None and self.rounds is not None:
             return self.leaves, self.rounds
         task, outputs, chosen_by = problem.task, problem.task.width(problem.decoder), problem.held_out(splits)
         if chosen_by is not None:
-            parts = [(train, _rows(problem, chosen_by, plain, moves))]
+            parts = [(train, _rows(problem, chosen_by, read, moves))]
         else:
             pairs = inner(splits.train, problem.task.name, self.inner_folds, run.seed)
             parts = [(train.take(a), train.take(b)) for a, b in pairs]
-        best = (np.inf, self.leaves or LEAVES[0], self.rounds or _FEW)
-        for leaves in LEAVES if self.leaves is None else (self.leaves,):
-            growth = self._growth(leaves, self.rounds or self.most_rounds, len(splits.train), run.seed)
+        sizes = LEAVES if self.leaves is None else (self.leaves,)
+        most = self._affordable(train, task, len(sizes) * len(parts) + 1, run)
+        best = (np.inf, sizes[0], self.rounds or min(_FEW, most))
+        for leaves in sizes if most > _FEWEST else ():
+            growth = self._growth(leaves, self.rounds or most, len(splits.train), run.seed)
             losses = [boosted(a, task, growth).losses(b, task, outputs) for a, b in parts]
             if losses:
                 total = np.sum(losses, axis=0)
@@ -130,9 +162,25 @@ class Boosting:
                 best = min(best, (float(total[at]), leaves, at + 1))
         return best[1], best[2]
 
+    def _affordable(self, train: Rows, task: Task, fits: int, run: Run) -> int:
+        """Rounds to choose from: `most_rounds`, or fewer where so many fits would take too much of the time left."""
+        if run.deadline is None:
+            return self.most_rounds
+        name = f"boosting-{self.by}-{'features' if self.features else 'plain'}/rounds"
+        most = int(run.once(name, lambda: self._timed(train, task, fits, run)))
+        if most < self.most_rounds:
+            run.progress.say_once(f"boosting: for the time limit fewer rounds than {self.most_rounds} to choose from")
+        return most
+
+    def _timed(self, train: Rows, task: Task, fits: int, run: Run) -> int:
+        start = time.monotonic()
+        boosted(train, task, self._growth(self.leaves or max(LEAVES), _TRIED, len(train.targets), run.seed))
+        a_round = (time.monotonic() - start) / _TRIED
+        return int(np.clip(_OF_TIME * run.left() / (a_round * fits), _FEWEST, self.most_rounds))
+
     def _growth(self, leaves: int, rounds: int, rows: int, seed: int) -> Growth:
         least = max(2, min(10, rows // 10)) if self.least is None else self.least
-        return Growth(rounds, leaves, self.learning_rate, least, self.penalty, self.share, seed)
+        return Growth(rounds, leaves, self.learning_rate, least, self.penalty, self.share, seed, self.most_columns)
 
 
 def _features(plain: Plain, data: Data) -> Floats:
@@ -140,10 +188,35 @@ def _features(plain: Plain, data: Data) -> Floats:
     return np.asarray(plain.transform(data.inputs).toarray(), np.float32).astype(np.float64)
 
 
-def _rows(problem: Problem, data: Data, plain: Plain, moves: _Moves | None) -> Rows:
-    features = _features(plain, data)
+def _rows(problem: Problem, data: Data, read: Read, moves: _Moves | None) -> Rows:
+    features = read(data)
     targets = problem.targets(data)
     return Rows(features if moves is None else moves.source(features), targets, problem.weights(data, targets))
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The first features as they are, and of the others their places along the principal axes of the training rows."""
+
+    matrix: Floats  # (m, d)
+    offset: Floats  # (m,)
+
+    @staticmethod
+    def of(features: Any, cells: int, most: int) -> _Axes:
+        """From training features (n, d), of which the first `cells` stay."""
+        rest = np.asarray(features[:, cells:], np.float64)
+        mean = rest.mean(0)
+        axes = np.eye(rest.shape[1])
+        if rest.shape[1] > most:
+            values, vectors = np.linalg.eigh((rest - mean).T @ (rest - mean))
+            axes = vectors.T[np.argsort(-values, kind="stable")[: min(most, len(rest))]]
+        matrix = np.zeros((cells + len(axes), features.shape[1]))
+        matrix[:cells, :cells], matrix[cells:, cells:] = np.eye(cells), axes
+        return _Axes(matrix, np.concatenate([np.zeros(cells), -axes @ mean]))
+
+    def of_features(self, features: Any) -> Floats:
+        """(n, d) to (n, m)."""
+        return np.asarray(features, np.float64) @ self.matrix.T + self.offset
 
 
 @dataclass(frozen=True)
@@ -166,10 +239,13 @@ class _Moves:
         moved = self.adapter.transform(_filled(features, self.fill), domain=SOURCE)
         return np.where(np.isnan(features), np.nan, moved) if self.by == "standardise" else moved
 
-    def before(self, head: TreesHead) -> TreesHead:
-        """The head with the target's part of the map in front of it."""
+    def before(self, head: TreesHead, axes: _Axes | None) -> TreesHead:
+        """The head with the target's part of the map in front of it, after the axes where there are some."""
         matrix, offset = linear_of(self.adapter, len(self.fill))
-        return head.with_move(self.fill, matrix, offset, keeps_missing=self.by == "standardise")
+        if axes is None:
+            return head.with_move(self.fill, matrix, offset, keeps_missing=self.by == "standardise")
+        both, there = np.asarray(matrix) @ axes.matrix, np.asarray(matrix) @ axes.offset + np.asarray(offset)
+        return head.with_move(np.zeros(both.shape[1]), both, there, keeps_missing=False)  # features have no gaps
 
 
 def _complete(ours: Any, theirs: Any) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from acclimate.data.domains import leave_one_out
 from acclimate.data.kinds import kind_of
+from acclimate.data.kinds.table import holds_text
 from acclimate.data.rows import Data, IntArray
 from acclimate.data.split import folds, units
 from acclimate.errors import UserError
@@ -69,13 +70,15 @@ class Probe:
     ) -> Predictor:
         """The same on features that `change` has moved; the head then takes features as moved. `used_on` are such
         features of rows that it is made for: their spread counts as much as that of the training rows."""
-        kind = kind_of(splits.train)
-        if self.plain and kind.baseline == "boosting":
-            raise UserError(
-                f"a linear model cannot read {kind.plural} as they are, with cells that may be missing; use "
-                "linear_probe on --model columns, or boosting"
-            )
-        plain = fit_plain(kind.name, splits.train.inputs, self.max_words) if self.plain else None
+        kind, words_of = kind_of(splits.train), kind_of(splits.train).name
+        if self.plain and kind.name == "table":
+            if not holds_text(splits.train):
+                raise UserError(
+                    f"a linear model cannot read {kind.plural} as they are, with cells that may be missing; use "
+                    "linear_probe on --model columns, or boosting"
+                )
+            words_of = "text"  # of a row the words of its free text, whose other cells are features or left out
+        plain = fit_plain(words_of, splits.train.inputs, self.max_words) if self.plain else None
         if plain is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
         alone = plain is not None and plain.dense and not self.features  # they then stand where features do
@@ -87,9 +90,11 @@ class Probe:
             strength = fit(head, problem, splits, known, run)
         known.scaling.fold_into(head)
         head = _moved_over(head, problem) if alone else head
-        name = {(True, False): "linear_probe", (True, True): "hybrid", (False, True): kind.baseline}[
-            (self.features, self.plain)
-        ]
+        name = {
+            (True, False): "linear_probe",
+            (True, True): "hybrid",
+            (False, True): "tfidf" if words_of == "text" else kind.baseline,
+        }[(self.features, self.plain)]
         settings = {
             "features": self.features,
             "plain": self.plain,

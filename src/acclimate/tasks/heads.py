@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acclimate.tasks.in_context import InContextHead
 from acclimate.tasks.trees import TreesHead
 
 Words: TypeAlias = Tensor | None  # (n, v), sparse or dense
@@ -222,7 +223,9 @@ class BottleneckHead(nn.Module):
         self.inner.weight.copy_(weight)
 
 
-Head: TypeAlias = LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead | BottleneckHead | TreesHead
+Head: TypeAlias = (
+    LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead | BottleneckHead | TreesHead | InContextHead
+)
 HEADS: dict[str, type[Head]] = {  # kind -> class
     "linear": LinearHead,
     "ordinal": OrdinalHead,
@@ -231,4 +234,5 @@ HEADS: dict[str, type[Head]] = {  # kind -> class
     "constant": ConstantHead,
     "bottleneck": BottleneckHead,
     "trees": TreesHead,
+    "in_context": InContextHead,
 }

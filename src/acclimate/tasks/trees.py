@@ -17,7 +17,7 @@ class TreesHead(nn.Module):
 
     "classes": logits are log softmax(s), for two classes of (0, s); a class that no training row had has log(½/n) in
     the place of it. "labels" and "value": logits are s. NaN goes where the node says. `move` first maps features by
-    f ↦ A f + a, with what is missing filled: boosting on features that were moved.
+    f ↦ A f + a, (m,) to (d,), with what is missing filled: boosting on features that were moved, or fewer of them.
 
     Use when: features are columns, of different units and partly missing; they are read as they are.
     """
@@ -40,12 +40,13 @@ class TreesHead(nn.Module):
 
     def __init__(
         self, width: int, outputs: int, nodes: int, trees: int, scores: int, present: int, depth: int, mode: str,
-        moved: bool = False, keeps_missing: bool = False,
+        moved: bool = False, keeps_missing: bool = False, reads: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shape: dict[str, int | str | bool] = {
             "width": width, "outputs": outputs, "nodes": nodes, "trees": trees, "scores": scores, "present": present,
             "depth": depth, "mode": mode, "moved": moved, "keeps_missing": keeps_missing,
+            "reads": width if reads is None else reads,
         }  # fmt: skip
         whole = torch.int32
         for name in ("feature", "left", "right"):
@@ -58,9 +59,9 @@ class TreesHead(nn.Module):
         self.register_buffer("base", torch.zeros(scores, dtype=torch.float64))
         self.register_buffer("present", torch.zeros(present, dtype=whole))
         self.register_buffer("absent", torch.zeros((), dtype=torch.float64))
-        size = width if moved else 0
-        self.register_buffer("fill", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("matrix", torch.zeros(size, size, dtype=torch.float64))
+        size, read = (width, int(self.shape["reads"])) if moved else (0, 0)
+        self.register_buffer("fill", torch.zeros(read, dtype=torch.float64))
+        self.register_buffer("matrix", torch.zeros(size, read, dtype=torch.float64))
         self.register_buffer("offset", torch.zeros(size, dtype=torch.float64))
 
     def forward(self, features: Tensor, words: Tensor | None = None) -> Tensor:
@@ -101,7 +102,8 @@ class TreesHead(nn.Module):
 
     def with_move(self, fill: Any, matrix: Any, offset: Any, keeps_missing: bool) -> TreesHead:
         """The same trees behind f ↦ A f + a; what is missing stays so, or is filled before."""
-        head = TreesHead(**{**self.shape, "moved": True, "keeps_missing": keeps_missing})  # type: ignore[arg-type]
+        shape = {**self.shape, "moved": True, "keeps_missing": keeps_missing, "reads": len(fill)}
+        head = TreesHead(**shape)  # type: ignore[arg-type]
         move = {"fill": fill, "matrix": matrix, "offset": offset}
         head.load_state_dict(self.state_dict() | {name: torch.as_tensor(value) for name, value in move.items()})
         return head

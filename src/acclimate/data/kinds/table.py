@@ -119,6 +119,31 @@ def _cells(value: Input) -> tuple[Any, ...]:
     return tuple("" if cell is None else cell for cell in value)
 
 
+def texts_of(value: Input) -> list[str]:
+    """What stands in the free text of a row, column by column."""
+    cells = zip(value, getattr(value, "columns", ()), strict=False)
+    return [as_text(cell) for cell, column in cells if column.kind == "text" and not is_blank(cell)]
+
+
+def holds_text(what: Columns | Data) -> bool:
+    """Whether these are rows of a table of which a column holds free text."""
+    if isinstance(what, Columns):
+        return "text" in what.holds
+    first = what.inputs[0] if what.kind == "table" and what.inputs else ()
+    return any(column.kind == "text" for column in getattr(first, "columns", ()))
+
+
+def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
+    """The columns alone, or beside a small text model where some hold free text."""
+    texts = [column.name for column in columns_held(columns) if column.kind == "text"]
+    if not texts:
+        return "columns", ""
+    why = (
+        f"{', '.join(texts[:_NAMED])}: read through minilm, beside the other columns (--model columns leaves text out)"
+    )
+    return "columns+minilm", why
+
+
 TABLE = Kind(
     name="table",
     noun="row",
@@ -132,6 +157,7 @@ TABLE = Kind(
     given=given,
     keys=keys,
     exact=keys,
+    choose=choose,
     findings=findings,
     odd=odd,
     shown=_shown,

@@ -1,0 +1,62 @@
+"""How long inputs are to the backbone that reads them, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from acclimate.backbones.base import Backbone
+from acclimate.backbones.sound import SoundBackbone
+from acclimate.data.kinds.table import texts_of
+from acclimate.data.lengths import Lengths, Seconds
+from acclimate.data.rows import Columns, Input
+from acclimate.data.sounds import examine
+
+
+def unread(columns: Columns, backbone: Backbone) -> str:
+    """That free text of a table is left out by this backbone; empty where it is not."""
+    texts = [name for name, held in zip(columns.features, columns.holds, strict=True) if held == "text"]
+    if not texts or backbone.texts is not None:
+        return ""
+    return f"{', '.join(texts)}: free text, which {backbone.origin.name} leaves out; --model minilm reads it, too"
+
+
+def measure_with(backbone: Backbone | None) -> Any:
+    """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report.
+
+    Of a row of a table it counts those of its longest text.
+    """
+    if backbone is not None and backbone.texts is not None:
+        text = backbone.texts.backbone
+        return lambda rows: _longest(rows, measure_with(text))
+    if backbone is None or backbone.modality not in ("text", "audio"):
+        return None
+    if backbone.modality == "audio":
+        assert isinstance(backbone, SoundBackbone)
+        return partial(_seconds, backbone)
+
+    def measure(inputs: Sequence[Input]) -> Lengths:
+        rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
+        total = np.array([row.total for row in rows], dtype=np.int64)
+        return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
+
+    return measure
+
+
+def _seconds(backbone: SoundBackbone, inputs: Sequence[Input]) -> Seconds:
+    each = np.array([examine(one).seconds for one in inputs])
+    sound = backbone.sound
+    windows = sum(backbone.count(seconds) for seconds in each[each > sound.seconds].tolist())
+    return Seconds(each, sound.seconds, backbone.filled, sound.truncation, windows)
+
+
+def _longest(rows: Sequence[Input], measure: Callable[[list[Input]], Lengths]) -> Lengths:
+    texts = [texts_of(row) for row in rows]
+    found = measure([text for some in texts for text in some])
+    ends = np.cumsum([0, *map(len, texts)])
+    parts = [found.tokens[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return replace(found, tokens=np.array([max(part, default=0) for part in parts], dtype=np.int64))
