@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from acclimate.data import findings, label_columns, leaks
+from acclimate.data import findings, label_cells, label_columns, leaks
 from acclimate.data.account import REASONS, Audit, render
 from acclimate.data.columns import check, index_like, used
 from acclimate.data.cross import cross_check
@@ -94,7 +94,7 @@ def audit(
         )
         for reason, lines in dropped.items()
     ]
-    found += _of_rows(data, keys, task, classes, kind, private=private, role=role)
+    found += _of_rows(data, keys, columns, task, classes, kind, private=private, role=role)
     found += _of_columns(table, columns, kept, data, task)
     if owners is not None:
         found.append(_split_by(kind.owner, owners))
@@ -120,6 +120,8 @@ def _labels(
     """One label a row (None where missing), and sentences on how they were read."""
     if columns.label is None:
         return None, []
+    if columns.tasks:
+        return label_cells.read_cells(table, columns, classes, strict=strict)
     if isinstance(columns.label, tuple):
         rows, odd = label_columns.read_marks({name: table.columns[name] for name in columns.label}, table.source)
         return rows, findings.odd_notes(odd, table.lines, strict)
@@ -286,12 +288,15 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
     if data.labels is None:
         return out
     candidates = {n: c for n, c in free.items() if not index_like(c)}
+    if columns.tasks:
+        return label_cells.leaking(candidates, kept, data, columns) + out
     return leaks.leaking_columns(candidates, kept, data.labels, task, columns.features) + out
 
 
 def _of_rows(
     data: Data,
     keys: list[str],
+    columns: Columns,
     task: str,
     classes: tuple[Label, ...] | None,
     kind: Kind,
@@ -331,11 +336,15 @@ def _of_rows(
         )
     if data.labels is None:
         return out
+    of_train = classes is None and role == "train"
+    if columns.tasks:
+        return out + label_cells.noticed(
+            data, keys, columns, classes, has_words=kind.has_words, of_train=of_train, private=private
+        )
     out += findings.conflicting(data.clusters, data.labels, data.lines, task)
     if task == "regress":
         return out
     out += findings.near_labels(data.labels, data.lines, private=private)
-    of_train = classes is None and role == "train"
     if isinstance(data.labels[0], label_columns.Marks):
         out += findings.yes_no(data, of_train=of_train)
     else:
@@ -366,6 +375,8 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
         facts["groups"] = len(set(data.groups))
     if told := label_columns.counted(data.labels or ()):
         facts["label_columns"] = told
+    if columns.tasks:
+        facts["label_tasks"] = label_cells.told(data, columns)
     if task == "regress" and data.labels:
         values = np.array([float(str(v)) for v in data.labels])
         facts["target"] = {
@@ -379,7 +390,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
 
 def _counts(data: Data, task: str) -> dict[str, int]:
     """Rows of each class, the largest first, ties in the order of the names; nothing for numbers."""
-    if data.labels is None or task == "regress":
+    if data.labels is None or task in ("regress", label_cells.MULTITASK):  # of several columns the facts tell them
         return {}
     counts = Counter({name: 0 for name in label_columns.counted(data.labels)})
     counts.update(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))

@@ -78,6 +78,12 @@ def read_marks(columns: Mapping[str, Sequence[object]], source: str) -> tuple[li
     return rows, {name: where for name, where in odd.items() if where}
 
 
+def yes_or_no(cells: Sequence[object]) -> bool:
+    """Whether a column says yes or no: at least as many of its cells do as say something else."""
+    said = [_said(cell) for cell in cells]
+    return sum(map(_odd, cells, said)) <= sum(told is not None for told in said)
+
+
 def _said(cell: object) -> bool | None:
     """What a cell says; None where it is empty or says neither."""
     if is_blank(cell):

@@ -76,7 +76,7 @@ class Boosting:
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose rounds and leaves on rows left out, then boost on all training rows."""
         kind, notes = kind_of(splits.train), []
-        plain = fit_plain(kind.name, splits.train.inputs, self.most_columns)
+        plain = fit_plain(kind.name, splits.to_read, self.most_columns)
         if plain is None:
             raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
         moves: _Moves | None = None
