@@ -347,6 +347,23 @@ def gap_between(a: Judged, b: Judged, task: Task, metric: str, seed: int) -> Dif
     )
 
 
+def beside(a: Judged, b: Judged, task: Task, decoder: Decoder, metric: str) -> dict[str, Any]:
+    """The estimate of b, and the paired difference a − b."""
+    estimate = scores_of(b, task, decoder, metric, 0).estimates[metric]
+    return {**estimate.to_json(), "difference": gap_between(a, b, task, metric, 0).to_json()}
+
+
+def beside_by_column(a: Judged, b: Judged, task: Task, decoder: Decoder) -> dict[str, dict[str, Any]]:
+    """The same for each of several label columns that these rows know; empty for one."""
+    found = {}
+    for j, part in enumerate(task.parts if isinstance(task, Multitask) else ()):
+        assert isinstance(task, Multitask)
+        one, two = (column_judged(x, task, j) for x in (a, b))
+        if len(one.data):
+            found[part.name] = beside(one, two, part.task, decoder.parts[j], part.metric)
+    return found
+
+
 def candidate_rows(contest: Race, problem: Problem, data: Data, metric: str, seed: int) -> list[dict[str, Any]]:
     """Each candidate with its value on the rows left out."""
     rows = []

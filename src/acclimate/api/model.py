@@ -200,11 +200,9 @@ class Model:
             plain = finish.judged(self.predictor, rows, answers.parts(plain=True))
             others = {"without adapting": (self.predictor, plain), **others}
         for name, (baseline, theirs) in others.items():
-            gap = finish.gap_between(mine, theirs, self.predictor.task, scores.metric, 0)
-            estimate = finish.scores_of(theirs, baseline.task, baseline.decoder, scores.metric, 0).estimates[
-                scores.metric
-            ]
-            beside[name] = {**estimate.to_json(), "difference": gap.to_json()}
+            beside[name] = finish.beside(mine, theirs, baseline.task, baseline.decoder, scores.metric)
+            for column, told in finish.beside_by_column(mine, theirs, baseline.task, baseline.decoder).items():
+                scores.columns[column].baseline[name] = told
         extra: dict[str, Any] = {"baseline": beside, "audit": report.to_json()}
         if answers is not None:
             extra["adapted"] = answers.told.to_json()

@@ -68,7 +68,7 @@ def columns(data: ReportData) -> list[_Part]:
         for title, found in parts:
             if found:
                 blocks += [*([Heading(title)] if title else []), *(_own(block, f"column-{i}") for block in found)]
-        sections.append((f"column-{i}", f"Label {one_line(one.title.rpartition(': ')[2], 60)}", blocks))
+        sections.append((f"column-{i}", f"Label {results.label_of(one)}", blocks))
     return sections
 
 

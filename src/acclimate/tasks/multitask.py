@@ -96,7 +96,7 @@ class Multitask(Task):
             if len(one.classes) > MANY_CLASSES:
                 raise UserError(
                     f"label column {part.name!r} has {len(one.classes):,} classes, and of several columns each has "
-                    f"{MANY_CLASSES} at most; learn it alone"
+                    f"{MANY_CLASSES} at most; learn it alone, or give --task {part.name}=regress if it holds amounts"
                 )
             shares = np.bincount(part.task.targets(mine, one)) if part.task.name == "classify" else None
             metric = default_metric(part.task.name, None if shares is None else shares.tolist())
