@@ -229,9 +229,12 @@ def _out_of_fold(
 
 def columns_out_of_fold(problem: Problem, each: Sequence[Trial], data: Data, pairs: Pairs) -> Judged:
     """The same for each label column, by a trial on the rows that know it; rows that any of them judged."""
-    found = []
+    found: list[tuple[IntArray, Outputs, Floats]] = []
     for j, trial in enumerate(each):
         known, own = column_of(data, j)
+        if not len(trial.judged):  # each class of it lives in one place, so that all its rows were learned from
+            found.append((known[:0], np.zeros((0, 1)), np.zeros(0)))
+            continue
         choice = Choice(positive=problem.decoder.parts[j].positive)
         outputs, said, at = _out_of_fold(problem_of(problem, j), trial, own, within(pairs, known, len(data)), choice)
         found.append((known[at], outputs, said))
@@ -297,19 +300,22 @@ def _each_scored(judged: Judged, task: Multitask, decoder: Decoder, metric: str 
     clusters = clusters_of(judged.data)
     columns = task.columns(judged.truth, np.asarray(judged.outputs), judged.decisions)
     found = skill(columns, len(judged.data), judged.data.weights, clusters, seed)
-    each = {}
+    each, notes = {}, []
     for j, part in enumerate(task.parts):
         one = column_judged(judged, task, j)
         if len(one.data):
             each[part.name] = scores_of(one, part.task, decoder.parts[j], part.metric, seed)
+        else:
+            notes.append(f"label column {part.name}: no row that could be judged knows it, so that it has no number")
     covers = COVERS if clusters is None else COVERS_CLUSTERS
-    return Scores(task.name, NAME, len(judged.data), {NAME: found}, covers=covers, columns=each)
+    return Scores(task.name, NAME, len(judged.data), {NAME: found}, notes=tuple(notes), covers=covers, columns=each)
 
 
 def column_judged(judged: Judged, task: Multitask, j: int) -> Judged:
     """The answers of one label column, on the rows that know it."""
     rows, *arrays = task.column(j, judged.truth, np.asarray(judged.outputs), judged.decisions)
-    return Judged(column_of(judged.data, j)[1], *arrays)
+    known, own = column_of(judged.data, j)
+    return Judged(own if len(rows) == len(known) else own.take(np.searchsorted(known, rows)), *arrays)
 
 
 def _counted(judged: Judged) -> Judged:

@@ -77,9 +77,10 @@ def alone(
     task, (name, chosen) = problem.task, strategy
     assert isinstance(task, Multitask)
     if chosen.frozen:
+        what = "features" if chosen.needs_backbone else "inputs"
         return None, (
-            f"{name} leaves the backbone frozen and fits each label column by itself on the same features: each gets "
-            "what it would get alone, so that learning several at once gains and loses nothing."
+            f"{name} moves no backbone: each label column is fitted by itself on the same {what} and gets the head "
+            "that it would get alone, so that learning several at once gains and loses nothing."
         )
     known = sum(len(column_of(splits.train, j)[0]) for j in range(len(task.parts)))
     expected = seconds * known / max(1, len(splits.train))

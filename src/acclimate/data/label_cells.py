@@ -12,17 +12,13 @@ import numpy as np
 from acclimate.data import findings, leaks
 from acclimate.data.find_task import find_task
 from acclimate.data.findings import Finding, finding, lines_text, verb
-from acclimate.data.label_columns import yes_or_no
+from acclimate.data.label_columns import Cells, yes_or_no
 from acclimate.data.labels import as_text, check_kind, is_blank, match_classes, number, respelled, typed_labels
 from acclimate.data.rows import Columns, Data, IntArray, Label, Table
 from acclimate.errors import UserError, unknown
 
 MULTITASK = "multitask"
 SINGLE = ("classify", "ordinal", "regress")  # what a column of several can be
-
-
-class Cells(tuple[Any, ...]):
-    """The labels of one row in the order of the columns, each in the type of its column; None where nobody knows."""
 
 
 def tasks_of(table: Table, names: Sequence[str], asked: str | None) -> tuple[tuple[str, ...], list[str]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from acclimate.metrics.base import divide, mean_defined
 from acclimate.metrics.differences import paired
-from acclimate.metrics.estimate import COVERS, Estimate, too_few, with_interval
+from acclimate.metrics.estimate import COVERS, FEWEST, Estimate, too_few, with_interval
 from acclimate.metrics.intervals import FloatArray, IntArray, Weighted, resample
 from acclimate.metrics.results import Difference
 from acclimate.metrics.tables import METRICS, Answers
@@ -74,10 +74,10 @@ def skill(
     columns: Sequence[Column], n: int, weights: FloatArray | None, clusters: IntArray | None, seed: int
 ) -> Estimate:
     """The skill on n rows with its interval (jackknife of rows, or of clusters)."""
-    if not n:
-        return Estimate(None, n=0, note="no rows")
+    if not n or not columns:
+        return Estimate(None, n=n, note="no rows")
     value, interval = paired(skill_of(columns), _nothing, n, weights=weights, clusters=clusters, seed=seed)
-    note = too_few(min(len(column.rows) for column in columns), _groups(clusters))
+    note = _too_few(columns, clusters)
     return with_interval(value, None if note else interval, n, note=note, clustered=clusters is not None)
 
 
@@ -90,10 +90,10 @@ def skill_difference(
     seed: int,
 ) -> Difference:
     """a less b on the same rows: the paired jackknife, so that what is hard for both cancels."""
-    if not n:
-        return Difference(NAME, None, None, None, 0, "not decidable", note="no rows")
+    if not n or not a:
+        return Difference(NAME, None, None, None, n, "not decidable", note="no rows")
     gap, interval = paired(skill_of(a), skill_of(b), n, weights=weights, clusters=clusters, seed=seed)
-    note = too_few(min(len(column.rows) for column in a), _groups(clusters))
+    note = _too_few(a, clusters)
     found = with_interval(gap, None if note else interval, n, note=note, clustered=clusters is not None)
     verdict = "not decidable"
     if found.low is not None and found.high is not None and (found.low > 0 or found.high < 0):
@@ -113,5 +113,9 @@ def _nothing(w: FloatArray) -> FloatArray:
     return np.zeros(len(w))
 
 
-def _groups(clusters: IntArray | None) -> int | None:
-    return None if clusters is None else len(np.unique(clusters))
+def _too_few(columns: Sequence[Column], clusters: IntArray | None) -> str:
+    """Why there is no interval, or "" where every column has enough rows."""
+    least = min(len(column.rows) for column in columns)
+    if least < FEWEST:
+        return f"n too small for an interval (a label column is known to {least} rows; {FEWEST} are needed)"
+    return too_few(FEWEST, None if clusters is None else len(np.unique(clusters)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acclimate.data.label_cells import Cells
+from acclimate.data.label_columns import Cells
 from acclimate.data.rows import IntArray, Label
 from acclimate.errors import UserError, unknown
 from acclimate.metrics.digest import MANY_CLASSES
@@ -134,10 +134,9 @@ class Multitask(Task):
     def outputs(self, logits: Floats, decoder: Decoder) -> Floats:
         """Where the logits of a column stand, its probabilities (n, k) or its value (n, 1)."""
         found = [
-            part.task.outputs(logits[:, part.logits], one).reshape(len(logits), -1)
-            for part, one in zip(self.parts, decoder.parts, strict=True)
+            part.task.outputs(logits[:, part.logits], one) for part, one in zip(self.parts, decoder.parts, strict=True)
         ]
-        return np.concatenate(found, 1)
+        return np.concatenate([one if one.ndim == 2 else one[:, None] for one in found], 1)
 
     def decide(self, outputs: Floats, decoder: Decoder) -> Floats:
         """(n, c) codes or values."""
@@ -154,14 +153,15 @@ class Multitask(Task):
         found = []
         for j, part in enumerate(self.parts):
             rows, mine, own, said = self.column(j, truth, outputs, decisions)
-            found.append(Column(part.metric, rows, Answers(part.task.name, mine, own, said)))
+            if len(rows):
+                found.append(Column(part.metric, rows, Answers(part.task.name, mine, own, said)))
         return found
 
     def column(
         self, j: int, truth: Floats, outputs: Floats, decisions: Floats
     ) -> tuple[IntArray, Floats, Floats, Floats]:
         """The places of the rows that know column j; truth, outputs and decisions there, as its own task has them."""
-        at = np.flatnonzero(~np.isnan(truth[:, j]))
+        at = np.flatnonzero(~np.isnan(truth[:, j]) & ~np.isnan(decisions[:, j]))
         kind = float if self.parts[j].task.name == "regress" else int
         return at, truth[at, j].astype(kind), self.own(outputs[at], j), decisions[at, j].astype(kind)
 
