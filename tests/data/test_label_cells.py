@@ -1,4 +1,4 @@
-"""Several label columns that are a task each: how they are read, accounted for, and spread over the parts of a split."""
+"""Several label columns that are a task each: how they are read, accounted for, and spread over a split."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ def test_every_cell_is_accounted_for() -> None:
 
 def test_a_cell_that_is_no_number_stops_a_strict_gate() -> None:
     one, found = guessed("score=regress")
-    with pytest.raises(
-        UserError, match=r"holds no number \(line 5\); correct them, leave them empty, or give --task s"
-    ):
+    with pytest.raises(UserError, match=r"holds no number \(line 5\); correct them, leave them empty, or give --task"):
         audit(one, found.columns, found.task, on_bad="fail")
 
 

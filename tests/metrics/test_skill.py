@@ -40,9 +40,8 @@ def test_the_formula() -> None:
 
 
 def test_a_column_that_cannot_be_got_wrong_is_left_out() -> None:
-    same = Column(
-        "accuracy", np.arange(12), Answers("classify", np.zeros(12, int), np.eye(2)[[0] * 12], np.zeros(12, int))
-    )
+    none = np.zeros(12, int)
+    same = Column("accuracy", np.arange(12), Answers("classify", none, np.eye(2)[none], none))
     alone = skill_value(columns(2)[1:], 12, None)
     assert skill_value([same, columns(2)[1]], 12, None) == pytest.approx(alone)
     assert np.isnan(skill_of([same])(np.ones((1, 12)))[0])

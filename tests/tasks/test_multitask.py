@@ -54,11 +54,11 @@ def test_the_loss_is_what_the_docstring_says() -> None:
     logits = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
     task, decoder = made()
     targets = torch.as_tensor(task.targets(ROWS, decoder), dtype=torch.float32)
-    assert task.losses(logits, targets).tolist() == pytest.approx(slow(logits, task, decoder, [1 / 3] * 3), rel=1e-5)
+    expected = slow(logits, task, decoder, [1 / 3] * 3)
+    assert task.losses(logits, targets).tolist() == pytest.approx(expected, rel=1e-5)
     heavy, decoder = made(stars=2.0)
-    assert heavy.losses(logits, targets).tolist() == pytest.approx(
-        slow(logits, task, decoder, [0.25, 0.5, 0.25]), rel=1e-5
-    )
+    expected = slow(logits, task, decoder, [0.25, 0.5, 0.25])
+    assert heavy.losses(logits, targets).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_who_looks_at_nothing_has_a_loss_of_one() -> None:

@@ -133,7 +133,8 @@ def _again(request: Request, prepared: Prepared) -> str:
     """The command that fits the same rows again, to which an option may be added."""
     source = str(request.train) if isinstance(request.train, (str, Path)) else "TRAIN.csv"
     labels = "".join(f" --label {shlex.quote(name)}" for name in prepared.columns.labels)
-    return f"acclimate fit {shlex.quote(source)}{labels}"
+    task = f" --task {shlex.quote(request.task)}" if prepared.columns.tasks and request.task else ""
+    return f"acclimate fit {shlex.quote(source)}{labels}{task}"
 
 
 def _named(labels: tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ class ReportData:
     title: str
     verdict: str  # one sentence
     created: str
-    task: str  # "classify", "ordinal", "multilabel", "regress"
+    task: str  # "classify", "ordinal", "multilabel", "regress", "multitask"
     metric: str
     strategy: str
     model_name: str
