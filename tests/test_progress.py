@@ -85,3 +85,9 @@ def test_a_bar_ends_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ValueError, match="stop"), loud.steps("outer", 2):
         raise ValueError("stop")
     assert loud._live is None
+
+
+def test_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Progress.on_terminal().quiet
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert not Progress.on_terminal().quiet

@@ -20,6 +20,11 @@ class Progress:
         self._depth = 0
         self._said: set[str] = set()
 
+    @staticmethod
+    def on_terminal() -> Progress:
+        """Shown on a terminal, and nothing elsewhere."""
+        return Progress(quiet=not sys.stderr.isatty())
+
     def say_once(self, text: str) -> None:
         """One line, however often it is asked for."""
         if text not in self._said:

@@ -18,6 +18,7 @@ import tiny_models as tm
 from acclimate.advise import race as module
 from acclimate.advise.crossfit import Trial
 from acclimate.advise.race import FROZEN, race, value_of
+from acclimate.data.kinds import KINDS
 from acclimate.data.split import folds
 from acclimate.progress import Progress
 from acclimate.run import Run
@@ -41,9 +42,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
         n: int = 400,
         run: Run | None = None,
         candidates: Sequence[str] = module.CANDIDATES,
+        asked: bool = False,
+        kind: str = "text",
         **overrides: Any,
     ) -> module.Race:
         data = tm.rows(n)
+        monkeypatch.setattr(module, "kind_of", lambda data: KINDS[kind])
         problem = replace(
             tm.problem_of("classify", data, "str", None, Run()), backbone=SimpleNamespace(fixed="", pretrained=True)
         )
@@ -60,7 +64,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(module, "crossfit", pretend)
         monkeypatch.setattr(module, "foresee", lambda *args: Foreseen(1.0, 10**9, 0.0))
         pairs = folds(data, "classify", k=5, seed=0)
-        return race(problem, data, pairs, "accuracy", run or Run(), overrides, candidates=candidates)
+        return race(problem, data, pairs, "accuracy", run or Run(), overrides, candidates=candidates, asked=asked)
 
     return run
 
@@ -105,6 +109,14 @@ def test_a_candidate_that_cannot_run_is_left_out_and_named(scripted: Any) -> Non
     ]
     with pytest.raises(acclimate.UserError, match="none of the strategies could be run"):
         scripted({"majority": 0.5})
+
+
+def test_a_candidate_that_there_is_not_is_named_where_it_was_asked_for(scripted: Any) -> None:
+    shares = {"majority": 0.5, "pixels": 0.6, "knn": 0.7, "hybrid": 0.9}
+    told = "hybrid was not run: of pictures there are no plain features to put beside those of a network."
+    for asked in (True, False):
+        found = scripted(shares, candidates=("knn", "hybrid"), asked=asked, kind="image")
+        assert found.chosen == "knn" and (told in found.decisions) is asked
 
 
 def test_time_decides_on_how_many_folds_tuning_is_judged(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:

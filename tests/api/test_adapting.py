@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,13 @@ def test_numbers_have_no_verdict_and_the_ways_that_can_are_named(folder_of: Any,
 
 
 def test_what_reads_features_alone_is_what_a_task_of_numbers_takes() -> None:
-    ways = adapting.that_can("regress")
+    changes, none = SimpleNamespace(augments=True), SimpleNamespace(augments=False)
+    ways = adapting.that_can("regress", changes)  # type: ignore[arg-type]
     assert {"dann", "mmd", "afn", "deep_coral", "sliced_wasserstein", "iwan", "coral", "kmm"} < set(ways)
     assert not {"self_train", "mcc", "shot", "cdan", "jan", "pada", "consistency", "deepjdot", "mcd"} & set(ways)
-    assert adapting.that_can("classify") == tuple(ADAPTATIONS)
+    assert adapting.that_can("classify", changes) == tuple(ADAPTATIONS)  # type: ignore[arg-type]
+    for backbone in (none, None):  # no random change is known that leaves a text's class as it is
+        assert set(ADAPTATIONS) - set(adapting.that_can("classify", backbone)) == {"consistency"}  # type: ignore[arg-type]
 
 
 def test_in_private_no_file_of_rows_is_written(folder_of: Any, tmp_path: Path) -> None:

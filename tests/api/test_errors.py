@@ -27,7 +27,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("acclimate.api.fitting.load_backbone", never)
+    monkeypatch.setattr("acclimate.api.loading.load", never)
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,12 @@ def test_held_out_scaffolds_are_others_and_random_ones_are_not(fit: Fit, tmp_pat
     data = chemicals()
     for split, apart in ((None, True), ("random", False)):
         run = tmp_path / str(split)
-        fit(data, strategy="fingerprints", split=split, output_dir=run)
+        made = fit(data, strategy="fingerprints", split=split, output_dir=run)
         told = read_json(run / "report.json")["how_tested"]
         assert ("no group on both sides" in told) == apart
+        test = chemicals(120, seed=1)
+        for model in (made, acclimate.load(run)):  # as it was asked for, so that intervals count rows alike
+            assert (model.labelled(test)[0].groups is not None) == apart
     with pytest.raises(UserError, match="unknown split 'scafold'; did you mean 'scaffold'"):
         fit(data, split="scafold")
 

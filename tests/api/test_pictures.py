@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from PIL import Image
 
 import acclimate
+import tiny_models as tm
 from acclimate import strategies
 from acclimate.api import deciding
 from acclimate.api.shifting import measure_shift
+from acclimate.errors import UserError
 from acclimate.model import load as load_predictor
 from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.tune import Tune
@@ -42,6 +45,7 @@ def test_fit_learns_and_accounts_for_every_file(run: Path) -> None:
     audits = {a["role"]: a for a in model.report_data.audits}  # type: ignore[union-attr]
     assert (audits["train"]["read"], audits["train"]["kept"]) == (61, 60)
     assert list(audits["train"]["dropped"]) == ["not_a_picture"]
+    assert all(m["line"] is None for m in model.report_data.mistakes or ())  # type: ignore[union-attr]
 
 
 def test_predict_reads_folders_paths_arrays_and_pictures_alike(run: Path, tmp_path: Path) -> None:
@@ -187,3 +191,90 @@ def test_tiny_pictures_get_a_small_network_that_is_judged_by_pixels(
 def test_the_next_command_names_a_folder_where_one_was_given(run: Path) -> None:
     steps = acclimate.load(run).report_data.next_steps  # type: ignore[union-attr]
     assert f"acclimate predict {run} NEW_FOLDER -o predictions.csv" in [step["command"] for step in steps]
+
+
+def test_a_finished_run_of_pictures_is_known_by_what_they_hold(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    arguments = {"test_data": run.parent / "test", "model": MODEL, "strategy": "linear_probe", "quiet": True}
+    again = acclimate.fit(run.parent / "train", output_dir=copy, resume=True, **arguments)
+    assert again.run_dir == copy
+    other = tmp_path / "other"
+    shutil.copytree(run.parent / "train", other)
+    Image.new("RGB", (24, 24)).save(other / "one" / "001.png")
+    with pytest.raises(UserError, match="the train data differs from what it was made with"):
+        acclimate.fit(other, output_dir=copy, resume=True, **arguments)
+
+
+def test_what_was_learned_from_a_folder_reads_a_table_of_paths_and_the_reverse(run: Path, tmp_path: Path) -> None:
+    test = run.parent / "test"
+    files = sorted(p for p in test.rglob("*.png"))
+    listed = "".join(f"{p},{p.parent.name}\n" for p in files)
+    (tmp_path / "paths.csv").write_text(f"photo,kind\n{listed}")
+    model = acclimate.load(run)
+    wanted = model.predict(test)
+    table, columns = model.predict_table(str(tmp_path / "paths.csv"))
+    assert columns["prediction"] == wanted and list(table.columns) == ["photo", "kind"]
+    scores = model.evaluate(str(tmp_path / "paths.csv"))
+    assert scores.n == 30 and scores.estimates["accuracy"] == model.evaluate(test).estimates["accuracy"]
+    assert {
+        "files from column 'photo'; the model learned from 'file'",
+        "labels from column 'kind'; the model learned from 'label'",
+    } <= set(scores.notes)
+    (tmp_path / "other.csv").write_text("photo,kind\n" + "".join(f"{p},other {i % 2}\n" for i, p in enumerate(files)))
+    with pytest.raises(UserError, match="has no column 'label', which holds the labels"):
+        model.evaluate(str(tmp_path / "other.csv"))
+
+    back = acclimate.fit(tmp_path / "paths.csv", model=MODEL, strategy="centroid", quiet=True)
+    assert (back.columns.file, back.columns.label) == ("photo", "kind")
+    assert back.predict(test) == back.predict(str(tmp_path / "paths.csv"))
+    assert back.predict(str(files[0])) == back.predict(test)[:1]
+    assert back.evaluate(test).n == 30
+
+
+def test_one_array_is_one_picture(run: Path) -> None:
+    pixels, _ = bars(3, seed=5)
+    model = acclimate.load(run)
+    assert model.predict(pixels[0]) == model.predict(pixels)[:1]
+    assert model.predict_proba(pixels[0][:, :, 0]).shape == (1, 2)
+    assert len(model.predict(np.stack(pixels))) == 3
+
+
+def test_only_what_is_looked_for_is_said_of_known_rows(run: Path) -> None:
+    notes = acclimate.load(run).evaluate(run.parent / "train").notes
+    assert not any("near duplicates" in note for note in notes)
+
+
+def test_fit_inspect_and_shift_refuse_a_model_of_another_kind_alike(tmp_path: Path) -> None:
+    folder(tmp_path / "a", 8)
+    text = str(tm.write("bert", tmp_path / "bert"))
+    told = "reads text, and the inputs here are pictures; `acclimate models list` shows those that read image"
+    for call in (
+        lambda: acclimate.fit(tmp_path / "a", model=text, quiet=True),
+        lambda: acclimate.inspect(tmp_path / "a", model=text),
+        lambda: measure_shift(tmp_path / "a", tmp_path / "a", model=text),
+    ):
+        with pytest.raises(UserError, match=told):
+            call()
+    with pytest.raises(UserError, match="a split by scaffold is for molecules"):
+        acclimate.inspect(tmp_path / "a", split="scaffold")
+
+
+def test_hybrid_asked_for_on_pictures_is_said_to_be_none(tmp_path: Path) -> None:
+    folder(tmp_path / "a", 30)
+    more = {"model": MODEL, "quiet": True, "candidates": ["hybrid", "centroid"]}
+    decisions = acclimate.fit(tmp_path / "a", **more).report_data.decisions  # type: ignore[union-attr]
+    told = "hybrid was not run: of pictures there are no plain features to put beside those of a network."
+    assert told in decisions
+
+
+def test_a_private_run_names_no_file(tmp_path: Path) -> None:
+    folder(tmp_path / "train", 40)
+    for name, old in (("secret copy.png", "001.png"), ("secret blank.png", None)):
+        held = (tmp_path / "train" / "one" / old).read_bytes() if old else b""
+        (tmp_path / "train" / "one" / name).write_bytes(held)
+    acclimate.fit(
+        tmp_path / "train", model=MODEL, strategy="centroid", private=True, output_dir=tmp_path / "run", quiet=True
+    )
+    for file in (tmp_path / "run").rglob("*"):
+        assert file.is_dir() or b"secret" not in file.read_bytes(), file

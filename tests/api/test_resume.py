@@ -413,6 +413,6 @@ def test_a_cache_that_cannot_be_used_is_not_blamed_on_the_run(
     def broken(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(cache / "models"))
 
-    monkeypatch.setattr("acclimate.api.fitting.load_backbone", broken)
+    monkeypatch.setattr("acclimate.api.loading.load", broken)
     with pytest.raises(acclimate.UserError, match=r"cannot use .*cache/models: Read-only .*; set ACCLIMATE_CACHE to"):
         fit(train, strategy="linear_probe", output_dir=tmp_path / "run")

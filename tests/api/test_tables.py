@@ -94,6 +94,11 @@ def test_rows_that_cannot_be_judged_or_read_are_told(tmp_path: Path) -> None:
         {**patients(3), "pulse": [None] * 3, "pressure": [None] * 3, "ward": [""] * 3, "cp": [None] * 3}
     )
     assert columns["note"] == ["no row to judge"] * 3
+    odd = {**patients(4), "pulse": ["80", "lots", "??", "90"]}
+    assert model.predict_parts(odd).said == (
+        "column 'pulse' holds a number, and 2 cells are none ('lots', '??'): missing (lines 2, 3)",
+    )
+    assert model.predict_parts(patients(4)).said == ()
 
 
 def test_evaluate_and_the_mistakes_of_the_report_show_rows(tmp_path: Path) -> None:
@@ -199,6 +204,31 @@ def test_labelled_rows_of_the_target_are_learned_from() -> None:
     few = {k: v[:24] for k, v in patients(40, seed=31, shift=3.0).items()}
     model = fit(patients(), target_labels=few, strategy="last_layer")
     assert model.predictor.strategy == "last_layer" and np.isfinite(model.predict_proba(few)).all()
+
+
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_a_private_run_holds_no_cell(task: str, tmp_path: Path) -> None:
+    data = patients(80, seed=3)
+    data["pulse"] = [p if i % 40 else f"secret {i}" for i, p in enumerate(data["pulse"])]
+    data["same"], data["few"] = ["secret"] * 80, ["secret" if i < 9 else None for i in range(80)]
+    if task == "regress":
+        data["ill"] = [f"{1234.5 + i:.4f}" for i in range(80)]
+    model = fit(data, private=True, output_dir=tmp_path / "run", task=task, strategy="boosting", modality="table")
+    for file in (tmp_path / "run").rglob("*"):
+        if (
+            file.is_file() and "model" not in file.relative_to(tmp_path / "run").parts[:1]
+        ):  # of categories it has values
+            text = file.read_bytes()
+            assert b"secret" not in text and b"north" not in text, file
+            assert task == "classify" or not re.search(rb"12(3[4-9]|[4-9]\d)\.5\b", text), file
+    said = model.predict_parts({**data, "pulse": ["secret"] * 80}).said
+    assert said[0].startswith("column 'pulse' holds a number, and 80 cells are none: missing")
+
+
+def test_a_label_too_large_to_square_is_one_clear_error() -> None:
+    data = {**patients(), "ill": [1e308, -1e308, 3.0] * 20}
+    with pytest.raises(UserError, match="'ill' holds 1e.308, whose square is beyond"):
+        fit(data, strategy="ridge", task="regress")
 
 
 def test_a_private_report_names_no_cell(tmp_path: Path) -> None:

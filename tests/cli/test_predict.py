@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 CSV = "text,prediction,confidence,p_pos\na,pos,0.75,0.75\nb,,,\n"
 
@@ -15,6 +18,13 @@ def test_the_own_columns_come_first_and_no_row_is_lost(cli, api, tmp_path: Path)
         ("load", ("RUN",), {}),
         ("predict_parts", ("new.csv",), {"conformal": None, "abstain_below": None, "adapt": None}),
     ]
+
+
+def test_cells_that_cannot_be_read_are_told(cli, api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = api.model.predict_parts
+    monkeypatch.setattr(api.model, "predict_parts", lambda *args, **more: replace(given(*args, **more), said=("odd",)))
+    result = cli("predict", "RUN", "new.csv", "-o", tmp_path / "p.csv")
+    assert result.stderr.splitlines()[0] == "note: new.csv: odd"
 
 
 def test_a_hyphen_prints_the_csv_alone(cli, api) -> None:

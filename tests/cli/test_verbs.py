@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 
 import acclimate
+from acclimate.errors import UserError
 
 
 def test_evaluate_prints_the_deciding_metric_first_and_all_that_belongs_to_it(cli, api) -> None:
@@ -63,6 +64,21 @@ def test_inspect_passes_the_columns_on(cli, api) -> None:
     assert api.calls[0][1] == ("x.csv",)
     given = {name: value for name, value in api.calls[0][2].items() if value not in (None, False)}
     assert given == {"label": "y", "model": "minilm", "drop": ("a",), "text_column": "t", "on_bad": "skip"}
+
+
+def test_inspect_and_shift_pass_on_how_inputs_are_read(cli, api, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("inspect", "x", "--max-seconds", "2", "--split", "random", "--json")
+    assert (api.calls[0][2]["max_seconds"], api.calls[0][2]["split"]) == (2.0, "random")
+    shifting, given = ModuleType("acclimate.api.shifting"), {}
+
+    def measure_shift(*files: str, **settings: object) -> object:
+        given.update(settings)
+        raise UserError("seen")
+
+    shifting.measure_shift = measure_shift  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "acclimate.api.shifting", shifting)
+    cli("shift", "x", "y", "--max-seconds", "2", "--column-kind", "cp=category")
+    assert (given["max_seconds"], given["column_kinds"]) == (2.0, {"cp": "category"})
 
 
 def test_demo_runs_its_body(cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from acclimate.data.audit import Audit, Lengths, audit, cross_check, render
+from acclimate.data.kinds import KINDS
+from acclimate.data.kinds.image import IMAGE
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input
 from acclimate.errors import UserError
+from drawn import folder
 
 TL = Columns(label="label", text=("text",))
 
@@ -106,7 +110,7 @@ def test_ambiguous_dates_are_refused() -> None:
 def test_no_usable_row() -> None:
     with pytest.raises(UserError, match="has no usable row: 2 rows no text"):
         audit(read({"text": ["", None], "label": [0, 1]}), TL, "classify")
-    with pytest.raises(UserError, match="does not hold numbers: use --task classify"):
+    with pytest.raises(UserError, match="does not hold numbers: write them as 1234.5, use --task classify"):
         audit(read({"text": distinct(2), "label": ["a", "b"]}), TL, "regress")
 
 
@@ -371,3 +375,38 @@ def test_weights_whose_sum_overflows_keep_their_ratios() -> None:
     rows = {"text": ["one text", "another text", "a third"], "label": ["a", "b", "a"], "w": [1e308, 1e308, 5e307]}
     data, _ = audit(read(rows), Columns(label="label", text=("text",), weight="w"), "classify")
     assert data.weights is not None and data.weights.tolist() == [1.0, 1.0, 0.5]
+
+
+def test_private_names_no_class_and_no_number() -> None:
+    rows = read({"text": [f"text {i}" for i in range(30)], "label": ["Quokka"] * 28 + ["wombat"] * 2})
+    told = audit(rows, Columns(label="label", text=("text",)), "classify", classes=("Quokka", "wombat", "emu"))[1]
+    assert {"imbalance", "absent_class"} <= kinds(told).keys() and "Quokka" in json.dumps(told.to_json()["findings"])
+    told = audit(
+        rows, Columns(label="label", text=("text",)), "classify", classes=("Quokka", "wombat", "emu"), private=True
+    )[1]
+    said = json.dumps(told.to_json()["findings"])
+    assert {"imbalance", "absent_class"} <= kinds(told).keys() and not any(
+        w in said for w in ("Quokka", "wombat", "emu")
+    )
+    written = read({"text": ["a", "b", "c"], "label": [1, 2, 3]})
+    facts = audit(written, Columns(label="label", text=("text",)), "regress", private=True)[1].facts
+    assert "target" not in facts
+
+
+def test_labels_of_a_regression_with_commas_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("text;label\na;3,5\nb;4,25\nc;5\n")
+    data, account = audit(read(tmp_path / "f.csv"), Columns(label="label", text=("text",)), "regress")
+    assert data.labels == (3.5, 4.25, 5.0)
+    assert "the numbers in 'label' are read with commas as the decimal sign" in account.facts["notes"]  # type: ignore[operator]
+
+
+def test_content_is_read_once_for_exact_and_near_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path, 4)
+    calls: list[int] = []
+    keys = IMAGE.keys
+    counted = replace(IMAGE, keys=lambda inputs: calls.append(1) or keys(inputs))  # type: ignore[func-returns-value]
+    counted = replace(counted, exact=counted.keys)
+    monkeypatch.setitem(KINDS, "image", counted)
+    table = read(tmp_path)
+    audit(table, Columns(label="label", file="file", kind="image"), "classify")
+    assert calls == [1]

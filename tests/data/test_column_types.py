@@ -7,7 +7,17 @@ from datetime import datetime
 
 import pytest
 
-from acclimate.data.column_types import Row, columns_of, held, rows_of, to_boolean, to_category, to_number
+from acclimate.data.column_types import (
+    Row,
+    columns_of,
+    held,
+    how_written,
+    label_numbers,
+    rows_of,
+    to_boolean,
+    to_category,
+    to_number,
+)
 from acclimate.errors import UserError
 
 
@@ -101,3 +111,38 @@ def test_rows_are_tuples_that_know_their_columns() -> None:
 def test_rows_of_another_width_are_refused() -> None:
     with pytest.raises(UserError, match="row 2 has 1 cells, and there are 2 columns"):
         rows_of([("1", "a"), ("2",)], ("x", "y"))
+
+
+def test_times_of_day_are_minutes() -> None:
+    assert how_written(["12:07", "7:30", "23:59:30", "?"]) == "clock"
+    assert [to_number(c, "clock") for c in ("12:07", "7:30", "23:59:30", "24:00", "7:61", None)] == [
+        727.0, 450.0, 1439.5, None, None, None,
+    ]  # fmt: skip
+    assert how_written(["12:07", "soon: now", "a:b"]) == ""
+
+
+def test_labels_with_decimal_commas_are_read_and_it_is_said() -> None:
+    found, said = label_numbers(["3,5", "4", "-0,25", None, "bad"], "y")
+    assert found == [3.5, 4.0, -0.25, None, "bad"] and said.endswith("with commas as the decimal sign")
+    assert label_numbers(["1,234,567", "12"], "y")[0] == [1234567.0, 12.0]
+    assert label_numbers([1.5, 2], "y") == ([1.5, 2.0], "")
+    with pytest.raises(UserError, match=r"such as '3,125'\) can be decimal signs or signs of thousands; write 3.125"):
+        label_numbers(["3,125", "2,500"], "y")
+
+
+def test_a_label_whose_square_overflows_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'y' holds 1e\+308, whose square is beyond .* divide the labels"):
+        label_numbers([1.0, 1e308], "y")
+    with pytest.raises(UserError, match="'y' holds a number, whose square"):
+        label_numbers([1.0, -1e308], "y", private=True)
+
+
+def test_in_private_no_reason_quotes_a_cell() -> None:
+    rows = [("secret", f"{i}", "secret" if i < 5 else None) for i in range(30)] + [("secret", "secret?", None)]
+    for private in (False, True):
+        found = held(rows, ("same", "number", "gaps"), {"number": "number"}, private=private)
+        assert [c.kind for c in found] == ["none", "number", "category"]
+        assert any("secret" in c.why for c in found) is not private
+        with pytest.raises(UserError) as refused:
+            held([("secret 1",), ("secret 2",)], ("x",), {"x": "number"}, private=private)
+        assert ("secret" in str(refused.value)) is not private and "--column-kind x=category" in str(refused.value)

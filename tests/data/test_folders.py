@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from acclimate.data.account import how_read
 from acclimate.data.audit import audit
 from acclimate.data.columns import guess
-from acclimate.data.read import read
+from acclimate.data.read import read, there
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 from drawn import bars, folder
@@ -107,3 +109,44 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     table = read(tmp_path / "set")
     _, account = audit(table, guess(table, Columns()).columns, "classify")
     assert account.read == 5 and list(account.dropped) == ["missing_file"]
+
+
+def test_a_table_counts_only_beside_the_files_that_it_lists(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("text,label\na,b\n")
+    with pytest.raises(UserError, match=r"is a folder; give one of its files: labels.csv"):
+        read(tmp_path)
+    with pytest.raises(UserError, match=r"give one of its files: labels.csv"):
+        there(tmp_path, str(tmp_path))
+
+
+def test_a_table_in_a_folder_is_read_as_asked_and_said(tmp_path: Path) -> None:
+    folder(tmp_path, 4)
+    (tmp_path / "labels.csv").write_text("file_name|label\ndash/000.png|é,x\n", encoding="latin-1")
+    table = read(tmp_path, delimiter="|", encoding="latin-1")
+    assert table.columns == {"file_name": ["dash/000.png"], "label": ["é,x"]}
+    assert table.facts["notes"][-1] == (  # type: ignore[index]
+        f"labels.csv in {tmp_path} says which files are read and what their labels are, and names of folders such as "
+        f"{next(p.name for p in tmp_path.iterdir() if p.is_dir())} are not read as labels"
+    )
+    assert how_read(table.facts).startswith("by its labels.csv, ")
+    (tmp_path / "labels.csv").write_text("file_name,label\n")
+    assert len(read(tmp_path, may_be_empty=True)) == 0
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_findings_about_a_folder_name_files_and_no_lines(private: bool, tmp_path: Path) -> None:
+    folder(tmp_path, 4)
+    copy = (tmp_path / "one" / "001.png").read_bytes()
+    (tmp_path / "one" / "secret copy.png").write_bytes(copy)
+    (tmp_path / "one" / "secret empty.png").write_bytes(b"")
+    table = read(tmp_path)
+    columns = guess(table, Columns()).columns
+    _, account = audit(table, columns, "classify", private=private)
+    found = {f.kind: f for f in account.findings}
+    assert found["duplicate"].lines == ()
+    assert ("one/secret copy.png" in found["duplicate"].message) is not private
+    text = json.dumps(account.to_json())
+    assert ("secret" in text) is not private
+    with pytest.raises(UserError) as refused:
+        audit(table, columns, "classify", private=private, on_bad="fail")
+    assert ("secret empty.png" in str(refused.value)) is not private and "line" not in str(refused.value)

@@ -79,6 +79,8 @@ def test_a_cell_that_says_neither_is_told_or_refused() -> None:
         gate([1, 0, "?", 1, 0, 1], [1, 0, 1, 0, 1, 0], on_bad="fail")
     with pytest.raises(UserError, match="label column 'a' of <dict> holds 'low', 'high'; of several label columns"):
         read_marks({"a": ["low", "high", "low", "high", "1", "0"], "b": [1, 0, 1, 0, 1, 0]}, "<dict>")
+    with pytest.raises(UserError, match="label column 'a' of <dict> holds cells that say neither; of several"):
+        read_marks({"a": ["low", "high", "low", "high", "1", "0"], "b": [1, 0, 1, 0, 1, 0]}, "<dict>", private=True)
 
 
 def test_copies_contradict_each_other_only_in_what_both_know() -> None:

@@ -15,6 +15,7 @@ from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.strategies import Splits
 from acclimate.strategies.inputs import Inputs
+from acclimate.strategies.probe import first_head
 from acclimate.strategies.tune import Tune
 from acclimate.train import loop
 
@@ -80,7 +81,7 @@ def test_the_loss_of_a_step_is_that_of_the_rows_and_the_penalty(name: str, share
     data = replace(tm.rows(12), weights=np.linspace(0.5, 1.5, 12))
     problem = tm.problem_of("classify", data, "str", shared_bert, RUN)
     tune = tuned(hold=f"{name}:0.3")
-    network, _ = tune.started(problem, tune._first_head(problem, Splits(data), RUN), RUN)
+    network, _ = tune.started(problem, first_head(tune.start, problem, Splits(data), RUN), RUN)
     rows = Inputs(problem, data, network.backbone, RUN)
     rows.holding = tune.holding(network, problem, data)
     starts = {f"backbone.{n}": p.clone() for n, p in shared_bert.named_parameters()}

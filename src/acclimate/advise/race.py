@@ -76,12 +76,14 @@ def race(
     *,
     candidates: Sequence[str] = CANDIDATES,
     every_fold: bool = False,
+    asked: bool = False,
 ) -> Race:
     """Judge baselines, candidates that leave the backbone frozen, and within the time left those that move it; choose.
 
     Rule: the frozen candidate with the best out-of-fold value, unless tuning the backbone is better by an interval that
     does not cover 0: the dearer choice, which also holds less well under shift, has to show its worth. Of several that
-    tune, each has to show it against the one chosen before it.
+    tune, each has to show it against the one chosen before it. `asked`: the user named the candidates, so that it is
+    said of each that there is not for such data.
     """
     decisions: list[str] = []
     trials: list[Trial] = []
@@ -98,6 +100,11 @@ def race(
         frozen.append(baseline)  # as good a choice as any where nothing is carried over
     for name in order:
         some = any(t.name in frozen for t in trials)
+        lacking = _lacking(name, problem, data)
+        if lacking:
+            if asked and name in candidates:
+                cut(f"{name} was not run: {lacking}.")
+            continue
         trial, why = _frozen(name, problem, data, pairs, run, every_fold, some)
         trials += [trial] if trial is not None else []
         if why:
@@ -149,17 +156,22 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple
     return found
 
 
+def _lacking(name: str, problem: Problem, data: Data) -> str:
+    """Why there is no such strategy for this data; empty where there is."""
+    if {**BASELINES, **_KNOWN}[name].needs_backbone and problem.backbone is None:
+        return "it reads the features of a pretrained model, and there is none"
+    if name == "centroid" and problem.task.name == "regress":
+        return "it chooses between classes, and the labels are numbers"
+    if name == "hybrid" and not kind_of(data).beside:
+        return f"of {kind_of(data).plural} there are no plain features to put beside those of a network"
+    return ""
+
+
 def _frozen(
     name: str, problem: Problem, data: Data, pairs: Pairs, run: Run, every_fold: bool, some: bool
 ) -> tuple[Trial | None, str]:
     """A baseline or a candidate that leaves the backbone frozen, judged; or nothing; and what is to be said of it."""
     strategy = {**BASELINES, **_KNOWN}[name]
-    if (
-        (strategy.needs_backbone and problem.backbone is None)
-        or (name == "centroid" and problem.task.name == "regress")
-        or (name == "hybrid" and not kind_of(data).beside)
-    ):
-        return None, ""
     if run.once(f"late/{name}", partial(_late, run, some)):
         return None, f"{name} was not run: the time limit was reached before."
     if run.private and name == "hybrid" and kind_of(data).has_words:
@@ -236,7 +248,8 @@ def _moving(
         return None, None, []
     if problem.backbone.fixed:
         return None, None, [f"{name} was not run: {problem.backbone.fixed}."]
-    tune: Any = named(name, dict(overrides))[1]
+    tune = named(name, dict(overrides))[1]
+    assert isinstance(tune, Tune)  # by check_candidates: of others nobody can foretell the time
     try:
         found = run.once(f"{name}/affordable", partial(_affordable, tune, problem, data, pairs, run, ahead))
     except NoRoom as error:

@@ -11,6 +11,7 @@ from acclimate.api.deciding import FEWEST, FILE, Decided, asked, rows_to_label, 
 from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Request
+from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference
 from acclimate.run import Run
@@ -20,6 +21,7 @@ from acclimate.strategies import ADAPTATIONS, FEW_LABELS, STRATEGIES, Problem, S
 from acclimate.strategies.adapt import Adapt
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.bottleneck import Bottleneck
+from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.mapped import Mapped
 from acclimate.strategies.pretrain import check_one_process
 from acclimate.strategies.tune import Tune
@@ -81,7 +83,7 @@ def said(
         todo, files, steps = _rows_to_label(request, prepared, None)
         told = f"The {rows} were not used by {name}.{_apart(prepared, problem, request.run)} Whether adapting to them "
         told += f"would help is not decidable without labels there: {todo}"
-        by_name = f"By name these adapt to such rows: {', '.join(that_can(problem.task.name))}."
+        by_name = f"By name these adapt to such rows: {', '.join(that_can(problem.task.name, problem.backbone))}."
         return Decided((by_name, told), files=files, next_steps=steps)
     if request.test is None:
         where = shlex.join(["acclimate", "evaluate", str(request.folder), str(request.folder / FILE)])
@@ -125,10 +127,15 @@ def _apart(prepared: Prepared, problem: Problem, run: Run) -> str:
     )
 
 
-def that_can(task: str) -> tuple[str, ...]:
+def that_can(task: str, backbone: Backbone | None) -> tuple[str, ...]:
     """The strategies that adapt to rows without labels where the task is this one: all of them for classes, else those
-    that read features alone."""
-    return tuple(name for name, strategy in ADAPTATIONS.items() if task == "classify" or _without_classes(strategy))
+    that read features alone. What changes inputs at random is for backbones of which such changes are known."""
+    changes = backbone is not None and backbone.augments
+    return tuple(
+        name
+        for name, strategy in ADAPTATIONS.items()
+        if (task == "classify" or _without_classes(strategy)) and (changes or not isinstance(strategy, Consistency))
+    )
 
 
 def _without_classes(strategy: Strategy) -> bool:

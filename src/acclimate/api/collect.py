@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
         at = np.flatnonzero(wrong)
         order = at[np.argsort(-confidence[at], kind="stable")][:MOST_MISTAKES]
     rows, kind = [], kind_of(data)
+    lines = () if Path(str(data.source)).is_dir() else data.lines  # the files of a folder have none
     for i in order:
         value = data.inputs[i]
         rows.append({
@@ -193,7 +194,7 @@ def mistakes(judged: Judged, predictor: Predictor) -> list[dict[str, Any]]:
             "truth": _label(data.labels[i] if data.labels else None),
             "predicted": f"{answers[i]:.4g}" if isinstance(answers[i], float) else _label(answers[i]),
             "confidence": None if np.isnan(confidence[i]) else float(confidence[i]),
-            "line": data.lines[i] if data.lines else None,
+            "line": lines[i] if lines else None,
         })  # fmt: skip
     return rows
 
@@ -213,9 +214,9 @@ def next_steps(
     rows: Sequence[dict[str, Any]],
     train_rows: int,
     finding_kinds: set[str],
-    fit_again: str,
+    fit_again: Callable[[Mapping[str, str | None]], str],
 ) -> list[dict[str, str]]:
-    """What to do now, most useful first."""
+    """What to do now, most useful first. `fit_again` makes the command that fits with arguments changed."""
     new = "NEW_FOLDER" if Path(str(judged.data.source)).is_dir() else "NEW.csv"
     steps = [
         {
@@ -231,7 +232,7 @@ def next_steps(
             {
                 "text": f"{baseline_name(plain, '')} does better here: fit without a pretrained model, smaller and "
                 "faster.",
-                "command": f"{fit_again} --strategy {plain}",
+                "command": fit_again({"strategy": plain, "target_labels": None}),
             }
         )
     elif level:
@@ -245,7 +246,7 @@ def next_steps(
         steps.append(
             {
                 "text": "Some texts were cut off: read them whole, in windows.",
-                "command": f"{fit_again} --truncation chunk",
+                "command": fit_again({"truncation": "chunk"}),
             }
         )
     if "conflicting_label" in finding_kinds or "label_typo" in finding_kinds:
@@ -263,7 +264,7 @@ def next_steps(
         steps.append(
             {
                 "text": "See whether tuning the backbone pays with more time.",
-                "command": f"{fit_again} --strategy lp_ft",
+                "command": fit_again({"strategy": "lp_ft"}),
             }
         )
     if holds(predictor):

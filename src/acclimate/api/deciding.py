@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +13,9 @@ import numpy as np
 from acclimate import ranks
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.race import Race, compare, gap_text
+from acclimate.api.again import again
 from acclimate.api.prepare import SAMPLING, Prepared
 from acclimate.api.request import Request
-from acclimate.backbones.base import Backbone
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
@@ -40,7 +38,6 @@ FEWEST = 20  # different target rows, below which nothing is said of them
 DOUBT = 0.2  # the p of the two-sided sign test above which labels do not decide: wrong one time in ten
 MOST = 20_000  # rows of each side that are looked at; of more, some at random
 FILE = "label_these.csv"
-COSTS = "costs.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def judged(problem: Problem) -> tuple[str, ...]:
     backbone = problem.network()[0]
     if not backbone.untrained:
         return CANDIDATES
-    return MOVING if type(backbone).augment is not Backbone.augment else ()
+    return MOVING if backbone.augments else ()
 
 
 def _untouched(problem: Problem, train: Data) -> Callable[[Data], Floats]:
@@ -171,12 +168,10 @@ def asked(
         assert prepared.target is not None
         return f"label {rows} of {prepared.target.source} and give them as target_labels", (), ()
     path, labels = request.folder / FILE, prepared.columns.labels
-    command = command or next_command(request, labels, str(path))
-    cost = request.arguments.get("cost")
-    files = ((FILE, table), *([] if cost is None else [(COSTS, json.dumps(cost, indent=1) + "\n")]))
+    command = command or again(request, labels, {"target_labels": str(path)})
     named = f"column{'s' if len(labels) > 1 else ''} {', '.join(map(repr, labels))}"
     step = {"text": f"Fill in the {named} of {path}, then run this.", "command": command}
-    return f"label {rows} in {path}, then: {command}", files, (step,)
+    return f"label {rows} in {path}, then: {command}", ((FILE, table),), (step,)
 
 
 def settled(
@@ -246,40 +241,3 @@ def rows_to_label(
         truth = [""] * len(columns.labels) if labels is None else [labels[i]]
         writer.writerow([*first, *cells, *truth, f"{weights[i]:.6g}"])
     return text.getvalue()
-
-
-def next_command(request: Request, label: Sequence[str], labels: str) -> str:
-    """The command that fits again with these labels, with what was asked of this run."""
-    given = request.arguments
-    parts = ["acclimate", "fit", _path(given.get("train_data"), "TRAIN.csv")]
-    parts += [part for name in label for part in ("--label", name)]
-    parts += ["--target-data", _path(given.get("target_data"), "TARGET.csv"), "--target-labels", labels]
-    for name, usual in (("valid_data", None), ("test_data", None), *_USUAL.items()):
-        value = given.get(name)
-        if value is None or value == usual:
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            parts += [f"--{name.replace('_', '-')}", _path(one, f"{name.upper()}.csv")]
-    for name, kind in (given.get("column_kinds") or {}).items():
-        parts += ["--column-kind", f"{name}={kind}"]
-    if given.get("cost") is not None:
-        parts += ["--cost", str(request.folder / COSTS)]
-    return " ".join(shlex.quote(part) for part in parts)
-
-
-# Options that say what the data and the model are, with their defaults.
-_USUAL: dict[str, Any] = {
-    "model": None, "task": None, "text_column": None, "file_column": None,
-    "modality": None, "group_column": None, "time_column": None, "id_column": None,
-    "subgroup_column": None, "domain_column": None, "positive": None, "threshold": None, "specificity": None,
-    "alert_budget": None, "prevalence": None, "class_weight": None, "time_limit": None,
-    "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
-    "max_length": None, "max_seconds": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
-    "split": None,
-}  # fmt: skip
-
-
-def _path(value: Any, instead: str) -> str:
-    """A path or value as text; a placeholder for what came from memory."""
-    text = json.dumps(value) if isinstance(value, Mapping) else str(value)
-    return instead if value is None or (text.startswith("<") and text.endswith(">")) else text

@@ -18,16 +18,16 @@ from acclimate.api import adapting, deciding, labelled, over_domains, state
 from acclimate.api import multitask as columns
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
+from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.request import Fitted, Request
 from acclimate.api.writing import write
-from acclimate.backbones import load as load_backbone
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
-from acclimate.data.kinds import Kind, kind_of, model_for
+from acclimate.data.kinds import kind_of, model_for
 from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -84,7 +84,10 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     say = request.run.progress.say
     wanted = strategy is None or strategy[1].needs_backbone
     loading = time.monotonic()
-    backbone = _backbone(request, kind_of(sources.guessed.columns)) if wanted else None
+    backbone = None
+    if wanted:
+        say(f"loading {request.model}")
+        backbone = backbone_for(kind_of(sources.guessed.columns), request.model, **request.reading)
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
@@ -151,17 +154,6 @@ def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | No
             f"class_weight {request.class_weight!r} is not understood; give 'balanced' or one weight a class, "
             "{'spam': 3}"
         )
-
-
-def _backbone(request: Request, kind: Kind) -> Backbone:
-    request.run.progress.say(f"loading {request.model}")
-    backbone = load_backbone(request.model, **request.reading)
-    if backbone.modality not in kind.models:
-        raise UserError(
-            f"{request.model!r} reads {backbone.modality}, and the inputs here are {kind.plural}; "
-            f"`acclimate models list` shows those that read {' or '.join(kind.models)} (such as {kind.model})"
-        )
-    return backbone.requires_grad_(False).eval()
 
 
 def _same_model(request: Request, backbone: Backbone | None) -> None:
@@ -239,7 +231,10 @@ def _choose_and_fit(
         few, every = request.candidates, prepared.test is None
         if few == CANDIDATES and data.domains is not None:
             few = (*few, *OF_DOMAINS)
-        contest = race(problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every)
+        asked = request.asked.get("candidates") is not None
+        contest = race(
+            problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every, asked=asked
+        )
         name, one, trial = contest.chosen, contest.one, contest.trial(contest.chosen)
         chosen = trial.strategy
     else:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acclimate.api.prepare import measure_with
+from acclimate.api.prepare import Gate, measure_with
 from acclimate.data.columns import task_name
-from acclimate.data.kinds import named
+from acclimate.data.kinds import kind_of, named
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 
@@ -20,35 +20,36 @@ def many(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def columns_of(
-    label: str | Sequence[str] | None,
-    text: str | Sequence[str] | None,
-    group: str | None,
-    when: str | None,
-    row_id: str | None,
-    subgroup: str | Sequence[str] | None,
-    weight: str | None,
-    drop: Sequence[str],
-    domain: str | None,
+    *,
+    label: str | Sequence[str] | None = None,
+    text: str | Sequence[str] | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    id: str | None = None,
+    subgroup: str | Sequence[str] | None = None,
+    weight: str | None = None,
+    drop: Sequence[str] = (),
+    domain: str | None = None,
     file: str | None = None,
     modality: str | None = None,
     kinds: Mapping[str, str] | None = None,
 ) -> Columns:
-    """Which column plays which part, as the arguments of `fit` and `inspect` name them."""
+    """Which column plays which part, as the arguments of `fit`, `inspect` and `shift` name them."""
     labels = many(label)
     return Columns(
-        labels[0] if len(labels) == 1 else labels or None,
-        many(text),
-        group,
-        when,
-        row_id,
-        many(subgroup),
-        weight,
-        many(drop),
-        domain,
-        file,
-        kind_named(modality, kinds),
-        tuple(kinds or ()),
-        tuple((kinds or {}).values()),
+        label=labels[0] if len(labels) == 1 else labels or None,
+        text=many(text),
+        group=group,
+        time=time,
+        id=id,
+        subgroup=many(subgroup),
+        weight=weight,
+        drop=many(drop),
+        domain=domain,
+        file=file,
+        kind=kind_named(modality, kinds),
+        features=tuple(kinds or ()),
+        holds=tuple((kinds or {}).values()),
     )
 
 
@@ -102,29 +103,36 @@ def inspect(
     drop: Sequence[str] = (),
     label_delimiter: str | None = None,
     max_length: int | None = None,
+    max_seconds: float | None = None,
     on_bad: str = "skip",
+    split: str | None = None,
     private: bool = False,
 ) -> Inspection:
     """Run the gate alone: how the file was read, which rows can be used, what looks wrong. Nothing is learned."""
-    from acclimate.backbones import load as load_backbone
+    from acclimate.api.loading import backbone_for
     from acclimate.data.audit import audit
     from acclimate.data.columns import guess
     from acclimate.data.read import read
 
     columns = columns_of(
-        label, text_column, group_column, time_column, id_column, subgroup_column, weight_column, drop, domain_column,
-        file_column, modality, column_kinds,
+        label=label, text=text_column, group=group_column, time=time_column, id=id_column, subgroup=subgroup_column,
+        weight=weight_column, drop=drop, domain=domain_column, file=file_column, modality=modality, kinds=column_kinds,
     )  # fmt: skip
     table = read(data)
-    found = guess(table, columns, None if task is None else task_name(task), label_delimiter)
-    measure = None if model is None else measure_with(load_backbone(model, max_length=max_length))
+    found = guess(table, columns, None if task is None else task_name(task), label_delimiter, private=private)
+    gate = Gate(on_bad, label_delimiter, private, split)
+    kind = kind_of(found.columns)
+    measure = None
+    if model is not None:
+        measure = measure_with(backbone_for(kind, model, max_length=max_length, seconds=max_seconds))
     _, report = audit(
         table,
         found.columns,
         found.task,
-        on_bad=on_bad,
-        label_delimiter=label_delimiter,
+        on_bad=gate.on_bad,
+        label_delimiter=gate.label_delimiter,
         measure=measure,
-        private=private,
+        private=gate.private,
+        split=gate.split,
     )
     return Inspection(report, tuple(found.reasons))

@@ -18,6 +18,7 @@ from acclimate.data.audit import audit
 from acclimate.data.columns import missing_column
 from acclimate.data.kinds import Reading, kind_of
 from acclimate.data.read import read
+from acclimate.data.renamed import renamed
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
@@ -45,6 +46,7 @@ class Model:
         scores: Scores | None = None,
         report_data: ReportData | None = None,
         baselines: dict[str, Predictor] | None = None,
+        split: str | None = None,
     ) -> None:
         self.predictor = predictor
         self.columns = columns
@@ -52,6 +54,8 @@ class Model:
         self.scores = scores
         self.report_data = report_data
         self.baselines = baselines or {}
+        self.progress = Progress()  # quiet, unless a command line puts another in its place
+        self.split = split  # as it was asked for: what else keeps rows together, where no column says so
 
     @property
     def classes_(self) -> Any:
@@ -104,7 +108,7 @@ class Model:
 
     def _blocks(self, texts: list[Input | None], adapt: str | Adapter | None) -> Iterator[Block]:
         answers = None if adapt is None else adapted(self.predictor, texts, adapt, self._run())
-        return blocks(self.predictor, texts, None if answers is None else answers.parts())
+        return blocks(self.predictor, texts, self._run(), None if answers is None else answers.parts())
 
     def predict_table(
         self,
@@ -143,13 +147,21 @@ class Model:
         table = source if isinstance(source, Table) else read(source, may_be_empty=True)
         read_in = self._reading(table)
         answers = None if adapt is None else adapted(self.predictor, read_in.inputs, adapt, self._run())
-        return predictions(self.predictor, table, read_in, asked, answers, kind=kind_of(self.columns))
+        return predictions(
+            self.predictor,
+            table,
+            read_in,
+            asked,
+            self._run(),
+            answers,
+            kind=kind_of(self.columns),
+            private=self._private,
+        )
 
     def _texts(self, inputs: Any) -> tuple[list[Input | None], Table | None]:
         """Raw inputs from one text, a list, a frame or a file."""
         kind = kind_of(self.columns)
-        one = isinstance(inputs, (str, Path)) and "text" in kind.models and Path(inputs).suffix.lower() not in _FILES
-        if one or type(inputs).__module__.startswith("PIL.") or isinstance(inputs, bytes):
+        if kind.single(inputs):
             inputs = [inputs]
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
         if named or isinstance(inputs, (str, Path)):
@@ -165,10 +177,11 @@ class Model:
 
     def _reading(self, table: Table) -> Reading:
         """The inputs of a table; what the gate would drop is None, and says why."""
-        missing = [name for name in self.columns.inputs if name not in table.columns]
+        columns, _ = renamed(self.columns, table)
+        missing = [name for name in columns.inputs if name not in table.columns]
         if missing:
             raise missing_column(missing[0], table)
-        return kind_of(self.columns).read(table, self.columns, Progress())
+        return kind_of(columns).read(table, columns, self.progress)
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -192,6 +205,7 @@ class Model:
             mine = finish.judged(self.predictor, rows, answers.parts())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
+        scores = dataclasses.replace(scores, notes=(*report.facts.get("renamed", ()), *scores.notes))
         if self.run_dir is not None:
             scores = dataclasses.replace(scores, notes=(*_of_known(self.run_dir, rows), *scores.notes))
         beside: dict[str, Any] = {}
@@ -216,13 +230,14 @@ class Model:
         """Labelled rows through the gate."""
         decoder = self.predictor.decoder
         table = read(source)
-        lacking = [name for name in self.columns.labels if name not in table.columns]
+        known, said = renamed(self.columns, table, decoder.classes)
+        lacking = [name for name in known.labels if name not in table.columns]
         if lacking:
             raise UserError(
                 f"{table.source} has no column {lacking[0]!r}, which holds the labels this model learned from; "
                 f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
             )
-        columns = dataclasses.replace(present(self.columns, table), time=None)
+        columns = dataclasses.replace(present(known, table), time=None)
         classes = decoder.classes if decoder.task != "regress" else None
         if decoder.parts:
             classes = tuple(one.classes or None for one in decoder.parts)
@@ -232,17 +247,25 @@ class Model:
             decoder.task,
             label_delimiter=decoder.delimiter,
             classes=classes,
-            private=self.report_data is not None and self.report_data.private,
+            private=self._private,
             role="test",
+            progress=self.progress,
+            split=self.split,
         )
+        if said:
+            report = dataclasses.replace(report, facts={**report.facts, "renamed": list(said)})
         if not len(rows):
             raise UserError(
                 f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
             )
         return rows, report
 
+    @property
+    def _private(self) -> bool:
+        return self.report_data is not None and self.report_data.private
+
     def _run(self) -> Run:
-        return Run(device=pick_device())
+        return Run(device=pick_device(), progress=self.progress)
 
     def compare(self, other: Model, data: Any, *, metric: str | None = None) -> Difference:
         """The paired difference self − other on the same labelled rows."""
@@ -272,12 +295,11 @@ class Model:
         return folder
 
 
-_FILES = {".csv", ".tsv", ".tab", ".txt", ".parquet", ".jsonl", ".json", ".ndjson"}
-
-
 def _of_known(run_dir: Path, rows: Data) -> list[str]:
     """What to say of rows that the run has seen before."""
-    found, these = [], f"of these {len(rows)} rows (or near duplicates)"
+    kind = kind_of(rows)
+    near = "" if kind.exact is kind.keys else " (or near duplicates)"  # of which the keys alone tell nothing
+    found, these = [], f"of these {len(rows)} rows{near}"
     if known := runs.known(run_dir, rows):
         found.append(
             f"{known} {these} were learned from, so these numbers are too good; judge the model on rows that it has "
@@ -315,9 +337,11 @@ def load(path: str | Path) -> Model:
     if not in_run:
         return Model(predictor, columns)
     baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
+    asked = _if_there(folder / "run.json", lambda made: made["asked"])
     return Model(
         predictor,
         columns,
+        split=(asked or {}).get("split"),
         run_dir=folder,
         scores=_if_there(folder / "metrics.json", Scores.from_json),
         report_data=_if_there(folder / "report.json", ReportData.from_json),

@@ -12,13 +12,14 @@ import numpy as np
 
 from acclimate.api.testing import Answers, Told
 from acclimate.data.account import REASONS
+from acclimate.data.findings import lines_text
 from acclimate.data.kinds import Kind, Reading
-from acclimate.data.rows import Input, Table
+from acclimate.data.rows import Data, Input, Table
 from acclimate.errors import UserError
 from acclimate.metrics.decisions import conformal_quantile
 from acclimate.metrics.digest import slices
 from acclimate.model import Predictor
-from acclimate.run import Run, pick_device
+from acclimate.run import Run
 from acclimate.strategies.multitask import predictor_of
 from acclimate.tasks.base import Floats
 from acclimate.tasks.multitask import Multitask
@@ -44,6 +45,7 @@ class Predictions:
     kinds: dict[str, type]  # name of each new column -> type of its values
     parts: Iterator[dict[str, list[Any]]]
     told: Told | None = None  # of adapting to these rows
+    said: tuple[str, ...] = ()  # of cells that could not be read, and count as missing
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ class Asked:
 
 
 def blocks(
-    predictor: Predictor, texts: Sequence[Input | None], logits_of: Iterable[Floats] | None = None
+    predictor: Predictor, texts: Sequence[Input | None], run: Run, logits_of: Iterable[Floats] | None = None
 ) -> Iterator[Block]:
     """The answers to all rows in order. `logits_of`: the logits of what can be judged, where they are known already."""
     at = np.array([i for i, t in enumerate(texts) if t is not None], dtype=np.int64)
     task, decoder = predictor.task, predictor.decoder
     done = start = 0
     if logits_of is None:
-        logits_of = predictor.parts([texts[i] for i in at], Run(device=pick_device()))
+        logits_of = predictor.parts([texts[i] for i in at], run)
     for logits in logits_of:
         outputs = task.outputs(logits, decoder)
         chosen = task.decide(outputs, decoder)
@@ -108,18 +110,27 @@ def predictions(
     table: Table,
     read: Reading,
     asked: Asked,
+    run: Run,
     answers: Answers | None = None,
     *,
     kind: Kind,
+    private: bool = False,
 ) -> Predictions:
-    """The table and its new columns. A note says why a row has no answer; there is such a column where one may be."""
-    if isinstance(predictor.task, Multitask):
-        return _by_column(predictor, predictor.task, table, read, asked, kind)
+    """The table and its new columns. A note says why a row has no answer; there is such a column where one may be.
+
+    `private`: no sentence about the rows quotes a cell.
+    """
     texts, problems = read.inputs, _problems(table, read, kind)
     noted = any(problems) or asked.abstain_below is not None
-    found = blocks(predictor, texts, None if answers is None else answers.parts())
+    at = [i for i, one in enumerate(texts) if one is not None]
+    odd = kind.odd(Data(tuple(texts[i] for i in at), lines=tuple(table.lines[i] for i in at), kind=kind.name), private)
+    said = tuple(f"{one.message} ({lines_text(one.lines)})" for one in odd)
+    if isinstance(predictor.task, Multitask):
+        kinds, several = _by_column(predictor, predictor.task, texts, problems, asked, noted, run)
+        return Predictions(table, kinds, several, None, said)
+    found = blocks(predictor, texts, run, None if answers is None else answers.parts())
     parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in found)
-    return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told)
+    return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told, said)
 
 
 def _problems(table: Table, read: Reading, kind: Kind) -> list[str]:
@@ -129,26 +140,29 @@ def _problems(table: Table, read: Reading, kind: Kind) -> list[str]:
 
 
 def _by_column(
-    predictor: Predictor, task: Multitask, table: Table, read: Reading, asked: Asked, kind: Kind
-) -> Predictions:
+    predictor: Predictor,
+    task: Multitask,
+    texts: Sequence[Input | None],
+    problems: list[str],
+    asked: Asked,
+    noted: bool,
+    run: Run,
+) -> tuple[dict[str, type], Iterator[dict[str, list[Any]]]]:
     """The new columns for each label column, its name at their end; one pass through the backbone serves all."""
-    problems = _problems(table, read, kind)
-    noted = any(problems) or asked.abstain_below is not None
     singles = [predictor_of(predictor, j) for j in range(len(task.parts))]
     each = [replace(asked, bound=bound) for bound in asked.bounds]
-    at = [i for i, text in enumerate(read.inputs) if text is not None]
-    shared = tee(predictor.parts([read.inputs[i] for i in at], Run(device=pick_device())), len(singles))
+    shared = tee(predictor.parts([text for text in texts if text is not None], run), len(singles))
 
     def own(j: int) -> Iterator[dict[str, list[Any]]]:
         logits = (part[:, task.parts[j].logits] for part in shared[j])
-        for block in blocks(singles[j], read.inputs, logits):
+        for block in blocks(singles[j], texts, run, logits):
             yield _columns(singles[j], block, problems[block.rows], each[j], noted)
 
     kinds: dict[str, type] = {}
     for part, single, one in zip(task.parts, singles, each, strict=True):
         kinds |= {_named(name, part.name): type_ for name, type_ in _kinds(single, one, False).items()}
     found = (_joined(task, parts, noted) for parts in zip(*(own(j) for j in range(len(singles))), strict=True))
-    return Predictions(table, kinds | ({"note": str} if noted else {}), found)
+    return kinds | ({"note": str} if noted else {}), found
 
 
 def _joined(task: Multitask, parts: Sequence[dict[str, list[Any]]], noted: bool) -> dict[str, list[Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from acclimate.backbones.base import Backbone
 from acclimate.data import domains, label_cells
-from acclimate.data.audit import Audit, Lengths, Seconds, audit, cross_check
+from acclimate.data.audit import Audit, Lengths, Seconds, audit, by_file, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
@@ -105,7 +105,7 @@ def gather(
     given = {"train": train, "valid": valid, "test": test, "target": target, LABELS: target_labels}
     tables = {role: read(source) for role, source in given.items() if source is not None}
     table = tables["train"]
-    guessed = guess(table, columns, task, gate.label_delimiter)
+    guessed = guess(table, columns, task, gate.label_delimiter, private=gate.private)
     if guessed.columns.label is None:
         raise UserError(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
@@ -148,6 +148,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | 
         if role == "target":
             others[role], target_report, said = unlabelled(table, guessed, gate, measure, progress)
             found = [*_adapted_to(data, others[role], "train"), *_adapted_to(others.get("test"), others[role], "test")]
+            found = by_file(found, table, guessed.columns, gate.private)
             audits.append(replace(target_report, findings=(*target_report.findings, *found)))
             reasons += said
         elif role != "train":
@@ -158,8 +159,9 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | 
             other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes, progress)
             found = list(cross_check(data, other, role.replace("_", " ")))
             if role == LABELS:
-                refuse_new_classes(other, guessed.task, classes)
+                refuse_new_classes(other, guessed.task, classes, gate.private)
                 found += cross_check(others["test"], other, "target labels", "test") if "test" in others else ()
+            found = by_file(found, table, columns, gate.private)
             audits.append(replace(other_report, findings=(*other_report.findings, *found)))
             others[role] = other
     _check_domains(data, others)
@@ -211,7 +213,7 @@ def _adapted_to(rows: Data | None, target: Data, name: str) -> list[Finding]:
     return [replace(same, message=f"{text}, exactly or nearly: {why}")]
 
 
-def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) -> None:
+def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None, private: bool = False) -> None:
     """A class that no training row has cannot be learned from a few rows beside thousands of others."""
     if classes is None or few.labels is None or task == "regress":
         return
@@ -220,8 +222,8 @@ def refuse_new_classes(few: Data, task: str, classes: tuple[Any, ...] | None) ->
             if name not in classes:
                 known = ", ".join(repr(c) for c in classes[:8]) + (" ..." if len(classes) > 8 else "")
                 raise UserError(
-                    f"{few.source}, line {line}: the label {name!r} is not among the classes of the training rows "
-                    f"({known}); correct it, or give the row of a new class with the training rows"
+                    f"{few.source}, line {line}: the label{'' if private else f' {name!r}'} is not among the classes "
+                    f"of the training rows ({known}); correct it, or give the row of a new class with the training rows"
                 )
 
 

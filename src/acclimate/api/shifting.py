@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from acclimate.api.collect import projection
+from acclimate.api.inspecting import columns_of
+from acclimate.api.loading import backbone_for
 from acclimate.api.prepare import Gate, gated, has_inputs, measure_with, unlabelled
-from acclimate.backbones import load as load_backbone
 from acclimate.catalogue import cache
 from acclimate.data.columns import guess
-from acclimate.data.kinds import kind_of, named
+from acclimate.data.kinds import kind_of
 from acclimate.data.read import read
-from acclimate.data.rows import Columns, Data
+from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.features import Store
 from acclimate.progress import Progress
@@ -74,8 +75,10 @@ def measure_shift(
     text_column: str | Sequence[str] | None = None,
     file_column: str | None = None,
     modality: str | None = None,
+    column_kinds: Mapping[str, str] | None = None,
     group_column: str | None = None,
     max_length: int | None = None,
+    max_seconds: float | None = None,
     seed: int = 0,
     on_bad: str = "skip",
     private: bool = False,
@@ -88,17 +91,15 @@ def measure_shift(
     """
     progress = Progress(quiet=quiet)
     run = Run(seed=seed, device=pick_device(), cache=cache.features(), progress=progress)
-    text = (text_column,) if isinstance(text_column, str) else tuple(text_column or ())
-    wanted = "" if modality is None else named(modality).name
-    columns = Columns(label=label, text=text, group=group_column, file=file_column, kind=wanted)
+    columns = columns_of(
+        label=label, text=text_column, group=group_column, file=file_column, modality=modality, kinds=column_kinds
+    )
     gate = Gate(on_bad, None, private)
     tables = read(source), read(target)
-    guessed = guess(tables[0], columns)
+    guessed = guess(tables[0], columns, private=private)
     has_inputs(tables[1], guessed.columns)
     kind = kind_of(guessed.columns)
-    backbone = load_backbone(model or kind.model, max_length=max_length).requires_grad_(False).eval()
-    if backbone.modality not in kind.models:
-        raise UserError(f"{model!r} reads {backbone.modality}, and the inputs here are {kind.plural}")
+    backbone = backbone_for(kind, model or kind.model, max_length=max_length, seconds=max_seconds)
     measured = measure_with(backbone)
     ours, _ = gated(tables[0], guessed.columns, guessed.task, gate, measured, "source", None, progress)
     theirs, _, said = unlabelled(tables[1], guessed, gate, measured, progress)

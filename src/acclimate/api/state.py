@@ -169,7 +169,8 @@ def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapp
     what = [name for name, _, _ in _differing(asked, made.get("arguments", {}), defaults)]
     if not what and asked["train_data"] is not None:
         tables = {_ROLES[name]: read(source) for name, source in given.items()}
-        what = [f"the {role} data" for role, key in content_of(tables).items() if made["content"].get(role) != key]
+        now = content_of(tables, made.get("columns", {}).get("file"))
+        what = [f"the {role} data" for role, key in now.items() if made["content"].get(role) != key]
     if what:
         raise UserError(
             f"{folder} is a finished run, and {what[0]} differs from what it was made with; name another --output-dir, "

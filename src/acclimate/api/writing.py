@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,6 +14,7 @@ import psutil
 
 from acclimate import ranks
 from acclimate.api import collect, runs
+from acclimate.api.again import COSTS, again
 from acclimate.api.collect import SINGLE_TASK
 from acclimate.api.finish import clusters_of, column_judged, gap_between, scores_of
 from acclimate.api.model import Model
@@ -44,7 +44,8 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
     data = dataclasses.replace(data, columns=[_part(column) for column in columns])
     if not ranks.first():
-        return Model(fitted.predictor, prepared.columns, run_dir=request.folder, scores=scores, report_data=data)
+        where, split = request.folder, request.gate.split
+        return Model(fitted.predictor, prepared.columns, run_dir=where, scores=scores, report_data=data, split=split)
     with runs.writing(request.folder, request.overwrite) as folder:
         if request.gate.private:
             folder.chmod(0o700)
@@ -56,6 +57,7 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
             scores=scores,
             report_data=data,
             baselines={name: p for name, (p, _) in fitted.baselines.items()},
+            split=request.gate.split,
         )
         model.save(folder / "model")
         model.report(folder / "report.html")
@@ -129,14 +131,6 @@ def _peak() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
-def _again(request: Request, prepared: Prepared) -> str:
-    """The command that fits the same rows again, to which an option may be added."""
-    source = str(request.train) if isinstance(request.train, (str, Path)) else "TRAIN.csv"
-    labels = "".join(f" --label {shlex.quote(name)}" for name in prepared.columns.labels)
-    task = f" --task {shlex.quote(request.task)}" if prepared.columns.tasks and request.task else ""
-    return f"acclimate fit {shlex.quote(source)}{labels}{task}"
-
-
 def _named(labels: tuple[str, ...]) -> str:
     return ", ".join(labels) if len(labels) <= 3 else f"{', '.join(labels[:2])} and {len(labels) - 2} more"
 
@@ -176,6 +170,8 @@ def _write_files(
         "rows": data.splits, "how_tested": data.how_tested, "finished": data.created,
         "costs": fitted.costs, "notes": list(fitted.predictor.notes),
     })  # fmt: skip
+    if request.arguments.get("cost") is not None:  # which the commands that fit again name
+        runs.write_json(folder / COSTS, request.arguments["cost"])
     for name, text in fitted.files.items():
         runs.write_text(folder / name, text)
     if not request.gate.private:  # a hash of a short text can be guessed
@@ -222,11 +218,12 @@ def _report(
     at_prevalence = _at_prevalence(request, fitted)
     kinds = {f.kind for a in prepared.audits for f in a.findings if f.severity != "info"}
     points = scatter = None
-    several = bool(prepared.columns.tasks)
-    if prepared.task == "regress":
+    if prepared.task == "regress" and not private:  # each point is a label as it stands in the data
         scatter = {"truth": judged.truth.tolist(), "predicted": judged.decisions.tolist()}
+    several = bool(prepared.columns.tasks)
     known = problem.store is not None and not problem.store.missing(judged.data.inputs)
-    if known and problem.store is not None and judged.data.labels is not None and not several:
+    shown = not (several or (private and prepared.task == "regress"))
+    if known and shown and problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
     few = "" if some else " All rows took part in the last fit."
@@ -277,7 +274,7 @@ def _report(
                 rows,
                 len(prepared.train),
                 kinds,
-                _again(request, prepared),
+                lambda change: again(request, prepared.columns.labels, change),
             ),
         ],
         target_verdict=fitted.verdict,

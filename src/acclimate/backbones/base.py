@@ -117,6 +117,11 @@ class Backbone(nn.Module, ABC):
         """How many lines `flat` gives for each input."""
         return [1] * len(encoded)
 
+    @property
+    def augments(self) -> bool:
+        """Whether there are random changes of its inputs that leave their class as it is (`augment`)."""
+        return type(self).augment is not Backbone.augment
+
     def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
         """The batch changed at random so that no class changes, the more the larger `strength` (0 to 1)."""
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from acclimate.cli import options
+from acclimate.progress import Progress
 
 
 def evaluate(
@@ -31,7 +32,9 @@ def evaluate(
 
     from acclimate import api
 
-    scores, beside = api.load(run).evaluation(source, metric=metric, adapt=adapt)
+    model = api.load(run)
+    model.progress = Progress.on_terminal()
+    scores, beside = model.evaluation(source, metric=metric, adapt=adapt)
     if as_json:
         typer.echo(json.dumps({**scores.to_json(), **beside}, ensure_ascii=False, indent=2))
         return

@@ -173,10 +173,7 @@ def fit(
         float | None, typer.Option(metavar="P", min=0, max=1, help="Report the predictive value at this prevalence.")
     ] = None,
     on_bad: options.OnBad = "skip",
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),
-    ] = None,
+    split: options.Split = None,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[
@@ -221,17 +218,16 @@ def fit(
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
-            options.one_or_many(label),
-            tuple(text_column or ()),
-            group_column,
-            time_column,
-            id_column,
-            tuple(subgroup_column or ()),
-            weight_column,
-            tuple(drop or ()),
-            domain_column,
-            file_column,
-            modality or "",
+            label=options.one_or_many(label),
+            text=tuple(text_column or ()),
+            group=group_column,
+            time=time_column,
+            id=id_column,
+            subgroup=tuple(subgroup_column or ()),
+            weight=weight_column,
+            drop=tuple(drop or ()),
+            domain=domain_column,
+            file=file_column,
         )
         early.columns(source, wanted, task)
 

@@ -16,7 +16,11 @@ def inspect(
     ],
     label: options.Labels = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Count tokens with this model, to find texts that are too long.")
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Look at the rows as this model would read them: texts or sounds that are too long, another kind.",
+        ),
     ] = None,
     task: options.Task = None,
     text_column: options.TextColumn = None,
@@ -32,7 +36,9 @@ def inspect(
     drop: options.Drop = None,
     label_delimiter: options.LabelDelimiter = None,
     max_length: options.MaxLength = None,
+    max_seconds: options.MaxSeconds = None,
     on_bad: options.OnBad = "skip",
+    split: options.Split = None,
     private: options.Private = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -61,7 +67,9 @@ def inspect(
         drop=tuple(drop or ()),
         label_delimiter=label_delimiter,
         max_length=max_length,
+        max_seconds=max_seconds,
         on_bad=on_bad,
+        split=split,
         private=private,
     )
     typer.echo(json.dumps(inspection.to_json(), ensure_ascii=False, indent=2) if as_json else str(inspection))

@@ -176,6 +176,10 @@ MaxSeconds = Annotated[
         help="Seconds read of a sound; Whisper fills shorter ones up to it. The model's own (30) when absent.",
     ),
 ]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),
+]
 Private = Annotated[
     bool,
     typer.Option("--private", help="No raw input in the report, the audit or the log; folders readable by you alone."),

@@ -12,6 +12,7 @@ from acclimate.cli import options
 from acclimate.cli.write import free_names, write
 from acclimate.errors import UserError
 from acclimate.files import write_text
+from acclimate.progress import Progress
 
 
 def predict(
@@ -50,8 +51,12 @@ def predict(
     from acclimate import api
     from acclimate.data.account import how_read
 
-    found = api.load(run).predict_parts(source, conformal=conformal, abstain_below=abstain_below, adapt=adapt)
+    model = api.load(run)
+    model.progress = Progress.on_terminal()
+    found = model.predict_parts(source, conformal=conformal, abstain_below=abstain_below, adapt=adapt)
     table = found.table
+    for line in found.said:
+        typer.echo(f"note: {source}: {line}", err=True)
     if table.facts.get("encoding_guessed"):
         typer.echo(f"note: {source} was read as {how_read(table.facts)}", err=True)
     names = free_names(table.columns, found.kinds)

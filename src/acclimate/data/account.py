@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from acclimate.data.findings import Finding, lines_text
+from acclimate.data.rows import Columns, Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+_NAMED = 5  # files that are named in a message
 REASONS = {
     "unparsed": "not parsed (wrong number of fields)",
     "blank_input": "no text to read (blank or null)",
@@ -91,9 +93,48 @@ def how_read(facts: Mapping[str, object]) -> str:
         kind = "one field a line" if sign == "none" else f"{sign} between fields"
         kind += ", quotation marks are text" if facts.get("quoting") == "none" else ""
         kind += "" if facts.get("header", True) else ", no header"
+    if "listed_in" in facts:
+        kind = f"by its {facts['listed_in']}, {kind}"
     if "encoding" not in facts:
         return kind
     return f"{kind}, {facts['encoding']}{' (a guess)' if facts.get('encoding_guessed') else ''}"
+
+
+def has_no_lines(facts: Mapping[str, object]) -> bool:
+    """Whether the rows are the files of a folder: their numbers tell nobody anything."""
+    return facts.get("format") in ("folder", "file")
+
+
+def by_file(
+    found: Sequence[Finding], table: Table, columns: Columns, private: bool, *, but: Collection[str] = ()
+) -> list[Finding]:
+    """Findings about the files of a folder, which has no lines: their names stand in the message (unless `private`).
+
+    `but`: kinds of findings that name them already.
+    """
+    if not has_no_lines(table.facts):
+        return list(found)
+    out = []
+    for one in found:
+        names = "" if one.kind in but else named_files(table, columns, one.lines, private)
+        out.append(replace(one, message=one.message + names, lines=()))
+    return out
+
+
+def named_files(table: Table, columns: Columns, lines: Sequence[int], private: bool) -> str:
+    """The files of these rows by name, where inputs are files."""
+    if columns.file is None or private:
+        return ""
+    cells = dict(zip(table.lines, table.columns[columns.file], strict=True))
+    names = [str(cells[n]) for n in lines if isinstance(cells[n], str)]
+    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
+
+
+def which_dropped(facts: Mapping[str, object], reason: str, lines: str) -> str:
+    """Which rows were dropped for this reason: their files by name where they are known, else their `lines`."""
+    files = facts.get("dropped_files")
+    named = str(files.get(reason) or "") if isinstance(files, dict) else ""
+    return named or ("" if has_no_lines(facts) else lines)
 
 
 def render(account: Audit) -> RichTable:
@@ -106,11 +147,9 @@ def render(account: Audit) -> RichTable:
     view.add_column("rows", justify="right")
     view.add_column("which", overflow="fold", min_width=40)
     view.add_row("read", f"{account.read:,}", escape(how_read(account.facts)))
-    files = account.facts.get("dropped_files")
     for reason, lines in account.dropped.items():
-        which = str(files.get(reason) or "") if isinstance(files, dict) else ""
-        row = f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", escape(which or lines_text(lines))
-        view.add_row(*row)
+        which = escape(which_dropped(account.facts, reason, lines_text(lines)))
+        view.add_row(f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", which)
     view.add_row("kept", f"{account.kept:,}", "")
     colour = {"error": "red", "warning": "yellow", "info": "dim"}
     for one in account.findings:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from acclimate.data import findings, label_cells, label_columns, leaks
-from acclimate.data.account import REASONS, Audit, render
-from acclimate.data.columns import check, index_like, used
+from acclimate.data.account import REASONS, Audit, by_file, has_no_lines, named_files, render
+from acclimate.data.column_types import label_numbers
+from acclimate.data.columns import check, index_like
 from acclimate.data.cross import cross_check
 from acclimate.data.findings import Finding, Lengths, Seconds, finding, lines_text, rows_text, verb
 from acclimate.data.kinds import Kind, Reading, kind_of
@@ -30,9 +31,7 @@ from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
 from acclimate.progress import Progress
 
-_NAMED = 5  # files that are named in a message
-
-__all__ = ["Audit", "Finding", "Lengths", "Seconds", "audit", "cross_check", "render"]
+__all__ = ["Audit", "Finding", "Lengths", "Seconds", "audit", "by_file", "cross_check", "render"]
 
 
 def audit(
@@ -69,7 +68,7 @@ def audit(
     check(table, columns)
     kind = kind_of(columns)
     read = kind.read(table, columns, progress or Progress())
-    labels, notes = _labels(table, columns, task, label_delimiter, classes, strict=on_bad == "fail")
+    labels, notes = _labels(table, columns, task, label_delimiter, classes, on_bad == "fail", private)
     times = None if columns.time is None else to_numbers(table.columns[columns.time], columns.time)
     reasons = [_reason(table, columns, task, i, read, labels, times) for i in range(len(table))]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
@@ -79,7 +78,7 @@ def audit(
         if reason in set(reasons)
     }
     said = {**REASONS, "blank_input": kind.blank}
-    _refuse(table, columns, dropped, len(kept), on_bad, said)
+    _refuse(table, columns, dropped, len(kept), on_bad, said, private)
     inputs = tuple(read.inputs[i] for i in kept)
     keys = kind.keys(inputs)
     owners = _owners(columns, kind, split, inputs)
@@ -88,7 +87,7 @@ def audit(
         finding(
             reason,
             "warning",
-            f"{rows_text(len(lines))} dropped: {said[reason]}{_named(table, columns, lines)}",
+            f"{rows_text(len(lines))} dropped: {said[reason]}{named_files(table, columns, lines, private)}",
             len(lines),
             lines,
         )
@@ -99,11 +98,15 @@ def audit(
     if owners is not None:
         found.append(_split_by(kind.owner, owners))
     facts = _facts(table, columns, task, data, notes)
-    if columns.file is not None and dropped:
-        facts["dropped_files"] = {r: _named(table, columns, lines).removeprefix(": ") for r, lines in dropped.items()}
+    if private:
+        facts.pop("target", None)  # the least and the greatest label are cells
+    if columns.file is not None and dropped and not private:
+        files = {r: named_files(table, columns, lines, private) for r, lines in dropped.items()}
+        facts["dropped_files"] = {r: names.removeprefix(": ") for r, names in files.items()}
     if measure is not None:
         found += findings.too_long(data, measure(list(data.inputs)), facts)
     order = {"error": 0, "warning": 1, "info": 2}
+    found = by_file(found, table, columns, private, but=dropped)
     found.sort(key=lambda f: order[f.severity])
     return data, Audit(table.source, role, len(table), len(kept), dropped, tuple(found), facts, _counts(data, task))
 
@@ -114,16 +117,17 @@ def _labels(
     task: str,
     label_delimiter: str | None,
     classes: tuple[Label, ...] | None,
-    *,
     strict: bool,
+    private: bool,
 ) -> tuple[list[Label | None] | None, list[str]]:
     """One label a row (None where missing), and sentences on how they were read."""
     if columns.label is None:
         return None, []
     if columns.tasks:
-        return label_cells.read_cells(table, columns, classes, strict=strict)
+        return label_cells.read_cells(table, columns, classes, strict=strict, private=private)
     if isinstance(columns.label, tuple):
-        rows, odd = label_columns.read_marks({name: table.columns[name] for name in columns.label}, table.source)
+        cells_of = {name: table.columns[name] for name in columns.label}
+        rows, odd = label_columns.read_marks(cells_of, table.source, private=private)
         return rows, findings.odd_notes(odd, table.lines, strict)
     cells = table.columns[columns.label]
     if task == "multilabel":
@@ -131,13 +135,12 @@ def _labels(
         notes = [] if label_delimiter or sign is None else [f"labels are split at {sign!r}"]
         return [None if is_blank(cell) else label_set(cell, sign) for cell in cells], notes
     if task == "regress":
-        return [
-            None if is_blank(cell) else number(cell) if number(cell) is not None else as_text(cell) for cell in cells
-        ], []
+        numbers, note = label_numbers(cells, columns.label, private=private)
+        return list(numbers), [note] if note else []
     values, kind = typed_labels(cells, table.typed)
     check_kind(task, kind)
     if classes is None:
-        return values, [note] if (note := respelled(cells, table.typed)) else []
+        return values, [note] if (note := respelled(cells, table.typed, private=private)) else []
     matched, changed = match_classes(values, classes)
     return matched, [f"{rows_text(changed)}: labels read in the type of the model's classes"] if changed else []
 
@@ -178,11 +181,13 @@ def _refuse(
     kept: int,
     on_bad: str,
     said: dict[str, str],
+    private: bool,
 ) -> None:
     if not dropped and kept:
         return
     told = "; ".join(
-        f"{rows_text(len(lines))} {said[r]} ({lines_text(lines)}){_named(table, columns, lines)}"
+        f"{rows_text(len(lines))} {said[r]}{'' if has_no_lines(table.facts) else f' ({lines_text(lines)})'}"
+        f"{named_files(table, columns, lines, private)}"
         for r, lines in dropped.items()
     )
     if on_bad == "fail" and dropped:
@@ -191,7 +196,8 @@ def _refuse(
         hint = ""
         if "bad_label" in dropped:
             hint = (
-                f"; column {columns.label!r} does not hold numbers: use --task classify, or name another label column"
+                f"; column {columns.label!r} does not hold numbers: write them as 1234.5, use --task classify, or name "
+                "another label column"
             )
         elif "missing_label" in dropped:
             named = " or ".join(map(repr, columns.labels))
@@ -199,15 +205,6 @@ def _refuse(
         elif "bad_time" in dropped:
             hint = f"; write the times in {columns.time!r} as YYYY-MM-DD or as numbers"
         raise UserError(f"{table.source} has no usable row: {told or 'it has no rows'}{hint}")
-
-
-def _named(table: Table, columns: Columns, lines: Sequence[int]) -> str:
-    """The files of these rows by name, where inputs are files."""
-    if columns.file is None:
-        return ""
-    cells = dict(zip(table.lines, table.columns[columns.file], strict=True))
-    names = [str(cells[n]) for n in lines if isinstance(cells[n], str)]
-    return f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else ""
 
 
 def _owners(columns: Columns, kind: Kind, split: str | None, inputs: tuple[Input, ...]) -> tuple[str, ...] | None:
@@ -279,7 +276,7 @@ def _weights(cells: list[object]) -> FloatArray:
 
 
 def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, task: str) -> list[Finding]:
-    taken = set(used(columns))
+    taken = set(columns.used)
     free = {n: c for n, c in table.columns.items() if n not in taken}
     out = findings.odd_columns(free, kept)
     free |= {name: table.columns[name] for name in columns.features}  # looked at, too, though they are learned from
@@ -305,9 +302,11 @@ def _of_rows(
     role: str,
 ) -> list[Finding]:
     assert data.clusters is not None
-    out = findings.repeated(kind.exact(data.inputs), data.clusters, data.lines, kind.near)
+    out = findings.repeated(
+        keys if kind.exact is kind.keys else kind.exact(data.inputs), data.clusters, data.lines, kind.near
+    )
     if len(data) > 1 and len(set(data.clusters.tolist())) == 1:
-        what = f"every row holds the same {kind.noun}; is this the right {kind.noun} column?"
+        what = f"all {len(data):,} {kind.plural} are alike; is what differs in another column?"
         out.append(finding("constant", "error", what, len(data)))
     out += kind.findings(data, private)
     pairs = [(one, n) for one, n in zip(data.inputs, data.lines, strict=True) if isinstance(one, tuple)]
@@ -348,7 +347,7 @@ def _of_rows(
     if isinstance(data.labels[0], label_columns.Marks):
         out += findings.yes_no(data, of_train=of_train)
     else:
-        out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train)
+        out += findings.class_sizes(data.labels, data.lines, task, of_train=of_train, private=private)
     if task != "multilabel" and kind.has_words:
         out += leaks.label_in_text(keys, data.labels, data.lines, private=private)
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))

@@ -3,6 +3,7 @@ reason."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,10 @@ _MARKS = frozenset(["na", "n/a", "nan", "null", "none", "?", "-", ".", "missing"
 _TRUE, _FALSE = frozenset(["true", "yes", "y", "t"]), frozenset(["false", "no", "n", "f"])
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?\Z")
 _COMMA = re.compile(r"[+-]?\d+,\d+\Z")
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:\.\d+)?)?\Z")
 _MOST = 0.95  # of the cells that hold something must be of a kind
 _WORDS, _VARIED = 4.0, 0.5  # mean words a cell, and the share of different cells, from which a column is free text
+_LARGEST = 1e150  # of a label: sums of squares stay finite
 _ID = re.compile(r"(^|[_\s])(id|idx|index|uid|uuid)\Z", re.IGNORECASE)
 
 
@@ -29,7 +32,7 @@ class Held:
     name: str
     kind: str  # of KINDS
     why: str  # a sentence for the gate
-    written: str = ""  # numbers: "thousands" or "comma"; dates: "day" or "month", whichever stands first
+    written: str = ""  # numbers: "thousands", "comma" or "clock"; dates: "day" or "month", whichever stands first
 
     @property
     def text(self) -> str:
@@ -73,8 +76,14 @@ def columns_of(rows: Sequence[Sequence[object]]) -> tuple[Held, ...]:
     return tuple(held(rows, [f"column {j + 1}" for j in range(len(first))]))
 
 
-def held(rows: Sequence[Sequence[object]], names: Sequence[str], asked: Mapping[str, str] | None = None) -> list[Held]:
-    """What every column holds, in order; `asked` says so for some of them by name.
+def held(
+    rows: Sequence[Sequence[object]],
+    names: Sequence[str],
+    asked: Mapping[str, str] | None = None,
+    *,
+    private: bool = False,
+) -> list[Held]:
+    """What every column holds, in order; `asked` says so for some of them by name. `private`: no reason quotes a cell.
 
     >>> rows = [("1.5", "a", "2020-01-31"), ("?", "b", "2020-02-01"), ("2", "a", None)]
     >>> [(c.name, c.kind) for c in held(rows, ("x", "y", "z"))]
@@ -89,10 +98,10 @@ def held(rows: Sequence[Sequence[object]], names: Sequence[str], asked: Mapping[
     odd = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
     if odd is not None:
         raise UserError(f"row {odd + 1} has {len(rows[odd])} cells, and there are {len(names)} columns")
-    return [_held(name, [row[j] for row in rows], asked.get(name)) for j, name in enumerate(names)]
+    return [_held(name, [row[j] for row in rows], asked.get(name), private) for j, name in enumerate(names)]
 
 
-def _held(name: str, cells: Sequence[object], asked: str | None) -> Held:
+def _held(name: str, cells: Sequence[object], asked: str | None, private: bool) -> Held:
     here = [c for c in cells if not is_blank(c)]
     if asked == "none":
         return Held(name, "none", "left out, as asked")
@@ -101,16 +110,17 @@ def _held(name: str, cells: Sequence[object], asked: str | None) -> Held:
     if asked == "category":
         return Held(name, "category", "read as category, as asked")
     if asked is None and len(here) > 1 and len({as_text(c).strip() for c in here}) == 1:
-        value = as_text(here[0]).strip()
+        value = "the same" if private else repr(as_text(here[0]).strip())
         if len(here) == len(cells):
-            return Held(name, "none", f"left out: every row holds {value!r}")
-        return Held(name, "category", f"{value!r} in {len(here)} rows and nothing in the others")
-    told = _boolean(name, here) or _number(name, here, asked) or _date(name, here) or _named(name, here)
+            return Held(name, "none", f"left out: every row holds {value}")
+        return Held(name, "category", f"{value} in {len(here)} rows and nothing in the others")
+    told = _boolean(name, here) or _number(name, here, asked, private) or _date(name, here) or _named(name, here)
     if asked is None or told.kind == asked:
         return told
+    such = "" if private else f" (such as {as_text(here[0])!r})"
     raise UserError(
-        f"column {name!r} was to be read as {asked}, and most of its cells are none (such as {as_text(here[0])!r}); "
-        f"it looks like {told.kind}"
+        f"column {name!r} was to be read as {asked}, and most of its cells are none{such}; it looks like {told.kind}: "
+        f"correct them, or say --column-kind {name}={told.kind}"
     )
 
 
@@ -121,7 +131,7 @@ def _boolean(name: str, here: Sequence[object]) -> Held | None:
     return None
 
 
-def _number(name: str, here: Sequence[object], asked: str | None) -> Held | None:
+def _number(name: str, here: Sequence[object], asked: str | None, private: bool) -> Held | None:
     written = how_written(here)
     values = [to_number(c, written) for c in here]
     odd = Counter(as_text(c).strip() for c, v in zip(here, values, strict=True) if v is None)
@@ -133,18 +143,28 @@ def _number(name: str, here: Sequence[object], asked: str | None) -> Held | None
         return Held(name, "none", "left out: by its name and its different values it numbers the rows")
     why = "numbers"
     if written:
-        why += f" with commas as {'a sign of thousands' if written == 'thousands' else 'the decimal sign'}"
+        why += f" {_WRITTEN[written]}"
     if odd:
-        some = ", ".join(repr(text) for text, _ in odd.most_common(3))
-        why += f"; {sum(odd.values())} cells that are none ({some}) count as missing"
+        some = "" if private else f" ({', '.join(repr(text) for text, _ in odd.most_common(3))})"
+        why += f"; {sum(odd.values())} cells that are none{some} count as missing"
     whole = all(v is not None and v.is_integer() for v in values if v is not None)
     if whole and 2 < len(set(values)) <= 10 and len(here) > 50:
         why += f"; {len(set(values) - {None})} whole numbers: --column-kind {name}=category if they are codes"
     return Held(name, "number", why, written)
 
 
+_WRITTEN = {
+    "thousands": "with commas as a sign of thousands",
+    "comma": "with commas as the decimal sign",
+    "clock": "of minutes since midnight, from times of day",
+}
+
+
 def how_written(cells: Sequence[object]) -> str:
-    """ "thousands" for 1,234,567; "comma" for 0,5; "" for what Python reads."""
+    """ "thousands" for 1,234,567; "comma" for 0,5; "clock" for 12:07; "" for what Python reads."""
+    times = [as_text(c).strip() for c in cells if isinstance(c, (str, datetime.time)) and ":" in as_text(c)]
+    if times and sum(bool(_CLOCK.match(t)) for t in times) >= _MOST * len(times):
+        return "clock"
     texts = [c.strip() for c in cells if isinstance(c, str) and "," in c]
     if texts and sum(bool(_THOUSANDS.match(t)) for t in texts) >= _MOST * len(texts):
         return "thousands"
@@ -158,12 +178,44 @@ def to_number(cell: object, written: str = "") -> float | None:
 
     >>> to_number("1,234.5", "thousands"), to_number("0,5", "comma"), to_number("?"), to_number(True)
     (1234.5, 0.5, None, 1.0)
+    >>> to_number("12:07", "clock"), to_number("0:00:30", "clock")
+    (727.0, 0.5)
     """
+    if written == "clock":
+        fits = _CLOCK.match(as_text(cell).strip())
+        return 60.0 * int(fits[1]) + int(fits[2]) + int(fits[3] or 0) / 60 if fits else None
     if isinstance(cell, str) and written and "," in cell:
         bare = cell.strip()
         fits = _THOUSANDS.match(bare) if written == "thousands" else _COMMA.match(bare)
         cell = bare.replace(",", "" if written == "thousands" else ".") if fits else cell
     return None if is_blank(cell) else number(cell)
+
+
+def label_numbers(cells: Sequence[object], name: str, *, private: bool = False) -> tuple[list[float | str | None], str]:
+    """Labels that are numbers: None where a cell is blank, its text where it is no number; and how they are written.
+
+    >>> label_numbers(["3,5", "4", None, "?"], "grade")
+    ([3.5, 4.0, None, '?'], "the numbers in 'grade' are read with commas as the decimal sign")
+    """
+    here = [cell for cell in cells if not is_blank(cell)]
+    written = how_written(here)
+    texts = [c.strip() for c in here if isinstance(c, str) and "," in c]
+    if texts and all(_THOUSANDS.match(t) and _COMMA.match(t) for t in texts):
+        such = "" if private else f" (such as {texts[0]!r})"
+        raise UserError(
+            f"label column {name!r}: the commas{such} can be decimal signs or signs of thousands; write 3.125 or 3125"
+        )
+    found: list[float | str | None] = []
+    for cell in cells:
+        value = to_number(cell, written)
+        found.append(None if is_blank(cell) else as_text(cell) if value is None else value)
+        if value is not None and abs(value) > _LARGEST:
+            such = "a number" if private else f"{value:g}"
+            raise UserError(
+                f"label column {name!r} holds {such}, whose square is beyond what can be computed with (numbers up to "
+                f"{_LARGEST:g} can); correct it, or divide the labels by a constant"
+            )
+    return found, f"the numbers in {name!r} are read {_WRITTEN[written].removeprefix('of ')}" if written else ""
 
 
 def to_boolean(cell: object) -> float | None:

@@ -23,70 +23,18 @@ from acclimate.data.labels import (
 from acclimate.data.rows import Columns, Input, Table
 from acclimate.errors import UserError
 
-__all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels", "used"]
+__all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels"]
 
 _LABEL_NAMES = [
-    "label",
-    "labels",
-    "target",
-    "class",
-    "y",
-    "category",
-    "sentiment",
-    "polarity",
-    "label_text",
-    "label_name",
-    "labels_text",
-    "class_label",
-    "intent",
-    "topic",
-    "emotion",
-    "rating",
-    "stars",
-    "score",
-    "outcome",
-    "result",
-    "diagnosis",
-    "grade",
-    "annotation",
-    "is_spam",
-    "spam",
-    "toxic",
-    "gold",
-    "gold_label",
-    "tag",
-    "tags",
-]
+    "label", "labels", "target", "class", "y", "category", "sentiment", "polarity", "label_text", "label_name",
+    "labels_text", "class_label", "intent", "topic", "emotion", "rating", "stars", "score", "outcome", "result",
+    "diagnosis", "grade", "annotation", "is_spam", "spam", "toxic", "gold", "gold_label", "tag", "tags",
+]  # fmt: skip
 _TEXT_NAMES = [
-    "text",
-    "sentence",
-    "review",
-    "content",
-    "comment",
-    "tweet",
-    "message",
-    "document",
-    "body",
-    "abstract",
-    "review_text",
-    "review_body",
-    "text_clean",
-    "sentences",
-    "texts",
-    "utterance",
-    "post",
-    "description",
-    "snippet",
-    "note",
-    "notes",
-    "article",
-    "headline",
-    "title",
-    "question",
-    "prompt",
-    "input",
-    "smiles",
-]
+    "text", "sentence", "review", "content", "comment", "tweet", "message", "document", "body", "abstract",
+    "review_text", "review_body", "text_clean", "sentences", "texts", "utterance", "post", "description",
+    "snippet", "note", "notes", "article", "headline", "title", "question", "prompt", "input", "smiles",
+]  # fmt: skip
 _PAIRS = (
     ("sentence1", "sentence2"),
     ("sentence_1", "sentence_2"),
@@ -108,9 +56,16 @@ class Guess:
     reasons: tuple[str, ...]
 
 
-def guess(table: Table, columns: Columns, task: str | None = None, label_delimiter: str | None = None) -> Guess:
+def guess(
+    table: Table,
+    columns: Columns,
+    task: str | None = None,
+    label_delimiter: str | None = None,
+    *,
+    private: bool = False,
+) -> Guess:
     """Infer label, text and task where not named. Without a label column, `columns.label` stays None and a reason
-    says so.
+    says so. `private`: no sentence quotes a cell.
 
     >>> from acclimate.data.read import read
     >>> found = guess(read({"text": ["so good", "so bad", "good one"], "label": ["pos", "neg", "pos"]}), Columns())
@@ -119,19 +74,21 @@ def guess(table: Table, columns: Columns, task: str | None = None, label_delimit
     """
     check(table, columns)
     chosen = None if task is None else task_name(task)
-    asked = columns.kind
+    asked, named = columns.kind, bool(columns.inputs)
     columns, reasons = spotted(table, columns)
     if columns.label is None:
         label, why = _find_label(table, columns)
         columns = replace(columns, label=label)
         reasons.append(why)
     if columns.kind == "table" or not (columns.inputs or asked or _text_of(table, _free(table, columns))):
-        columns, more = as_table(table, columns, _free(table, columns), asked=bool(asked))
+        columns, more = as_table(table, columns, _free(table, columns), asked=bool(asked), private=private)
         reasons += more
     if not columns.inputs:
         text, why = _find_text(table, columns)
         columns = replace(columns, text=text)
         reasons.append(why)
+    elif not (asked or named) and columns.kind != "table":
+        reasons += _passed_over(table, columns)
     if columns.label is None:
         return Guess(columns, chosen or "classify", tuple(reasons))
     if isinstance(columns.label, tuple):
@@ -168,17 +125,9 @@ def _several(table: Table, columns: Columns, task: str | None, delimiter: str | 
     return Guess(columns, "multilabel", (*reasons, said))
 
 
-def used(columns: Columns) -> tuple[str, ...]:
-    """Every column that the user or the guess gave a part, or dropped."""
-    single = (*columns.labels, columns.group, columns.time, columns.id, columns.weight, columns.domain)
-    return tuple(
-        dict.fromkeys([*(n for n in single if n is not None), *columns.inputs, *columns.subgroup, *columns.drop])
-    )
-
-
 def check(table: Table, columns: Columns) -> None:
     """Every named column exists and no column is both label and something else that would give the answer away."""
-    for name in used(columns):
+    for name in columns.used:
         if name not in table.columns:
             raise missing_column(name, table)
     if len(columns.text) > 2:
@@ -200,7 +149,7 @@ def check(table: Table, columns: Columns) -> None:
             f"column {name!r} cannot be both the label and something else; name another column for one of them"
         )
     for name in columns.drop:
-        if name in used(replace(columns, drop=())):
+        if name in replace(columns, drop=()).used:
             raise UserError(f"column {name!r} is to be dropped and is also given a part; take it out of one of the two")
 
 
@@ -217,7 +166,7 @@ def missing_column(name: str, table: Table) -> UserError:
 
 
 def _free(table: Table, columns: Columns) -> list[str]:
-    taken = set(used(columns))
+    taken = set(columns.used)
     return [name for name in table.columns if name not in taken]
 
 
@@ -272,6 +221,16 @@ def _find_text(table: Table, columns: Columns) -> tuple[tuple[str, ...], str]:
     return text, f"text {what} {names}, {'by name' if by_name else 'the longest text'}{hint}"
 
 
+def _passed_over(table: Table, columns: Columns) -> list[str]:
+    """That text was given up for files or molecules, which nobody had asked for."""
+    also = [n for n in _free(table, columns) if _is_prose(table.columns[n])]
+    if not also:
+        return []
+    which = f"columns {', '.join(map(repr, also[:3]))} hold" if len(also) > 1 else f"column {also[0]!r} holds"
+    instead = f"--text-column {also[0]} reads it in the place of {columns.inputs[0]!r}"
+    return [f"{which} text, which is not read; {instead}"]
+
+
 def _present(cells: Sequence[object]) -> list[object]:
     return [c for c in cells[:_SAMPLE] if not is_blank(c)]
 
@@ -294,7 +253,7 @@ def _prose_length(cells: Sequence[object]) -> float:
     varied = len(set(values)) / len(values)
     if len(values) > 20 and varied < (0.3 if mean < 30 else 0.05):
         return 0.0
-    dated = sum(bool(re.match(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}", v)) for v in values)
+    dated = sum(bool(re.match(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\s*\d{1,2}:\d{2}(:\d{2})?\s*\Z", v)) for v in values)
     if dated > 0.5 * len(values):
         return 0.0
     spaced = sum(" " in v.strip() or not v.isascii() for v in values)

@@ -19,7 +19,7 @@ from acclimate.errors import UserError
 _SAMPLE = 200
 _NAMED = 30  # columns that are named
 _MOST = 0.8  # of the cells of a column of files end as such files do, or of molecules are spelled as such are
-_SMILES = re.compile(r"[A-Za-z0-9@+\-\[\]()\\/=#$:.%*~]+\Z")  # no space, and no > of a reaction
+_SMILES = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9@+\-\[\]()\\/=#$:.%*~]+\Z")  # a letter, no space, no > of a reaction
 
 
 def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
@@ -28,8 +28,7 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
         raise UserError(
             f"inputs are read from files ({columns.file!r}) or from text ({columns.text[0]!r}); name one of the two"
         )
-    free = [columns.file] if columns.file is not None else [] if columns.text else list(table.columns)
-    free = [name for name in free if name not in (*columns.labels, *columns.drop)]
+    free = [columns.file] if columns.file is not None else [] if columns.text else _without_part(table, columns)
     kinds = [columns.kind] if columns.kind in ENDINGS else [] if columns.kind else list(ENDINGS)
     by_folder = table.facts.get("kind")
     if by_folder in kinds and columns.file in (None, "file") and "file" in table.columns:
@@ -42,9 +41,9 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     if columns.file is not None or columns.kind in ENDINGS:
         what = columns.kind or " or ".join(ENDINGS)
         where = f"column {columns.file!r}" if columns.file is not None else f"no column of {table.source}"
-        held = "does not hold" if columns.file is not None else "holds"
+        says = "does not hold" if columns.file is not None else "holds"
         raise UserError(
-            f"{where} {held} {what} files; name the column that does with --file-column (columns: "
+            f"{where} {says} {what} files; name the column that does with --file-column (columns: "
             f"{', '.join(list(table.columns)[:20])})"
         )
     return _of_texts(table, columns)
@@ -54,7 +53,7 @@ def _of_texts(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     """Molecules where a column of text says so by its name and its cells, or the user does; else texts."""
     if columns.kind in ("text", "table") or len(columns.text) > 1:
         return _with(columns, columns.kind or "text", None), []
-    free = columns.text or tuple(n for n in table.columns if n not in (*columns.labels, *columns.drop))
+    free = columns.text or _without_part(table, columns)
     called = [name for name in free if "smiles" in name.casefold() or (columns.kind and columns.text)]
     called.sort(key=lambda name: name.casefold().strip() != "smiles")
     found = next((name for name in called if columns.kind or _are_smiles(table.columns[name])), None)
@@ -65,20 +64,30 @@ def _of_texts(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     return _with(replace(columns, text=(found,)), kind, None), [why]
 
 
+def _without_part(table: Table, columns: Columns) -> list[str]:
+    used = set(columns.used)
+    return [name for name in table.columns if name not in used]
+
+
 def _are_smiles(cells: Sequence[object]) -> bool:
     some = [str(c).strip() for c in cells[: 50 * _SAMPLE] if not is_blank(c)][:_SAMPLE]
     return bool(some) and sum(_SMILES.match(text) is not None for text in some) >= _MOST * len(some)
 
 
-def as_table(table: Table, columns: Columns, free: Sequence[str], *, asked: bool) -> tuple[Columns, list[str]]:
-    """Every column without another part is learned from; sentences on what they hold, and on what is left out."""
+def as_table(
+    table: Table, columns: Columns, free: Sequence[str], *, asked: bool, private: bool = False
+) -> tuple[Columns, list[str]]:
+    """Every column without another part is learned from; sentences on what they hold, and on what is left out.
+
+    `private`: no sentence quotes a cell.
+    """
     said = dict(zip(columns.features, columns.holds, strict=True))
     names = [name for name in table.columns if name in (*said, *free)]
     if not names:
         raise UserError(f"no text column found in {table.source}, and no other beside the label to learn from")
     cells = zip(*(table.columns[name] for name in names), strict=True)
     rows = [row for row, problem in zip(cells, table.problems, strict=True) if not problem]
-    found = held(rows, names, said)
+    found = held(rows, names, said, private=private)
     if all(column.kind == "none" for column in found):
         listed = "; ".join(f"{column.name!r} is {column.why}" for column in found[:5])
         raise UserError(f"no text column found in {table.source}, and no other to learn from ({listed})")

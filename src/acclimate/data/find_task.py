@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acclimate.data.column_types import how_written, to_number
 from acclimate.data.labels import find_label_delimiter, is_blank, typed_labels
 
 
@@ -50,5 +51,9 @@ def _codes(numbers: list[int]) -> bool:
 
 
 def _joined_hint(cells: Sequence[object]) -> str:
-    sign = find_label_delimiter([cell for cell in cells if not is_blank(cell)])
+    present = [cell for cell in cells if not is_blank(cell)]
+    numbers = [to_number(c, how_written(cells)) for c in present] if how_written(cells) == "comma" else [None]
+    if None not in numbers:
+        return "; they look like numbers with decimal commas: give --task regress if so"
+    sign = find_label_delimiter(present)
     return "" if sign is None else f"; they look like several joined by {sign!r}: give --label-delimiter {sign!r} if so"

@@ -184,7 +184,9 @@ def near_labels(labels: Sequence[Label], lines: Sequence[int], *, private: bool)
     return out
 
 
-def class_sizes(labels: Sequence[Label], lines: Sequence[int], task: str, *, of_train: bool) -> list[Finding]:
+def class_sizes(
+    labels: Sequence[Label], lines: Sequence[int], task: str, *, of_train: bool, private: bool = False
+) -> list[Finding]:
     """One class only, classes of one row, and a class with more than 80 % of the rows."""
     flat = [
         (name, line)
@@ -212,10 +214,9 @@ def class_sizes(labels: Sequence[Label], lines: Sequence[int], task: str, *, of_
     if task in ("classify", "ordinal") and len(counts) > 1:
         name, most = counts.most_common(1)[0]
         if most > 0.8 * len(labels):
-            text = (
-                f"class {as_text(name)!r} has {most / len(labels):.0%} of the rows, so accuracy says "
-                "little: look at balanced accuracy or macro-F1"
-            )
+            which = "one class" if private else f"class {as_text(name)!r}"
+            said = "so accuracy says little: look at balanced accuracy or macro-F1"
+            text = f"{which} has {most / len(labels):.0%} of the rows, {said}"
             out.append(finding("imbalance", "warning", text, most))
     return out
 
@@ -324,7 +325,8 @@ def unseen(data: Data, classes: tuple[Label, ...], *, private: bool) -> list[Fin
         out.append(finding("unseen_class", "warning", text, len(lines), lines))
     absent = sorted(as_text(c) for c in known - {c for row in rows for c in row})
     if absent:
-        text = f"{len(absent)} of the model's classes have no row here: {', '.join(repr(c) for c in absent[:10])}"
+        which = "" if private else f": {', '.join(repr(c) for c in absent[:10])}"
+        text = f"{len(absent)} of the model's classes have no row here{which}"
         out.append(finding("absent_class", "info", text, len(absent)))
     return out
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 from typing import Any
 
 from acclimate.data.pictures import SUFFIXES as PICTURES
@@ -45,6 +46,24 @@ def listed(path: Path) -> Path | None:
     return next((path / name for name in LISTS if (path / name).is_file()), None)
 
 
+def in_folder(table: Table, path: Path, name: str) -> Table:
+    """The table that lists the files of a folder, read as that folder; a note says so."""
+    file = PurePath(table.source).name
+    some = next((p for p in path.iterdir() if p.is_dir() and not _hidden(p.relative_to(path)) and has_files(p)), None)
+    left = "" if some is None else f", and names of folders such as {some.name} are not read as labels"
+    note = f"{file} in {name} says which files are read and what their labels are{left}"
+    notes = table.facts.get("notes", [])
+    notes = [*(notes if isinstance(notes, list) else []), note]
+    return replace(table, source=name, facts={**table.facts, "folder": str(path), "listed_in": file, "notes": notes})
+
+
+def has_files(path: Path) -> bool:
+    """Whether a folder holds a picture or a recording, at any depth."""
+    endings = {suffix for suffixes in KINDS.values() for suffix in suffixes}
+    named = (p for p in path.rglob("*") if p.suffix.lower() in endings)
+    return any(not _hidden(p.relative_to(path)) and not p.is_dir() for p in named)
+
+
 def files_of(path: Path) -> tuple[str, list[Path]]:
     """The kind of most files below a folder, and those files by name; ("", []) where there are none of a known kind."""
     # A link that leads nowhere counts as a file: the gate names it.
@@ -62,15 +81,13 @@ def _hidden(relative: Path) -> bool:
     return any(part.startswith(".") or part in _HIDDEN for part in relative.parts)
 
 
-def read_folder(path: Path, name: str) -> Table | None:
-    """The files of a folder: columns file, label (the class folder) and domain (the folder above that); None if none.
+def read_folder(path: Path, name: str) -> Table:
+    """The files of a folder that has some: columns file, label (the class folder) and domain (the folder above that).
 
     Every file gets a row: what is no picture, or damaged, the gate names. Files of kinds that nobody takes for data
     (texts, tables, scripts) are left out and counted in a note.
     """
     kind, every = files_of(path)
-    if not kind:
-        return None
     files = [p for p in every if p.suffix.lower() in KINDS[kind] or not p.suffix]
     others = Counter(p.suffix.lower() for p in every if p not in set(files))
     depths = {len(p.relative_to(path).parts) - 1 for p in files}
@@ -83,9 +100,9 @@ def read_folder(path: Path, name: str) -> Table | None:
     if max(depths) > 2 or (len(depths) > 1 and 0 not in depths):
         deep = next(p for p in files if len(p.relative_to(path).parts) - 1 == max(depths))
         raise UserError(
-            f"{name}: files lie {min(depths)} to {max(depths)} folders deep (such as {deep.relative_to(path)}); put "
-            "them into class folders (CLASS/file), or class folders of domains (DOMAIN/CLASS/file), or give a table "
-            "with a column of paths"
+            f"{name}: files lie {min(depths)} to {max(depths)} folders deep (such as those in "
+            f"{deep.parent.relative_to(path)}); put them into class folders (CLASS/file), or class folders of domains "
+            "(DOMAIN/CLASS/file), or give a table with a column of paths"
         )
     if max(depths) > 0:
         columns["label"] = [p.parent.name if p.parent != path else None for p in files]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from acclimate.data import findings, leaks
+from acclimate.data.column_types import label_numbers
 from acclimate.data.find_task import find_task
 from acclimate.data.findings import Finding, finding, lines_text, verb
 from acclimate.data.label_columns import Cells, yes_or_no
-from acclimate.data.labels import as_text, check_kind, is_blank, match_classes, number, respelled, typed_labels
+from acclimate.data.labels import as_text, check_kind, is_blank, match_classes, respelled, typed_labels
 from acclimate.data.rows import Columns, Data, IntArray, Label, Table
 from acclimate.errors import UserError, unknown
 
@@ -61,7 +62,7 @@ def _by_name(asked: str | None, names: Sequence[str]) -> dict[str, str | None]:
 
 
 def read_cells(
-    table: Table, columns: Columns, classes: tuple[Any, ...] | None, *, strict: bool
+    table: Table, columns: Columns, classes: tuple[Any, ...] | None, *, strict: bool, private: bool = False
 ) -> tuple[list[Label | None], list[str]]:
     """The `Cells` of every row, None where all are empty, and sentences on how they were read.
 
@@ -72,12 +73,13 @@ def read_cells(
     for j, (name, task) in enumerate(zip(columns.labels, columns.tasks, strict=True)):
         cells = table.columns[name]
         if task == "regress":
-            values: list[Label | None] = [None if is_blank(cell) else number(cell) for cell in cells]
-            notes += _odd(name, cells, values, table, strict)
+            numbers, note = label_numbers(cells, name, private=private)
+            values: list[Label | None] = [None if isinstance(one, str) else one for one in numbers]
+            notes += [*([note] if note else []), *_odd(name, cells, values, table, strict)]
         else:
             values, _ = typed_labels(cells, table.typed)
             known = None if classes is None else classes[j]
-            note = respelled(cells, table.typed) if known is None else ""
+            note = respelled(cells, table.typed, private=private) if known is None else ""
             notes += [f"{name}: {note}"] if note else []
             values = values if known is None else match_classes(values, known)[0]
         read.append(values)

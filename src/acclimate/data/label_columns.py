@@ -54,8 +54,12 @@ class Cells(tuple[Any, ...]):
     """The labels of one row where columns are a task each, in the order of the columns; None where nobody knows."""
 
 
-def read_marks(columns: Mapping[str, Sequence[object]], source: str) -> tuple[list[Label | None], dict[str, list[int]]]:
+def read_marks(
+    columns: Mapping[str, Sequence[object]], source: str, *, private: bool = False
+) -> tuple[list[Label | None], dict[str, list[int]]]:
     """One `Marks` a row, None where every cell is empty; and where a cell that says neither counts as empty.
+
+    `private`: no error quotes a cell.
 
     >>> rows, odd = read_marks({"a": ["1", "no", None, ""], "b": ["", "1.0", "?", None]}, "toxic.csv")
     >>> rows[0], rows[1].no, rows[2], odd
@@ -69,8 +73,9 @@ def read_marks(columns: Mapping[str, Sequence[object]], source: str) -> tuple[li
     for name, where in odd.items():
         if len(where) > sum(told is not None for told in said[name]):
             shown = ", ".join(dict.fromkeys(repr(as_text(columns[name][i])) for i in where[:20]))
+            holds = "cells that say neither" if private else shown[:120]
             raise UserError(
-                f"label column {name!r} of {source} holds {shown[:120]}; of several label columns each must say yes or "
+                f"label column {name!r} of {source} holds {holds}; of several label columns each must say yes or "
                 "no (1 and 0, yes and no, true and false; an empty cell: not known). Leave --task out, so that each "
                 "column is a task of its own"
             )

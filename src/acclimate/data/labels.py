@@ -101,8 +101,10 @@ def _text_kind(present: Sequence[object]) -> str:
     return "str"
 
 
-def respelled(cells: Sequence[object], typed: bool) -> str:
+def respelled(cells: Sequence[object], typed: bool, *, private: bool = False) -> str:
     """A sentence on labels that are written differently and count as one class; empty where there are none.
+
+    `private`: it quotes none.
 
     >>> respelled(["0.1", "0.10", "2.5"], False), respelled(["1", "2"], False)
     ("labels written differently are one class where they are the same number: '0.1' and '0.10'", '')
@@ -121,7 +123,8 @@ def respelled(cells: Sequence[object], typed: bool) -> str:
     if not several:
         return ""
     more = f"; and {len(several) - 3} more" if len(several) > 3 else ""
-    return f"labels written differently are one class where they are the same number: {', '.join(several[:3])}{more}"
+    which = f"{len(several)} of them" if private else f"{', '.join(several[:3])}{more}"
+    return f"labels written differently are one class where they are the same number: {which}"
 
 
 def _typed_kind(present: Sequence[object]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 from acclimate.data import frames, header
 from acclimate.data.dialect import cut
 from acclimate.data.encoding import Decoded, decode
-from acclimate.data.folders import files_of, listed, of_one, read_folder
+from acclimate.data.folders import has_files, in_folder, listed, of_one, read_folder
 from acclimate.data.rows import Table
 from acclimate.errors import MachineFailed, UserError
 
@@ -58,9 +58,15 @@ def read(
     if isinstance(source, Table):
         return source
     if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        files = _of_files(path, str(source))
-        return files if files is not None else read_file(path, str(source), delimiter, encoding, may_be_empty)
+        path, name = Path(source).expanduser(), str(source)
+        if not _is_folder(path):
+            one = of_one(path, name) if _is_file(path) else None
+            return one if one is not None else read_file(path, name, delimiter, encoding, may_be_empty)
+        there(path, name)
+        table = listed(path)
+        if table is None:
+            return read_folder(path, name)
+        return in_folder(read(table, delimiter=delimiter, encoding=encoding, may_be_empty=may_be_empty), path, name)
     package = type(source).__module__.split(".")[0]
     if package == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns"):
         return frames.from_pandas(source)
@@ -79,19 +85,18 @@ def read(
     )
 
 
-def _of_files(path: Path, name: str) -> Table | None:
-    """A folder of pictures or recordings, with or without a table that lists them, or one of them alone."""
+def _is_folder(path: Path) -> bool:
     try:
-        folder, file = path.is_dir(), path.is_file()
+        return path.is_dir()
+    except (OSError, ValueError):  # a text that was meant as data: too long for a name, or with a NUL
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
     except (OSError, ValueError):
-        return None
-    if not folder:
-        return of_one(path, name) if file else None
-    table = listed(path)
-    if table is None:
-        return read_folder(path, name)
-    found = read(table)
-    return replace(found, source=name, facts={**found.facts, "folder": str(path)})
+        return False
 
 
 def read_file(path: Path, name: str, delimiter: str | None, encoding: str | None, may_be_empty: bool = False) -> Table:
@@ -126,7 +131,7 @@ def there(path: Path, name: str) -> None:
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError):  # a text that was meant as data: too long for a name, or with a NUL
         raise UserError(f"{name[:60]!r}... is no file name; give a path, or a list of texts") from None
-    if is_folder and (listed(path) or files_of(path)[0]):
+    if is_folder and has_files(path):
         return
     if is_folder:
         inside = sorted(p.name for p in path.iterdir() if p.suffix.lower() in _DATA)

@@ -58,6 +58,13 @@ class Columns:
         return self.features or (self.text if self.file is None else (self.file,))
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """Every column that the user or the guess gave a part, or dropped."""
+        single = (*self.labels, self.group, self.time, self.id, self.weight, self.domain)
+        named = [*(n for n in single if n is not None), *self.inputs, *self.subgroup, *self.drop]
+        return tuple(dict.fromkeys(named))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The label columns: none, one or several."""
         return () if self.label is None else (self.label,) if isinstance(self.label, str) else self.label

@@ -18,10 +18,15 @@ from acclimate.plain.words import WordFeatures, fit_words, sparse
 
 __all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
 
-CLASSES: dict[str, Any] = {
-    c.kind: c for c in (WordFeatures, PixelFeatures, SpectrumFeatures, ColumnFeatures, FingerprintFeatures)
-}
-_FIT: dict[str, Callable[[Sequence[Any], int], Any]] = {  # by kind of input
+_EVERY: tuple[type[Plain], ...] = (
+    WordFeatures,
+    PixelFeatures,
+    SpectrumFeatures,
+    ColumnFeatures,
+    FingerprintFeatures,
+)
+CLASSES: dict[str, type[Plain]] = {made.kind: made for made in _EVERY}
+_FIT: dict[str, Callable[[Sequence[Any], int], Plain | None]] = {  # by kind of input
     "text": fit_words,
     "smiles": fit_words,
     "image": lambda inputs, most: PixelFeatures.of(inputs),
@@ -37,8 +42,7 @@ def fit_plain(kind: str, inputs: Sequence[Any], most: int) -> Plain | None:
     >>> fit_plain("text", ["good film", "bad film"], 100).width
     5
     """
-    found: Plain | None = _FIT[kind](inputs, most)
-    return found
+    return _FIT[kind](inputs, most)
 
 
 def save(plain: Plain, folder: Path) -> None:
@@ -57,6 +61,5 @@ def load(folder: Path) -> Plain | None:
     for kind, made in CLASSES.items():
         if (folder / f"{kind}.json").is_file():
             values = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
-            found: Plain = made.of_state(values, load_file(folder / f"{kind}.safetensors"))
-            return found
+            return made.of_state(values, load_file(folder / f"{kind}.safetensors"))
     return None

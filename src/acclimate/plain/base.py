@@ -31,6 +31,10 @@ class Plain(Protocol):
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
         """Plain JSON values and arrays, from which `of_state` makes the same again."""
 
+    @classmethod
+    def of_state(cls, values: dict[str, Any], arrays: dict[str, NDArray[np.float64]]) -> Self:
+        """What `state` gave."""
+
 
 @dataclass(frozen=True)
 class Standardised(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from acclimate.data.account import which_dropped
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Finding, Findings, Heading, Items, Step, Table, Text
@@ -37,12 +38,16 @@ def _audit(audit: Json, named: bool) -> list[Block]:
             Text(f"These counts do not add up: {plural(abs(read - kept - lost), 'row')} unaccounted for.", "warning")
         )
     if lost:
+
+        def told(found: Any) -> str:
+            return "" if isinstance(found, int) else lines(found)
+
         rows = tuple(
             (
                 Cell(one_line(readable(reason), 60)),
                 number_cell(sizes[reason]),
                 Cell(percent(sizes[reason] / read if read else None)),
-                Cell("" if isinstance(found, int) else lines(found), "muted"),
+                Cell(one_line(which_dropped(audit.get("facts") or {}, reason, told(found)), 200), "muted"),
             )
             for reason, found in dropped.items()
             if sizes[reason]
@@ -62,9 +67,8 @@ def _audit(audit: Json, named: bool) -> list[Block]:
     if facts.get("label_tasks"):
         blocks.append(_cells(facts["label_tasks"]))
     blocks += _marks(facts["label_columns"]) if facts.get("label_columns") else _labels(audit.get("labels") or {})
-    return blocks + _reading(
-        {name: value for name, value in facts.items() if name not in ("label_columns", "label_tasks")}
-    )
+    shown = ("label_columns", "label_tasks", "dropped_files")
+    return blocks + _reading({name: value for name, value in facts.items() if name not in shown})
 
 
 def _rank(severity: Any) -> int:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError, unknown
 from acclimate.hold import Lwf, terms
-from acclimate.strategies import adapters, holding
+from acclimate.strategies import adapters
 from acclimate.strategies.alignment import check_align, check_weight
 from acclimate.strategies.base import Problem
+from acclimate.strategies.holding import refuse_hold
 from acclimate.strategies.moves import separate_blocks, thirds, understood
 from acclimate.strategies.pretrain import check_pretrain
 from acclimate.train.arithmetic import MIXED
@@ -73,7 +73,7 @@ def check(tune: Tune) -> None:
 def fits(tune: Tune, problem: Problem) -> None:
     """Refuse what this backbone or this task cannot have, before anything is computed."""
     backbone = problem.network()[0]
-    holding.check(tune.hold, terms(tune.hold), problem)
+    refuse_hold(tune.hold, terms(tune.hold), problem)
     if adapters.understood(tune.moves):
         inner = getattr(backbone, "model", None)
         if inner is None or isinstance(inner, nn.Sequential):
@@ -82,7 +82,7 @@ def fits(tune: Tune, problem: Problem) -> None:
                 "small one of plain layers; use full"
             )
         adapters.config(backbone, tune.moves, {}, tune.lora_targets)
-    if tune.augment and type(backbone).augment is Backbone.augment:
+    if tune.augment and not backbone.augments:
         raise UserError(
             f"augment={tune.augment!r} changes inputs at random so that their class stays, and of {backbone.modality} "
             f"(which {backbone.origin.name!r} reads) no such change is known; leave augment out"

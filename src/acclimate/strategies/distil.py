@@ -20,7 +20,7 @@ from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.inputs import Inputs
 from acclimate.strategies.moving import Moving, alone, begun, descend, released
-from acclimate.strategies.probe import Probe
+from acclimate.strategies.probe import first_head
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Floats, Network
 from acclimate.train.batches import shuffled
@@ -63,11 +63,7 @@ class Distil(Moving):
         """Ask the teacher once about every row, then train a copy of the backbone."""
         teacher = _teacher(self.teacher, problem)
         target = unlabelled(splits, "distil with rows=both") if self.rows == "both" else None
-        base = problem.network()[0]
-        if self.start == "probe":
-            head = Probe().fit(problem, splits, run).head
-        else:
-            head = problem.task.attach(base, problem.decoder).head
+        head = first_head(self.start, problem, splits, run)
         with alone(run):
             tune, network, moved = begun(self.tune(self.start, self.num_train_epochs), problem, head, splits.train, run)
             rows = Taught.of(problem, splits.train, target, teacher, network, run)

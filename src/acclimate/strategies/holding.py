@@ -16,7 +16,7 @@ from acclimate.strategies.base import Problem
 from acclimate.tasks.base import Network, Output
 
 
-def check(hold: str, holds: Sequence[Hold], problem: Problem) -> None:
+def refuse_hold(hold: str, holds: Sequence[Hold], problem: Problem) -> None:
     """Refuse what this task, or several processes, cannot have."""
     kinds = {type(one) for one in holds}
     if HOLDS["lwf"] in kinds and problem.task.name not in ("classify", "ordinal"):

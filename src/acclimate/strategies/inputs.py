@@ -60,9 +60,9 @@ class Inputs:
         """The weighted mean loss of these rows, and what ties the network to the pretrained one."""
         out, given = self._judged(network, at, {"targets": self.targets[at], "weights": self.weights[at]})
         mean = (given["weights"] * self.task.losses(out.logits.float(), given["targets"])).mean()
-        return mean + self.held(network, at, out)
+        return mean + self.penalty(network, at, out)
 
-    def held(self, network: Network, at: list[int], out: Output) -> Tensor | float:
+    def penalty(self, network: Network, at: list[int], out: Output) -> Tensor | float:
         """What ties the network to the pretrained one, of these rows."""
         return 0.0 if self.holding is None else self.holding.of(network, at, out)
 
@@ -140,7 +140,7 @@ class Both:
         source = View(ours.features, logits, truth if truth.dtype == torch.long else None, weights)
         with torch.autocast(torch.device(rows.device).type, enabled=False):
             aligned = self.loss(source, View(theirs.features, theirs.logits.float()), progress)
-        return mean_loss + self.weight(progress) * aligned + rows.held(network, here, ours)
+        return mean_loss + self.weight(progress) * aligned + rows.penalty(network, here, ours)
 
     def _outputs(self, network: Network, here: list[int], there: list[int]) -> tuple[Output, Output]:
         """In one forward pass, unless rows of a batch see each other in it: then each domain by itself."""

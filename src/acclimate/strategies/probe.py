@@ -253,3 +253,10 @@ def ridge_strength(
         part = Ridge.of(features[a], targets[a], fitted.weights[a])
         total += judged(part, STRENGTHS, features[b], targets[b], fitted.weights[b]) * fitted.weights[b].sum()
     return STRENGTHS[int(np.argmin(total))] if pairs else 1.0
+
+
+def first_head(start: str, problem: Problem, splits: Splits, run: Run) -> Head:
+    """The head that a training begins with: that of a probe ("probe"), or of zeros ("zero")."""
+    if start == "probe":
+        return Probe().fit(problem, splits, run).head
+    return problem.task.attach(problem.network()[0], problem.decoder).head

@@ -38,7 +38,7 @@ from acclimate.strategies.holding import Holding
 from acclimate.strategies.inputs import Both, Inputs
 from acclimate.strategies.moves import by_gradient, release, set_dropout
 from acclimate.strategies.pretrain import pretrained
-from acclimate.strategies.probe import Probe
+from acclimate.strategies.probe import first_head
 from acclimate.strategies.rates import Unfreezing
 from acclimate.tasks.base import Network
 from acclimate.tasks.heads import Head
@@ -165,7 +165,7 @@ class Tune:
         original = problem
         problem, before = pretrained(self.pretrain, problem, splits, self.mixed_precision, run)
         splits, valid = with_labelled(splits, self.weight), problem.held_out(splits)
-        head = self._first_head(problem, splits, run)
+        head = first_head(self.start, problem, splits, run)
         first = copy.deepcopy(head) if splits.target is not None and self.start == "probe" else None
         # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
         with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
@@ -233,11 +233,6 @@ class Tune:
         part, said = by_gradient(network, batches, lambda some: rows.losses(network, some).mean())
         run.progress.say(said)
         return dataclasses.replace(self, moves=part), said
-
-    def _first_head(self, problem: Problem, splits: Splits, run: Run) -> Head:
-        if self.start == "probe":
-            return Probe().fit(problem, splits, run).head
-        return problem.task.attach(problem.network()[0], problem.decoder).head
 
     def rows_of(self, network: Network, problem: Problem, data: Data, run: Run) -> Inputs:
         """Rows to learn from, as this network, which has not moved yet, is to read them."""

@@ -53,18 +53,18 @@ class Ensemble:
     present: tuple[int, ...]  # the classes that rows had, in the order of the scores
     absent: float  # the logit of other classes: log(½/n)
     mode: str
+    rounds: int
 
     def staged(self, features: Floats) -> Iterator[Floats]:
         """Scores (n, s) after every round."""
         ways = [self._way(m, score, features) for m, score in zip(self.models, self.alone, strict=True)]
-        if all(model is None for model in self.models):
-            ways = [iter([next(way)]) for way in ways]
-        for parts in zip(*ways, strict=False):
+        for parts in zip(*ways, strict=True):
             yield np.concatenate(parts, axis=1)
 
     def _way(self, model: Any, score: float, features: Floats) -> Iterator[Floats]:
-        while model is None:
-            yield np.full((len(features), 1), score)
+        if model is None:
+            yield from [np.full((len(features), 1), score)] * self.rounds
+            return
         staged = model.staged_predict if self.mode == "value" else model.staged_decision_function
         for scores in staged(features):
             yield scores[:, None] if scores.ndim == 1 else scores
@@ -82,41 +82,63 @@ class Ensemble:
         """The trees as arrays. The library keeps them in private places: that they were read right is checked."""
         trees = []
         for number, model in enumerate(self.models):
-            for some in [] if model is None else model._predictors:
-                trees += [(number + place, tree.nodes) for place, tree in enumerate(some)]
-        head = self._head(width, outputs, trees)
+            for some in [] if model is None else _private(model, "_predictors"):
+                trees += [(number + place, _private(tree, "nodes")) for place, tree in enumerate(some)]
+        try:
+            head = self._head(width, outputs, trees)
+        except ValueError as error:  # nodes without one of the fields
+            raise _unknown() from error
         rows = known[:_CHECKED]
         *_, expected = self.staged(rows)
         if not np.allclose(head.scores(torch.from_numpy(rows)).numpy(), expected, rtol=1e-9, atol=1e-9):
-            import sklearn
-
-            raise UserError(
-                f"scikit-learn {sklearn.__version__} keeps its trees in a way that is not known here, so that they "
-                "cannot be saved; install one of the versions 1.5 to 1.9"
-            )
+            raise _unknown()
         return head
 
     def _head(self, width: int, outputs: int, trees: Sequence[tuple[int, NDArray[Any]]]) -> TreesHead:
         base: list[float] = []
         for model, score in zip(self.models, self.alone, strict=True):
-            base += [score] if model is None else np.asarray(model._baseline_prediction).ravel().tolist()
+            base += [score] if model is None else np.asarray(_private(model, "_baseline_prediction")).ravel().tolist()
         return trees_head(width, outputs, trees, base, self.present, self.absent, self.mode)
 
 
+def _private(owner: Any, name: str) -> Any:
+    """What scikit-learn keeps under this name, or an error where a version of it does not."""
+    found = getattr(owner, name, None)
+    if found is None:
+        raise _unknown()
+    return found
+
+
+def _unknown() -> UserError:
+    import sklearn
+
+    return UserError(
+        f"scikit-learn {sklearn.__version__} keeps its trees in a way that is not known here, so that they cannot be "
+        "read; install one of the versions 1.5 to 1.9"
+    )
+
+
 def boosted(rows: Rows, task: Task, growth: Growth) -> Ensemble:
-    """Fit: one model for values or classes, one for each of several labels."""
+    """Fit: one model for values or classes, one for each of several labels, which learns where it is known."""
     mode = _MODES.get(task.name, "classes")
     absent = float(np.log(0.5 / len(rows.targets)))
     if mode == "value":
-        return Ensemble((_model(rows, rows.targets, growth, value=True),), (0.0,), (), absent, mode)
+        model = _model(rows, rows.targets, growth, value=True)
+        return Ensemble((model,), (0.0,), (), absent, mode, growth.rounds)
     if mode == "classes":
         codes = rows.targets.astype(int)
         present = tuple(map(int, np.unique(codes)))
-        return Ensemble((_model(rows, codes, growth),), (0.0,), present, absent, mode)
-    labels = list(rows.targets.T.astype(int))
-    shares = [(float(rows.weights @ label) + 0.5) / (float(rows.weights.sum()) + 1) for label in labels]
-    alone = tuple(float(np.log(share) - np.log1p(-share)) for share in shares)
-    return Ensemble(tuple(_model(rows, label, growth) for label in labels), alone, (), absent, mode)
+        return Ensemble((_model(rows, codes, growth),), (0.0,), present, absent, mode, growth.rounds)
+    models, alone = zip(*(_of_label(rows, label, growth) for label in rows.targets.T), strict=True)
+    return Ensemble(models, alone, (), absent, mode, growth.rounds)
+
+
+def _of_label(rows: Rows, label: Floats, growth: Growth) -> tuple[Any, float]:
+    """The model of one label, NaN where it is not known, and the log odds of its share."""
+    at = np.flatnonzero(~np.isnan(label))
+    some, said = rows.take(at.tolist()), label[at].astype(int)
+    share = (float(some.weights @ said) + 0.5) / (float(some.weights.sum()) + 1)
+    return _model(some, said, growth), float(np.log(share) - np.log1p(-share))
 
 
 def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any:

@@ -40,7 +40,7 @@ def given(value: Any, columns: Columns, position: int) -> Input | None:
     one = _one(value, Path())
     heard = sounds.examine(one)
     if heard.problem:
-        raise UserError(f"input {position + 1} ({sounds.name_of(one)}) {heard.problem}")
+        raise UserError(f"input {position + 1} ({sounds.name_of(one)}) {heard.problem}; give a sound that can be read")
     return one
 
 

@@ -59,6 +59,7 @@ class Kind:
     clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
     choose: Callable[[Sequence[Table], Columns], tuple[str, str]] | None = None  # another backbone for such inputs, why
     findings: Callable[[Data, bool], list[Finding]] = _nothing_more  # the second: private, so that none quotes a cell
+    odd: Callable[[Data, bool], list[Finding]] = _nothing_more  # those of them on what cannot be read, in new rows too
     single: Callable[[Any], bool] = _no_single  # whether what Python gives is one input, and no list of them
     cells: Callable[[Input], tuple[Any, ...] | None] = _cells  # as its columns in a CSV hold it; None: no file can
     shown: Callable[[Input], Any] = _one  # as plain JSON, for lists of rows

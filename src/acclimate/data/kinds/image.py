@@ -34,7 +34,7 @@ def read(table: Table, columns: Columns, progress: Progress) -> Reading:
 
 
 def given(value: Any, columns: Columns, position: int) -> Input | None:
-    """A path, a Pillow image, an array or the bytes of a file; None for one that is missing or damaged."""
+    """A path, a Pillow image, an array or the bytes of a file; None for an empty cell; else an error."""
     if empty(value):
         return None
     one = file_of(value, Path())

@@ -74,29 +74,37 @@ def keys(inputs: Sequence[Input]) -> list[str]:
 
 def findings(data: Data, private: bool) -> list[Finding]:
     """Columns where much is missing, and cells that hold something which cannot be read."""
-    if not data.inputs:
-        return []
-    known: tuple[Held, ...] = data.inputs[0].columns
-    much, out = [], []
-    for at, column in enumerate(known):
-        if column.kind == "none":
-            continue
-        cells = [row[at] for row in data.inputs]
-        lost = [i for i, cell in enumerate(cells) if value_of(cell, column) is None]
-        odd = [i for i in lost if not is_blank(cells[i])]
-        if odd:
-            some = "" if private else f" ({', '.join(repr(as_text(cells[i])) for i in odd[:3])})"
-            count = "1 cell is" if len(odd) == 1 else f"{len(odd)} cells are"
-            text = f"column {column.name!r} holds a {column.kind}, and {count} none{some}: missing"
-            out.append(finding("odd_cell", "info", text, len(odd), [data.lines[i] for i in odd if data.lines]))
-        if len(lost) >= _MUCH * len(cells):
-            much.append((len(lost) / len(cells), column.name))
+    out, much = odd(data, private), []
+    for at, column in enumerate(_columns(data)):
+        lost = sum(value_of(row[at], column) is None for row in data.inputs) if column.kind != "none" else 0
+        if lost and lost >= _MUCH * len(data):
+            much.append((lost / len(data), column.name))
     if much:
         named = ", ".join(f"{name} {share:.0%}" for share, name in sorted(much, reverse=True)[:_NAMED])
         more = f" and {len(much) - _NAMED} more" if len(much) > _NAMED else ""
         text = f"much is missing in {rows_text(len(data))}: {named}{more}"
         out.append(finding("missing_cells", "info", text, len(much)))
     return out
+
+
+def odd(data: Data, private: bool) -> list[Finding]:
+    """Cells that hold something which cannot be read, by column."""
+    out = []
+    for at, column in enumerate(_columns(data)):
+        if column.kind == "none":
+            continue
+        cells = [row[at] for row in data.inputs]
+        lost = [i for i, cell in enumerate(cells) if not is_blank(cell) and value_of(cell, column) is None]
+        if lost:
+            some = "" if private else f" ({', '.join(repr(as_text(cells[i])) for i in lost[:3])})"
+            count = "1 cell is" if len(lost) == 1 else f"{len(lost):,} cells are"
+            text = f"column {column.name!r} holds a {column.kind}, and {count} none{some}: missing"
+            out.append(finding("odd_cell", "info", text, len(lost), [data.lines[i] for i in lost if data.lines]))
+    return out
+
+
+def _columns(data: Data) -> tuple[Held, ...]:
+    return data.inputs[0].columns if data.inputs else ()
 
 
 def _shown(value: Input) -> Any:
@@ -125,6 +133,7 @@ TABLE = Kind(
     keys=keys,
     exact=keys,
     findings=findings,
+    odd=odd,
     shown=_shown,
     cells=_cells,
 )

@@ -34,7 +34,7 @@ def given(value: Any, columns: Columns, position: int) -> Input | None:
         return value
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, str) for v in value):
         if parts != 2:
-            raise UserError(f"input {position + 1} is a pair, and this model reads one text")
+            raise UserError(f"input {position + 1} is a pair, and this model reads one text; give that alone")
         return None if is_blank(value[0]) and is_blank(value[1]) else (value[0], value[1])
     raise UserError(
         f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
