@@ -84,6 +84,7 @@ def test_every_cell_is_accounted_for() -> None:
     }  # fmt: skip
     assert told["topic"]["classes"] == {"a": 2, "b": 2}
     assert (told["score"]["target"]["min"], told["score"]["target"]["max"]) == (-2.0, 1000.0)
+    assert "target" not in audit(one, found.columns, found.task, private=True)[1].facts["label_tasks"]["score"]  # type: ignore[index]
     assert account.facts["notes"] == ["1 cell of label column 'score' holds no number (line 5) and counts as not known"]
     assert "topic: 1 of 5 cells (20%) are not known and count nowhere" in {f.message for f in account.findings}
 

@@ -160,7 +160,7 @@ def _lacking(name: str, problem: Problem, data: Data) -> str:
     """Why there is no such strategy for this data; empty where there is."""
     if {**BASELINES, **_KNOWN}[name].needs_backbone and problem.backbone is None:
         return "it reads the features of a pretrained model, and there is none"
-    if name == "centroid" and problem.task.name == "regress":
+    if name == "centroid" and "regress" in (problem.task.name, *(one.task for one in problem.decoder.parts)):
         return "it chooses between classes, and the labels are numbers"
     if name == "hybrid" and not kind_of(data).beside:
         return f"of {kind_of(data).plural} there are no plain features to put beside those of a network"

@@ -97,9 +97,7 @@ def audit(
     found += _of_columns(table, columns, kept, data, task)
     if owners is not None:
         found.append(_split_by(kind.owner, owners))
-    facts = _facts(table, columns, task, data, notes)
-    if private:
-        facts.pop("target", None)  # the least and the greatest label are cells
+    facts = _facts(table, columns, task, data, notes, private)
     if columns.file is not None and dropped and not private:
         files = {r: named_files(table, columns, lines, private) for r, lines in dropped.items()}
         facts["dropped_files"] = {r: names.removeprefix(": ") for r, names in files.items()}
@@ -353,7 +351,7 @@ def _of_rows(
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))
 
 
-def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[str]) -> dict[str, object]:
+def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[str], private: bool) -> dict[str, object]:
     said = table.facts.get("notes", [])
     facts = {**table.facts, "notes": [*(said if isinstance(said, list) else []), *notes], "task": task}
     parts = {
@@ -375,8 +373,8 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
     if told := label_columns.counted(data.labels or ()):
         facts["label_columns"] = told
     if columns.tasks:
-        facts["label_tasks"] = label_cells.told(data, columns)
-    if task == "regress" and data.labels:
+        facts["label_tasks"] = label_cells.told(data, columns, private=private)
+    if task == "regress" and data.labels and not private:  # the least and the greatest label are cells
         values = np.array([float(str(v)) for v in data.labels])
         facts["target"] = {
             "mean": float(values.mean()),

@@ -161,13 +161,18 @@ def leaking(free: dict[str, list[object]], kept: Sequence[int], data: Data, colu
     return out
 
 
-def told(data: Data, columns: Columns) -> dict[str, dict[str, Any]]:
-    """For each label column its task, how many kept rows know it and do not, and its classes or its spread."""
+def told(data: Data, columns: Columns, *, private: bool = False) -> dict[str, dict[str, Any]]:
+    """For each label column its task, how many kept rows know it and do not, and its classes or its spread.
+
+    `private`: no number's range, whose ends are cells.
+    """
     out: dict[str, dict[str, Any]] = {}
     for j, (name, task) in enumerate(zip(columns.labels, columns.tasks, strict=True)):
         _, part = column_of(data, j)
         out[name] = {"task": task, "known": len(part), "not known": len(data) - len(part)}
-        if task == "regress" and len(part):
+        if task == "regress":
+            if private or not len(part):
+                continue
             values = np.array(part.labels, dtype=np.float64)
             out[name]["target"] = {"mean": float(values.mean()), "sd": float(values.std()),
                                    "min": float(values.min()), "max": float(values.max())}  # fmt: skip
