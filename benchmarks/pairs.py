@@ -144,6 +144,7 @@ class Made(NamedTuple):
     target: Any
     source_features: Any
     target_features: Any
+    predict: Any = None  # the same of any rows like the target's
 
 
 def strength_of(x: Any, y: Any) -> float:
@@ -160,19 +161,27 @@ def candidates(source: Domain, held: Domain, target: Any, seed: int) -> list[Mad
     mean, spread = source.x.mean(0), widths(source.x)
     s, h, t = ((x - mean) / spread for x in (source.x, held.x, target))
     strength = strength_of(s, source.y)
-    per_domain = (s, h, (t - t.mean(0)) / widths(t))
-    found = [probe("source-only", s, source.y, h, t, strength)]
-    found.append(probe("standardised", *per_domain[:1], source.y, *per_domain[1:], strength))
+    middle, width = t.mean(0), widths(t)
+    plain, moved_rows = (s, source.y, h, t), (s, source.y, h, (t - middle) / width)
+
+    def by_source(made: Made) -> Made:  # takes raw rows
+        return made._replace(predict=lambda x: made.predict((x - mean) / spread))
+
+    def by_target(made: Made) -> Made:
+        return made._replace(predict=lambda x: made.predict(((x - mean) / spread - middle) / width))
+
+    found = [by_source(probe("source-only", *plain, strength))]
+    found.append(by_target(probe("standardised", *moved_rows, strength)))
     for name, transport in (("coral", False), ("linear_ot", True)):
         moved = gaussian_map(s, t, transport)
-        found.append(probe(name, moved(s), source.y, moved(h), t, strength))
-    found.append(self_trained("self-training", s, source.y, h, t, strength))
-    found.append(self_trained("standardised + self-training", per_domain[0], source.y, *per_domain[1:], strength))
-    found.append(bottleneck("bottleneck", None, 0.0, s, source.y, h, t, seed))
+        found.append(by_source(probe(name, moved(s), source.y, moved(h), t, strength)))
+    found.append(by_source(self_trained("self-training", *plain, strength)))
+    found.append(by_target(self_trained("standardised + self-training", *moved_rows, strength)))
+    found.append(by_source(bottleneck("bottleneck", None, 0.0, *plain, seed)))
     for align in ("mcc", "infomax", "dann"):
         for weight in (0.3, 1.0):
-            found.append(bottleneck(f"{align} {weight:g}", align, weight, s, source.y, h, t, seed))
-    found.append(bottleneck("standardised + mcc 1", "mcc", 1.0, per_domain[0], source.y, *per_domain[1:], seed))
+            found.append(by_source(bottleneck(f"{align} {weight:g}", align, weight, *plain, seed)))
+    found.append(by_target(bottleneck("standardised + mcc 1", "mcc", 1.0, *moved_rows, seed)))
     return found
 
 
@@ -187,7 +196,7 @@ def probe(name: str, s: Any, y: Any, h: Any, t: Any, strength: float, weights: A
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=strength, max_iter=3000).fit(s, y, sample_weight=weights)
-    return Made(name, model.predict_proba(h), model.predict_proba(t), h, t)
+    return Made(name, model.predict_proba(h), model.predict_proba(t), h, t, model.predict_proba)
 
 
 def self_trained(name: str, s: Any, y: Any, h: Any, t: Any, strength: float, rounds: int = 6) -> Made:
@@ -255,4 +264,9 @@ def bottleneck(
         with torch.no_grad():
             fs, ft = (body(torch.from_numpy(x).float()) for x in (h, t))
             ps, pt = (torch.softmax(head(f), 1).double().numpy() for f in (fs, ft))
-    return Made(name, ps, pt, fs.double().numpy(), ft.double().numpy())
+
+        def predict(rows: Any) -> Any:
+            with torch.no_grad():
+                return torch.softmax(head(body(torch.from_numpy(rows).float())), 1).double().numpy()
+
+    return Made(name, ps, pt, fs.double().numpy(), ft.double().numpy(), predict)

@@ -4,7 +4,8 @@ Run: OMP_NUM_THREADS=1 python benchmarks/validators.py --data FOLDER (folders va
 prints the results of the last run. The make-up of the ensemble was set on the development pairs; the others judge it.
 (`neighbour_agreement` came later, when all of them were known.) Labels of the target are used for scoring alone.
 Accuracy; balanced accuracy for heart. Results are added to benchmarks/results/validators.json pair by pair; a run that
-is cut off goes on. Whether to adapt at all is another question: verdict.py.
+is cut off goes on; for validators that are new the candidates are fitted again, and "refit" is how far the accuracy of
+any of them then is from that of the first time. Whether to adapt at all is another question: verdict.py.
 """
 
 from __future__ import annotations
@@ -51,27 +52,37 @@ def main() -> None:
 
 def run(folder: Path, seeds: int, found: dict[str, Any]) -> None:
     domains = {**sentences(folder), **heart(folder), **digits()}
-    done = {(row["pair"], row["seed"]) for row in found["rows"]}
+    known = {(row["pair"], row["seed"]): row for row in found["rows"]}
     for seed, (source, target) in itertools.product(range(seeds), DEVELOPMENT + JUDGED):
-        if (f"{source} → {target}", seed) not in done:
-            found["rows"].append(one(domains, source, target, seed))
-            found |= {"load": os.getloadavg()[0], "threads": 1}
-            RESULTS.write_text(json.dumps(found, indent=0))
-            print(seed, source, target, "done", flush=True)
+        old = known.get((f"{source} → {target}", seed))
+        new = [name for name in VALIDATORS if old is None or name not in (*old["scores"], *old.get("silent", ()))]
+        if not new:
+            continue
+        row = one(domains, source, target, seed, new)
+        if old is None:
+            found["rows"].append(row)
+        else:
+            old["refit"] = max(abs(v - old["accuracy"][name]) for name, v in row["accuracy"].items())
+            old["scores"] |= row["scores"]
+            old["silent"] = [*old.get("silent", ()), *row["silent"]]
+        found |= {"load": os.getloadavg()[0], "threads": 1}
+        RESULTS.write_text(json.dumps(found, indent=0))
+        print(seed, source, target, "done", (old or {}).get("refit", ""), flush=True)
 
 
-def one(domains: dict[str, Domain], source: str, target: str, seed: int) -> dict[str, Any]:
+def one(domains: dict[str, Domain], source: str, target: str, seed: int, validators: list[str]) -> dict[str, Any]:
     """A quarter of the source rows is held out for the validators; the target's rows are all seen without labels."""
     ours, theirs = drawn(domains, source, target, seed)
     learn = len(ours.y) * 3 // 4
     held = ours.take(slice(learn, None))
     made = [Candidate(*m) for m in candidates(ours.take(slice(0, learn)), held, theirs.x, seed)]
-    rows = Rows(held.y, held.x, theirs.x, seed)
+    scores = score(made, Rows(held.y, held.x, theirs.x, seed), validators)
     return {
         "pair": f"{source} → {target}",
         "seed": seed,
         "accuracy": {c.name: accuracy(c.target, theirs.y, source == "Cleveland") for c in made},
-        "scores": {name: values.tolist() for name, values in score(made, rows, list(VALIDATORS)).items()},
+        "scores": {name: values.tolist() for name, values in scores.items()},
+        "silent": [name for name in validators if name not in scores],  # had no answer for a candidate
     }
 
 
@@ -81,9 +92,9 @@ def accuracy(probabilities: Any, y: Any, balanced: bool) -> float:
 
 
 def spearman(a: Any, b: Any) -> float:
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
-    return float(spearmanr(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
 
 
 def chosen(row: dict[str, Any], names: tuple[str, ...]) -> tuple[Any, int]:
@@ -108,11 +119,15 @@ def tables(rows: list[dict[str, Any]]) -> str:
     ways: dict[str, tuple[str, ...]] = {**{v: (v,) for v in VALIDATORS}, "ensemble: " + " + ".join(ENSEMBLE): ENSEMBLE}
     for name, validators in ways.items():
         cells = []
-        for _, part in parts:
+        for _, every in parts:
+            part = [r for r in every if any(v in r["scores"] for v in validators)]
             picks = [chosen(r, validators) for r in part]
             values = [np.array(list(r["accuracy"].values())) for r in part]
             rho = np.mean([spearman(p[0], v) for p, v in zip(picks, values, strict=True)])
-            cells.append(f"{rho:+.2f}; " + regret([v.max() - v[p[1]] for p, v in zip(picks, values, strict=True)]))
+            few = "" if len(part) == len(every) else f" ({len(part)} of {len(every)})"
+            cells.append(
+                f"{rho:+.2f}; " + regret([v.max() - v[p[1]] for p, v in zip(picks, values, strict=True)]) + few
+            )
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     fixed = list(rows[0]["accuracy"])
     for name in ["source-only", best_fixed(fixed, development), best_fixed(fixed, judged)]:
@@ -132,6 +147,7 @@ def best_fixed(names: list[str], part: list[dict[str, Any]]) -> str:
 def makeup(development: list[dict[str, Any]], judged: list[dict[str, Any]]) -> str:
     """Sets of at most four validators by mean rank correlation on the development pairs: how the make-up was found."""
     found = []
+    development, judged = ([r for r in part if set(VALIDATORS) <= set(r["scores"])] for part in (development, judged))
     for k in range(1, 5):
         for names in itertools.combinations(VALIDATORS, k):
             rho = [

@@ -127,6 +127,7 @@ def holds() -> str:
 
 def choosing() -> str:
     """When to use what, and what to prefer, by what each method says of itself; the page a reader chooses by."""
+    from acclimate import validate
     from acclimate.align import ALIGNMENTS
     from acclimate.hold import HOLDS
     from acclimate.shallow import SHALLOW
@@ -145,15 +146,18 @@ def choosing() -> str:
         ("Adapting to the very rows that are judged (`predict --adapt`, `evaluate --adapt`)", ADAPTERS),
         ("Losses that bring source and target together (`acclimate.align`)", ALIGNMENTS),
         ("Maps and reweighters of features (`acclimate.shallow`)", SHALLOW),
+        (
+            "Scores of models without a label of the target (`acclimate.validate`)",
+            {name: getattr(validate, name) for name in validate.VALIDATORS},
+        ),
     ]
     rows = []
     for title, kinds in groups:
         rows += [f"## {title}", "", "| | use when | prefer another |", "|---|---|---|"]
         told: dict[tuple[str, str], list[str]] = {}
         for name, kind in kinds.items():
-            told.setdefault(_advice(inspect.getdoc(kind if isinstance(kind, type) else type(kind)) or ""), []).append(
-                name
-            )
+            said = kind if isinstance(kind, type) or inspect.isfunction(kind) else type(kind)
+            told.setdefault(_advice(inspect.getdoc(said) or ""), []).append(name)
         rows += [
             f"| {', '.join(f'`{n}`' for n in names)} | {use} | {prefer} |" for (use, prefer), names in told.items()
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import acclimate
 import tiny_models as tm
 from acclimate import strategies
 from acclimate.data.split import folds
+from acclimate.report.svg import Canvas, escape
 from acclimate.strategies.probe import Probe
 
 sys.path.append(str(Path(__file__).parent))  # `made` is shared by the tests of this folder
@@ -41,6 +43,64 @@ def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, strategy in named.items():
             if isinstance(strategy, Probe):
                 monkeypatch.setitem(named, name, replace(strategy, strength=1.0))
+
+
+DRAWN = ("test_commands", "test_gate", "test_molecules")  # modules whose reports are drawn as a user gets them
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures keep their texts but are not drawn by matplotlib, a third of the time of a fit; tests/report draws them
+    from every kind of data, and so do the modules in DRAWN and what is shared by the tests of a module."""
+    if request.path.stem not in DRAWN:
+        monkeypatch.setattr("acclimate.report.figures.Canvas", Undrawn)
+        monkeypatch.setattr("acclimate.report.figures.style", nullcontext)
+
+
+class Sheet:
+    """Takes whatever is drawn; only its limits are kept, which figures read again."""
+
+    def __init__(self) -> None:
+        self.ends = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+
+    def set_xlim(self, low: float, high: float) -> None:
+        self.ends["x"] = (low, high)
+
+    def set_ylim(self, low: float, high: float) -> None:
+        self.ends["y"] = (low, high)
+
+    def get_xlim(self) -> tuple[float, float]:
+        return self.ends["x"]
+
+    def get_ylim(self) -> tuple[float, float]:
+        return self.ends["y"]
+
+    def __getattr__(self, name: str) -> Sheet:
+        return self
+
+    def __getitem__(self, place: int) -> Sheet:
+        return self
+
+    def __call__(self, *args: Any, **look: Any) -> Sheet:
+        return self
+
+
+class Undrawn(Canvas):
+    """A drawing that has its texts alone."""
+
+    def __init__(self, height: float) -> None:
+        self.height = height
+        self._texts = []
+
+    def sheet(self) -> Any:
+        return Sheet()
+
+    def axes(self, left: float, top: float, right: float, bottom: float) -> Any:
+        return Sheet()
+
+    def svg(self, name: str, alt: str) -> str:
+        texts = "".join(f"<text>{escape(text)}</text>" for text in self._texts)
+        return f'<svg class="plot {name}" role="img" aria-label="{escape(alt)}">{texts}</svg>'
 
 
 def once(*args: Any, **settings: Any) -> Any:

@@ -89,8 +89,8 @@ def test_numbers_have_no_verdict_and_the_ways_that_can_are_named(folder_of: Any,
     told = " ".join(report["decisions"])
     assert "not used by linear_probe. A classifier tells them" in told and "not decidable without labels" in told
     assert (
-        "By name these adapt to such rows: standardise, coral, linear_ot, subspace, entropic_ot, density_ratio, kmm, "
-        in told
+        "By name these adapt to such rows: standardise, coral, linear_ot, subspace, gfk, entropic_ot, density_ratio, "
+        "kmm, kliep, " in told
     )
     assert "self_train" not in told and "mcc" not in told
     assert "--target-labels" in report["next_steps"][0]["command"]

@@ -106,3 +106,24 @@ def test_a_network_that_moves(tmp_path: Path, model_folder: str) -> None:
     shutil.rmtree(train)
     given = ts.sounds(4, seed=2)
     np.testing.assert_array_equal(acclimate.load(tmp_path / "run").predict_proba(given), model.predict_proba(given))
+
+
+def test_long_sounds_in_windows_with_changes_from_fit_to_the_bundle(tmp_path: Path, model_folder: str) -> None:
+    train, test = ts.folder(tmp_path / "train", 24), ts.folder(tmp_path / "test", 8, seed=1)
+    line, rate = ts.sounds(1)[0]
+    sf.write(train / "low" / "long.wav", np.tile(line, 9)[: 2 * rate], rate)
+    sf.write(train / "low" / "again.mp3", 0.5 * np.tile(line, 9)[: 2 * rate], rate)
+    model = acclimate.fit(
+        train, test_data=test, model=model_folder, strategy="full", output_dir=tmp_path / "run", quiet=True,
+        num_train_epochs=1, max_seconds=0.7, truncation="chunk", settings={"augment": "light"},
+    )  # fmt: skip
+    audit = next(a for a in model.report_data.audits if a["role"] == "train")  # type: ignore[union-attr]
+    messages = {f["kind"]: f["message"] for f in audit["findings"]}
+    assert "2 rows (8%) are longer than 0.7 seconds; they are read in 8 windows" in messages["truncated"]
+    assert audit["facts"]["seconds"]["windows"] == 8
+    assert model.predictor.backbone.settings()["truncation"] == "chunk"  # type: ignore[union-attr]
+    given = [*ts.sounds(2, seed=2), (np.tile(line, 9)[: 2 * rate], rate)]
+    again = acclimate.load(model.save(tmp_path / "bundle"))
+    np.testing.assert_array_equal(again.predict_proba(given), model.predict_proba(given))
+    halves = again.predictor.backbone.encode(given[2:])[0].parts  # type: ignore[union-attr]
+    assert len(halves) == 4

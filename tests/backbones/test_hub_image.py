@@ -39,6 +39,18 @@ def model(kind: str) -> Any:
         return t.ViTModel(
             t.ViTConfig(**SIZE, image_size=32, patch_size=8, initializer_range=0.2), add_pooling_layer=False
         )
+    if kind == "resnet":
+        return t.ResNetModel(t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 1], layer_type="basic"))
+    if kind == "mobilenet_v2":
+        return t.MobileNetV2Model(t.MobileNetV2Config(depth_multiplier=0.1, image_size=32))
+    if kind == "efficientnet":
+        return t.EfficientNetModel(
+            t.EfficientNetConfig(image_size=32, width_coefficient=0.25, depth_coefficient=0.2, hidden_dim=320)
+        )
+    if kind == "swin":
+        return t.SwinModel(
+            t.SwinConfig(image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4)
+        )
     return t.ConvNextModel(t.ConvNextConfig(num_stages=2, hidden_sizes=[8, 16], depths=[1, 1]))
 
 
@@ -61,26 +73,47 @@ def pictures(n: int) -> list[np.ndarray[Any, Any]]:
     return list(np.random.default_rng(0).integers(0, 255, (n, 48, 40, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["dinov2", "vit", "convnext"])
+WIDTHS = {"dinov2": 16, "vit": 16, "convnext": 16, "swin": 16, "resnet": 16, "mobilenet_v2": 1280, "efficientnet": 320}
+FIRST = ("dinov2", "vit")  # the token of the whole picture; the others give the mean over its places
+
+
+@pytest.mark.parametrize("kind", WIDTHS)
 def test_features_are_those_of_the_model_itself_and_survive_saving(
     kind: str, folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     from transformers import AutoModel
 
     backbone = load(str(folder(kind)))
-    assert (backbone.modality, backbone.width) == ("image", 16)
+    assert (backbone.modality, backbone.width) == ("image", WIDTHS[kind])
     given = pictures(3)
     found = extract(backbone, given, Run())
     pixels = backbone.collate(backbone.encode(given))["pixels"]
     assert pixels.shape == (3, 3, 32, 32)
     with torch.no_grad(), quiet_transformers():
         hidden = AutoModel.from_pretrained(folder(kind)).eval()(pixel_values=pixels).last_hidden_state
-    expected = hidden.mean((2, 3)) if kind == "convnext" else hidden[:, 0]
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    places = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+    expected = (places[:, 0] if kind in FIRST else places.mean(1)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
     backbone.save(tmp_path)
     again = load(str(tmp_path))
     assert again.fingerprint() == backbone.fingerprint() and again.origin == backbone.origin
     assert np.array_equal(extract(again, given, Run()), found)
+
+
+@pytest.mark.parametrize("kind", WIDTHS)
+def test_the_last_block_moves_alone_and_the_others_are_replayed(kind: str, folder: Callable[[str], Path]) -> None:
+    backbone = load(str(folder(kind))).requires_grad_(False)
+    data = Data(tuple(pictures(8)), ("a", "b") * 4, kind="image")  # type: ignore[arg-type]
+    problem = tm.problem_of("classify", data, "str", backbone, Run())
+    settings = {"moves": "top:1", "num_train_epochs": 2, "start": "zero", "learning_rate": 1e-3}
+    fitted = named("partial", settings)[1].fit(problem, Splits(data), Run())
+    below = {id(p) for block in backbone.blocks[:-1] for p in block.parameters()}
+    below |= {id(p) for p in backbone.stem_and_top()[0]}
+    still = {f"backbone.{name}" for name, p in backbone.named_parameters() if id(p) in below}
+    assert len(backbone.blocks) > 1 and still and not still & set(fitted.trained)
+    assert any(name.startswith("backbone") for name in fitted.trained)
+    said = "blocks of 'swin' hand on more than their hidden states" if kind == "swin" else "is kept in memory"
+    assert any(said in note for note in fitted.notes), fitted.notes
 
 
 def test_pixels_are_those_of_the_stored_preprocessing(folder: Callable[[str], Path]) -> None:

@@ -133,6 +133,111 @@ def test_a_clone_learns_alone_and_what_is_frozen_stays(kind: str, loaded: Any) -
     assert tm.same_state(backbone, before)
 
 
+# -- windows -----------------------------------------------------------------------------------------------------------
+
+
+def long_sounds(lengths: tuple[float, ...] = (0.73, 0.1, 0.2, 0.41)) -> list[tuple[np.ndarray[Any, Any], int]]:
+    line = np.concatenate([x for x, _ in ts.sounds(9)])
+    return [(line[i * 900 : i * 900 + round(s * 16000)], 16000) for i, s in enumerate(lengths)]
+
+
+def by_hand(line: np.ndarray[Any, Any], room: int, overlap: int) -> list[np.ndarray[Any, Any]]:
+    """Windows until nothing new is left."""
+    found, at = [], 0
+    while True:
+        found.append(line[at : at + room])
+        if at + room >= len(line):
+            return found
+        at += room - overlap
+
+
+@every
+def test_a_long_sound_is_the_mean_of_its_windows_and_a_short_one_stays(kind: str, loaded: Any) -> None:
+    head, chunk = loaded(kind, seconds=0.2), loaded(kind, seconds=0.2, truncation="chunk")
+    given = long_sounds()
+    found = extract(chunk, given, Run())
+    for (line, rate), row in zip(given, found, strict=True):
+        windows = by_hand(line, 3200, 320)
+        each = np.stack([extract(head, [(w, rate)], Run())[0] for w in windows]).astype(np.float64)
+        weights = np.array([len(w) for w in windows], np.float64)
+        if kind == "resemblyzer":  # its own windows, all of a length, count alike
+            weights = np.array([len(head.encode([(w, rate)])[0].parts[0].values) for w in windows], np.float64)
+            each = np.stack([unit_free(head, (w, rate)) for w in windows])
+        expected = (weights[:, None] * each).sum(0) / weights.sum()
+        if kind == "resemblyzer":
+            expected /= np.linalg.norm(expected)
+        np.testing.assert_allclose(row, expected, atol=2e-5 * np.abs(expected).max())
+    assert [len(row.parts) for row in chunk.encode(given)] == [4, 1, 1, 3]
+    assert [row.lost for row in chunk.encode(given)] == [0] * 4
+    assert [row.cost for row in chunk.encode(given)] == [row.cost for row in chunk.encode_later(given)]
+    short = [given[1], given[2]]
+    assert np.array_equal(extract(head, short, Run()), extract(chunk, short, Run()))
+    assert head.fingerprint() != chunk.fingerprint()
+
+
+def unit_free(backbone: SoundBackbone, sound: Any) -> np.ndarray[Any, Any]:
+    """The mean vector before it is made one of unit length."""
+    batch = backbone.collate(backbone.encode([sound]))
+    with torch.no_grad():
+        return backbone.vectors(batch).double().mean(0).numpy()
+
+
+@every
+def test_a_few_windows_at_a_time_give_what_all_do_and_one_row_its_own(
+    kind: str, loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = loaded(kind, seconds=0.2, truncation="chunk")
+    batch = backbone.collate(backbone.encode(long_sounds()))
+    whole = backbone(batch).numpy()
+    lines: list[int] = []
+    monkeypatch.setattr(type(backbone), "vectors", spy(type(backbone).vectors, lines))
+    monkeypatch.setattr("acclimate.backbones.sound._FRAMES_AT_ONCE", {"cpu": 20})
+    with torch.no_grad():
+        parts = backbone(batch).numpy()
+    assert len(lines) > 1 and sum(lines) == len(batch["owner"]) and max(lines) <= 2
+    np.testing.assert_allclose(parts, whole, atol=1e-5 * np.abs(whole).max())
+    rows = [backbone.one_row(batch, at) for at in range(4)]
+    assert all(torch.equal(torch.cat([row[name] for row in rows]), batch[name]) for name in batch)
+
+
+def spy(vectors: Any, lines: list[int]) -> Any:
+    def looking(self: Any, batch: Any) -> Any:
+        lines.append(len(batch["owner"]))
+        return vectors(self, batch)
+
+    return looking
+
+
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2", "ast"])
+def test_networks_learn_from_windows_and_frozen_blocks_are_replayed_of_them(kind: str, loaded: Any) -> None:
+    backbone = loaded(kind, seconds=0.2, truncation="chunk")
+    settings = {"moves": "top:1", "num_train_epochs": 2, "start": "zero", "batch_size": 4}
+    kept, plain = (fit(backbone, "partial", {**settings, "cache_frozen": choice}) for choice in ("auto", "off"))
+    assert any("kept in memory" in note for note in kept.notes), kept.notes
+    np.testing.assert_allclose(kept.outputs(long_sounds()), plain.outputs(long_sounds()), atol=1e-5)
+
+
+def test_what_is_done_with_a_long_sound_is_stored_and_checked(loaded: Any, tmp_path: Path, folder: Any) -> None:
+    backbone = loaded("whisper", seconds=0.2, truncation="chunk")
+    backbone.save(tmp_path)
+    again = load(str(tmp_path))
+    assert isinstance(again, SoundBackbone) and again.sound == SoundSettings(16000, 0.2, "chunk")
+    strict = loaded("whisper", seconds=0.2, truncation="fail")
+    assert len(strict.encode(long_sounds((0.2,)))) == 1
+    for encode in (strict.encode, strict.encode_later):
+        with pytest.raises(UserError, match=r"a sound in memory lasts 0.73 seconds and only 0.2 are read at a time"):
+            encode(long_sounds())
+    with pytest.raises(UserError, match="truncation 'head-tail' is for texts"):
+        loaded("whisper", truncation="head-tail")
+    with pytest.raises(UserError, match="unknown truncation of sounds 'chunks'; did you mean 'chunk'"):
+        loaded("whisper", truncation="chunks")
+    with pytest.raises(UserError, match="truncation 'chunk' is for long texts and sounds; 'small-cnn' reads images"):
+        load("small-cnn", truncation="chunk")
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+
 def rows(n: int = 8) -> Data:
     return Data(tuple(ts.sounds(n)), ("low", "high") * (n // 2))  # type: ignore[arg-type]
 

@@ -98,7 +98,7 @@ def test_repeats_are_told_by_content_whatever_the_format(tmp_path: Path) -> None
     data, account = gate(tmp_path)
     found = said(account)
     assert (
-        found["duplicate"].startswith("1 row repeats") and "but for the format of its file" in found["near_duplicate"]
+        found["duplicate"].startswith("1 row repeats") and "but for loudness, rate, coding" in found["near_duplicate"]
     )
     assert "1 input (3 rows) has copies whose labels are different" in found["conflicting_label"]
     assert data.clusters is not None and len(set(data.clusters.tolist())) == 4
@@ -123,6 +123,19 @@ def test_what_a_model_does_not_read_is_counted() -> None:
 
     over = said(gate(given, measure=lengths(1.5, False))[1])["truncated"]
     assert "2 rows (67%) are longer than 1.5 seconds; 3 seconds (43% of all) from their end are not read" in over
+    assert "try --truncation chunk, or raise --max-seconds" in over
+
+    def handled(how: str) -> Any:
+        return lambda inputs: Seconds(np.array([len(x) / rate for x, rate in inputs]), 1.5, False, how, 5)
+
+    account = gate(given, measure=handled("chunk"))[1]
+    (whole,) = [f for f in account.findings if f.kind == "truncated"]
+    assert whole.severity == "info" and "2 rows (67%) are longer than 1.5 seconds; they are read in 5 windows" in (
+        whole.message
+    )
+    assert account.facts["seconds"]["lost"] == 0.0 and account.facts["seconds"]["windows"] == 5  # type: ignore[index]
+    with pytest.raises(UserError, match=r"2 rows \(67%\) are longer than 1.5 seconds \(lines 2, 3\); cut them"):
+        gate(given, measure=handled("fail"))
     fill = said(gate(given, measure=lengths(40, True))[1])["filled"]
     assert "the longest sound has 4 seconds" in fill and "--max-seconds 8 takes about 5 times less time" in fill
     for quiet in (lengths(40, False), lengths(20, True)):

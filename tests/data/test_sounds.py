@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acclimate.data.sounds import examine, read, seconds_of
+from acclimate.data.sounds import count_windows, examine, read, seconds_of, windows
 from acclimate.errors import UserError
 
 sf = pytest.importorskip("soundfile", reason="sounds need the `audio` extra")
@@ -66,6 +66,23 @@ def test_of_a_long_sound_the_beginning_is_read(tmp_path: Path) -> None:
     sf.write(path, sound, 8000, subtype="FLOAT")
     assert np.array_equal(read(path, 8000, 1.25), sound[:10000])
     assert len(read(path, 16000, 1.25)) == 20000 and len(read(path, 8000, 10.0)) == 24000
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_windows_are_parts_of_the_whole_and_are_read_block_by_block(
+    rate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.random.default_rng(0).normal(0, 0.1, (3 * rate, 2)), rate, subtype="FLOAT")
+    whole = read(path, 16000)
+    monkeypatch.setattr("acclimate.data.sounds._BLOCK", 3000)
+    found = list(windows(path, 16000, 14000, 1400))
+    assert len(found) == count_windows(len(whole), 14000, 1400) == 4
+    for i, part in enumerate(found):
+        np.testing.assert_allclose(part, whole[i * 12600 : i * 12600 + 14000], atol=1e-6)
+    path.write_bytes(path.read_bytes()[: 12 * rate])
+    with pytest.raises(UserError, match=r"a.wav ends early: 1\.\d* s of 3 s are there"):
+        list(windows(path, 16000, 14000, 1400))
 
 
 def test_of_the_shortest_sound_something_is_left() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from acclimate.report import ReportData
+from acclimate.report import ReportData, render_html
 
 SAMPLE = Path(__file__).with_name("sample.json")
 
@@ -70,3 +70,9 @@ def make_classes() -> Callable[..., ReportData]:
 def example() -> ReportData:
     """The sample as it is."""
     return sample()
+
+
+@pytest.fixture(scope="session")
+def example_page() -> str:
+    """The sample's page, rendered once."""
+    return render_html(sample())

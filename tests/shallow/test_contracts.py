@@ -14,12 +14,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from acclimate.errors import UserError
-from acclimate.shallow import SHALLOW, Adapter, JdotRegressor, Reweighter
+from acclimate.shallow import SHALLOW, Adapter, Jda, JdotRegressor, Reweighter
 
 Floats = NDArray[np.float64]
 MAPS = {name: kind for name, kind in SHALLOW.items() if issubclass(kind, Adapter)}
 WEIGHTS = {name: kind for name, kind in SHALLOW.items() if issubclass(kind, Reweighter)}
-QUICK: dict[str, dict[str, Any]] = {"tca": {"n_components": 3}, "subspace": {"n_components": 3}, "jdot": {"rounds": 2}}
+QUICK: dict[str, dict[str, Any]] = {
+    "tca": {"n_components": 3}, "jda": {"n_components": 3, "rounds": 3}, "subspace": {"n_components": 3},
+    "gfk": {"n_components": 2}, "jdot": {"rounds": 2},
+}  # fmt: skip
 every = pytest.mark.parametrize("name", SHALLOW)
 maps = pytest.mark.parametrize("name", MAPS)
 weights = pytest.mark.parametrize("name", WEIGHTS)
@@ -41,9 +44,14 @@ def made(name: str) -> Any:
     return SHALLOW[name](**QUICK.get(name, {}))
 
 
+def taught(name: str, y: Floats) -> Any:
+    """What a method is given as y: numbers, or (JDA) two classes."""
+    return np.where(np.isnan(y), np.nan, y > 3.0) if issubclass(SHALLOW[name], Jda) else y
+
+
 def answer(name: str, X: Floats, domain: Any, y: Floats) -> Floats:
     """One row of numbers for every row of X."""
-    method = made(name)
+    method, y = made(name), taught(name, y)
     if isinstance(method, JdotRegressor):
         return np.asarray(method.fit(X, y, domain=domain).predict(X))[:, None]
     if isinstance(method, Reweighter):
@@ -78,7 +86,7 @@ def test_the_same_rows_give_the_same_answer_and_are_not_changed(name: str) -> No
 @every
 def test_units_of_columns_do_not_matter(name: str) -> None:
     X, domain, y = rows()
-    if name == "standardise" or name == "subspace" or name == "tca" or not issubclass(SHALLOW[name], Adapter):
+    if name in ("standardise", "subspace", "gfk", "tca", "jda") or not issubclass(SHALLOW[name], Adapter):
         scaled = answer(name, X * np.array([1.0, 1e3, 1e-3, 10.0, 1.0]), domain, y)
         assert scaled == pytest.approx(answer(name, X, domain, y), abs=1e-6)
     else:  # maps that stay in the columns given
@@ -93,13 +101,16 @@ def test_it_is_a_scikit_learn_estimator(name: str) -> None:
     assert again.get_params() == method.get_params()
     assert again.set_params(**method.get_params()) is again
     X, domain, y = rows()
-    method.fit(X, y, domain=domain)
+    method.fit(X, taught(name, y), domain=domain)
     assert clone(method).get_params() == made(name).get_params()  # nothing fitted is a setting
     assert pickle.loads(pickle.dumps(method)).n_features_in_ == 5
 
 
-# What these two cannot do with rows that are all the same, and say.
-SPEAKS = {"subspace": "there is no direction to align", "density_ratio": "nothing can be held out"}
+# What these cannot do with rows that are all the same, and say.
+SPEAKS = {
+    "subspace": "there is no direction to align", "gfk": "there is no direction to align",
+    "density_ratio": "nothing can be held out",
+}  # fmt: skip
 
 
 @every
@@ -124,9 +135,8 @@ def test_hard_rows_give_finite_numbers(name: str, case: str) -> None:
     if case == "copies":
         X, domain, y = np.repeat(X, 3, 0), np.repeat(domain, 3), np.repeat(y, 3)
     if name in QUICK and case == "two rows":
-        QUICK_ONE = {"tca": {"n_components": 3}, "subspace": {"n_components": 1}, "jdot": {}}[name]
-        method = SHALLOW[name](**QUICK_ONE)
-        method.fit(X, y, domain=domain)
+        one = {"n_components": 1} if name in ("subspace", "gfk") else QUICK[name]
+        SHALLOW[name](**one).fit(X, taught(name, y), domain=domain)
         return
     assert np.isfinite(answer(name, X, domain, y)).all()
 
@@ -146,7 +156,7 @@ def test_what_cannot_be_used_is_named(name: str, change: Any, message: str) -> N
     X, domain, y = rows()
     wrong, sides = change(X, domain)
     with pytest.raises(UserError, match=message):
-        made(name).fit(wrong, y, domain=sides)
+        made(name).fit(wrong, taught(name, y), domain=sides)
 
 
 def test_no_setting_of_scikit_learn_is_changed() -> None:  # another library turns metadata routing on for the process
@@ -155,8 +165,8 @@ def test_no_setting_of_scikit_learn_is_changed() -> None:  # another library tur
 
 @maps
 def test_new_rows_are_taken_for_target_rows(name: str) -> None:
-    X, domain, _ = rows()
-    method = made(name).fit(X, domain=domain)
+    X, domain, y = rows()
+    method = made(name).fit(X, taught(name, y), domain=domain)
     whole = method.transform(X, domain=domain)
     assert method.transform(X[domain == 1]) == pytest.approx(whole[domain == 1], abs=1e-9)
     assert method.transform(X[domain == 0], domain=0) == pytest.approx(whole[domain == 0], abs=1e-9)

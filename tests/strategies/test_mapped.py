@@ -83,7 +83,7 @@ class TestEveryAdaptation:
 
 
 @pytest.mark.parametrize("head", [LinearHead(5, 3), OrdinalHead(5, 3)])
-@pytest.mark.parametrize("by", ["standardise", "coral", "linear_ot", "subspace"])
+@pytest.mark.parametrize("by", ["standardise", "coral", "linear_ot", "subspace", "gfk"])
 def test_a_map_is_taken_into_the_head(by: str, head: Any) -> None:
     rng = np.random.default_rng(0)
     source, target = rng.normal(size=(30, 5)), 3 * rng.normal(size=(40, 5)) + 1

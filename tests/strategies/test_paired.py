@@ -52,7 +52,9 @@ def equal(a: Any, b: Any) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize(  # `lora` goes the same way as `dora`
+    "name", [pytest.param(name, marks=[pytest.mark.real] * (name == "dora")) for name in MOVING]
+)
 def test_without_weight_or_alignment_it_is_what_it_was(name: str, shared_bert: Any) -> None:
     """To the bit, target or none; and with a weight it is something else, of the same shape."""
     plain = fit(named(name, SHORT)[1], shared_bert, target=None)

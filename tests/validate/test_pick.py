@@ -36,14 +36,15 @@ def pair(n: int = 200, m: int = 300, positive: float = 0.5, seed: int = 0) -> tu
     source = rng.normal(size=(n, 1)) + 3.0 * labels[:, None] - 1.5
     target = rng.normal(size=(m, 1)) + 3.0 * truth[:, None] - 1.5
 
-    def rule(threshold: float) -> tuple[Floats, Floats]:
-        return tuple(  # type: ignore[return-value]
-            np.column_stack([1 - p, p]) for p in (expit(3.0 * (x[:, 0] - threshold)) for x in (source, target))
-        )
+    def rule(name: str, threshold: float) -> Candidate:
+        def predict(x: Floats) -> Floats:
+            p = expit(3.0 * (x[:, 0] - threshold))
+            return np.column_stack([1 - p, p])
+
+        return Candidate(name, predict(source), predict(target), predict=predict)
 
     middle = float(np.median(target))
-    made = [Candidate("source-only", *rule(0.0))]
-    made += [Candidate(f"balanced {i}", *rule(middle + 0.05 * i)) for i in range(4)]
+    made = [rule("source-only", 0.0), *(rule(f"balanced {i}", middle + 0.05 * i) for i in range(4))]
     return Rows(labels, source, target), made
 
 
@@ -51,7 +52,7 @@ def test_no_label_of_the_target_has_a_place() -> None:
     """A6: what is chosen cannot depend on what nobody can hand over."""
     assert [f.name for f in dataclasses.fields(Rows)] == ["labels", "source", "target", "seed", "own"]
     assert [f.name for f in dataclasses.fields(Candidate)] == [
-        "name", "source", "target", "source_features", "target_features",
+        "name", "source", "target", "source_features", "target_features", "predict",
     ]  # fmt: skip
     for function in (pick, decide, score):
         assert not {"y", "y_target", "truth"} & set(inspect.signature(function).parameters)

@@ -245,7 +245,7 @@ def next_steps(
     if "truncated" in finding_kinds:
         steps.append(
             {
-                "text": "Some texts were cut off: read them whole, in windows.",
+                "text": f"Some {kind_of(judged.data).plural} were cut off: read them whole, in windows.",
                 "command": fit_again({"truncation": "chunk"}),
             }
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from acclimate.backbones.base import Backbone
+from acclimate.backbones.sound import SoundBackbone
 from acclimate.data import domains, label_cells
 from acclimate.data.audit import Audit, Lengths, Seconds, audit, by_file, cross_check
 from acclimate.data.columns import Guess, guess
@@ -72,8 +74,8 @@ def measure_with(backbone: Backbone | None) -> Any:
     if backbone is None or backbone.modality not in ("text", "audio"):
         return None
     if backbone.modality == "audio":
-        limit, filled = float(str(backbone.settings()["seconds"])), bool(backbone.settings()["filled"])
-        return lambda inputs: Seconds(np.array([examine(one).seconds for one in inputs]), limit, filled)
+        assert isinstance(backbone, SoundBackbone)
+        return partial(_seconds, backbone)
 
     def measure(inputs: Sequence[Input]) -> Lengths:
         rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
@@ -81,6 +83,13 @@ def measure_with(backbone: Backbone | None) -> Any:
         return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
 
     return measure
+
+
+def _seconds(backbone: SoundBackbone, inputs: Sequence[Input]) -> Seconds:
+    each = np.array([examine(one).seconds for one in inputs])
+    sound = backbone.sound
+    windows = sum(backbone.count(seconds) for seconds in each[each > sound.seconds].tolist())
+    return Seconds(each, sound.seconds, backbone.filled, sound.truncation, windows)
 
 
 @dataclass(frozen=True)

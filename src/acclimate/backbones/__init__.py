@@ -59,7 +59,9 @@ def load(
         if precision not in (None, "fp32"):
             raise UserError(f"precision {precision!r} is for text models; {name!r} reads {_READS[reads]}")
         if reads == "audio":
-            return _sound(path, origin, seconds)
+            return _sound(path, origin, seconds, truncation)
+        if truncation not in (None, "head"):
+            raise UserError(f"truncation {truncation!r} is for long texts and sounds; {name!r} reads {_READS[reads]}")
         return _other(path, origin, reads)
     if reads != "text":
         raise UserError(
@@ -97,17 +99,17 @@ def _other(path: str, origin: Origin, reads: str) -> Backbone:
     return load_hub_image(path, origin)
 
 
-def _sound(path: str, origin: Origin, seconds: float | None) -> Backbone:
+def _sound(path: str, origin: Origin, seconds: float | None, truncation: str | None) -> Backbone:
     from acclimate.backbones.sound import as_stored
     from acclimate.files import read_object
 
     if read_object(Path(path) / "config.json").get("model_type") == "resemblyzer":
         from acclimate.backbones.speaker import load_speaker
 
-        return as_stored(load_speaker(Path(path), origin), Path(path), seconds)
+        return as_stored(load_speaker(Path(path), origin), Path(path), seconds, truncation)
     from acclimate.backbones.hub_sound import load_hub_sound
 
-    return as_stored(load_hub_sound(path, origin), Path(path), seconds)
+    return as_stored(load_hub_sound(path, origin), Path(path), seconds, truncation)
 
 
 def _licence_of(path: str) -> str:

@@ -1,4 +1,7 @@
-"""Random changes of pictures that leave their class as it is; the same for the same generator state."""
+"""Random changes of pictures that leave their class as it is; the same for the same generator state.
+
+Nothing is mirrored: a mirrored b is a d, and a left hand no right one.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acclimate.errors import unknown
+
+STRENGTHS = {"light": 0.25, "standard": 0.5, "strong": 1.0}  # names of strengths, the same for pictures and sounds
 # At strength 1, either way and evenly drawn: degrees, the logarithm of a factor a side, and shares of half the side.
 TURN = 15.0
 SCALE = 0.2
 SLANT = 0.2
 SHIFT = 0.25
+
+
+def strength_of(value: float | str) -> float:
+    """The strength that a name stands for, or the number itself.
+
+    >>> strength_of("light"), strength_of(0.4)
+    (0.25, 0.4)
+    """
+    if not isinstance(value, str):
+        return float(value)
+    if value not in STRENGTHS:
+        raise unknown("strength of augment", value, STRENGTHS)
+    return STRENGTHS[value]
 
 
 def affine(pixels: Tensor, generator: torch.Generator, strength: float, padding: str = "zeros") -> Tensor:

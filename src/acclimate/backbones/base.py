@@ -117,6 +117,10 @@ class Backbone(nn.Module, ABC):
         """How many lines `flat` gives for each input."""
         return [1] * len(encoded)
 
+    def one_row(self, batch: Batch, at: int) -> Batch:
+        """What a batch holds of one of its rows."""
+        return {name: values[at : at + 1] for name, values in batch.items()}
+
     @property
     def augments(self) -> bool:
         """Whether there are random changes of its inputs that leave their class as it is (`augment`)."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.augment_sound import spectra, waves
 from acclimate.backbones.base import Batch, Encoded, Origin
 from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.sound import (
@@ -69,14 +70,47 @@ class HubSound(SoundBackbone):
             least = (least - 1) * int(stride) + int(kernel)
         return least
 
-    def join(self, sounds: Sequence[Prepared]) -> Batch:
-        """Values (n, longest, ...), zeros after the end of each row, and the length of each (n,)."""
-        values = [sound.values for sound in sounds]
+    def join(self, windows: Sequence[Prepared]) -> Batch:
+        """Values (w, longest, ...), zeros after the end of each, and the length of each (w,)."""
+        values = [window.values for window in windows]
         padded = nn.utils.rnn.pad_sequence(values, batch_first=True)
-        return {"values": padded, "sizes": torch.tensor([len(v) for v in values])}
+        return {"values": padded, "sizes": torch.tensor([self._size(window) for window in windows])}
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Features (n, d)."""
+    def _size(self, window: Prepared) -> int:
+        """How many values hold sound; of a spectrum of one size those that are not filled up."""
+        there = len(window.values)
+        if self.architecture not in _FIXED:
+            return there
+        seconds = window.samples / self.sound.rate
+        return min(there, max(1, 1 + math.floor((seconds - _WINDOW) / _SHIFT + 1e-6)))
+
+    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
+        """The samples, or the columns of a spectrum, changed at random; standardised anew where the extractor does."""
+        if strength == 0:
+            return batch
+        values, sizes = batch["values"], batch["sizes"]
+        if not self._raw:
+            return {**batch, "values": spectra(values, sizes, generator, strength, self._bel())}
+        changed = waves(values, sizes, generator, strength)
+        if self.extractor.do_normalize:
+            for row, size in zip(changed, sizes.tolist(), strict=True):
+                row[:size] = (row[:size] - row[:size].mean()) / (row[:size].var(unbiased=False) + 1e-7).sqrt()
+        return {**batch, "values": changed}
+
+    def _bel(self) -> float | None:
+        """What ten times the power adds to a value of the spectrum; None where bands were standardised one by one."""
+        if self.architecture not in _FIXED:
+            return None
+        scale = 2 * float(self.extractor.std) if self.extractor.do_normalize else 1.0
+        return math.log(10) / scale
+
+    def length(self, batch: Batch) -> int:
+        """By the samples, or the columns of 10 ms."""
+        in_frame = self.sound.rate / 50 if self._raw else 2
+        return max(1, round(batch["values"].shape[1] / in_frame))
+
+    def vectors(self, batch: Batch) -> Tensor:
+        """The mean (w, d) of the frames that hold sound."""
         values, sizes = batch["values"], batch["sizes"]
         if self.architecture in _FIXED:
             pooled: Tensor = self.model(values).pooler_output
@@ -109,7 +143,11 @@ class HubSound(SoundBackbone):
         """The frames of every row; nothing where a batch may be read in several parts, so that it is not kept."""
         if self.architecture in _FIXED:
             return super().flat(hidden, batch)
-        return (hidden.flatten(0, 1), []) if self._alone else lines_of(hidden, self._frames(batch["sizes"]))
+        if self._alone:
+            return hidden.flatten(0, 1), []
+        lines, counts = lines_of(hidden, self._frames(batch["sizes"]))
+        of_row = torch.zeros(len(batch["rows"]), dtype=torch.long)
+        return lines, of_row.index_add(0, batch["owner"].cpu(), torch.tensor(counts)).tolist()
 
     def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
         """Frames back in their rows."""
@@ -121,8 +159,8 @@ class HubSound(SoundBackbone):
         """The number of frames of each sound."""
         if self.architecture in _FIXED:
             return super().flat_rows(encoded)
-        sizes = torch.tensor([len(self.now(row.parts[0]).values) for row in encoded])
-        return [int(count) for count in self._frames(sizes)]
+        sizes = [torch.tensor([len(window.values) for window in self.now(row)]) for row in encoded]
+        return [int(self._frames(each).sum()) for each in sizes]
 
     def config(self) -> dict[str, Any]:
         """The model's configuration and that of its feature extractor."""

@@ -44,6 +44,7 @@ class ImageBackbone(Backbone):
         self.architecture = architecture
         self.image = settings
         self.origin = origin
+        self.arguments: dict[str, Any] = {}  # of timm's architecture, where the folder gives some
         self._learns = False
         self._wanted = ""  # the runtime that was chosen before
         self._reader: Reader | None = None
@@ -126,23 +127,27 @@ class ImageBackbone(Backbone):
             if isinstance(found, (nn.Sequential, nn.ModuleList)):
                 nested = [list(part) if isinstance(part, nn.Sequential) else [part] for part in found]
                 return [block for part in nested for block in part]
+        if isinstance(features := getattr(self.model, "features", None), nn.Sequential):  # VGG: layer upon layer
+            return [layer for layer in features if any(True for _ in layer.parameters())]
         return [m for name, m in self.model.named_children() if name.startswith("layer")]
 
     def settings(self) -> dict[str, object]:
         """Size, crop, mean, spread, interpolation and the library that resizes."""
-        return {"modality": "image", "architecture": self.architecture, **asdict(self.image)}
+        more = {"arguments": self.arguments} if self.arguments else {}
+        return {"modality": "image", "architecture": self.architecture, **more, **asdict(self.image)}
 
     def clone(self) -> ImageBackbone:
         """A copy with weights of its own."""
         other = type(self)(copy.deepcopy(self.model), self.architecture, self.image, self.origin)
-        other._learns, other._wanted = True, TORCH
+        other.arguments, other._learns, other._wanted = self.arguments, True, TORCH
         return other
 
     def save(self, folder: Path) -> None:
         """A timm folder: config.json with the architecture, model.safetensors, and the settings above."""
         from safetensors.torch import save_file
 
-        config = {"architecture": self.architecture, "num_classes": 0, "num_features": self.width}
+        config: dict[str, Any] = {"architecture": self.architecture, "num_classes": 0, "num_features": self.width}
+        config |= {"model_args": self.arguments} if self.arguments else {}
         (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -159,24 +164,27 @@ class ImageBackbone(Backbone):
 
 
 def load_image(path: str, origin: Origin) -> ImageBackbone:
-    """Load a timm folder, or "timm:NAME" (from its hub, or its cache). The classifier is left out."""
+    """Load a timm folder, "timm:NAME", or the hub's "org/name" (from there, or the cache), without the classifier."""
     try:
         import timm
     except ImportError as error:
         raise UserError("image models need timm and torchvision: pip install 'acclimate[image]'") from error
     folder = Path(path)
     model: Any
+    arguments: dict[str, Any] = {}
     try:
-        if path.startswith("timm:"):
-            model = timm.create_model(path[5:], pretrained=True, num_classes=0)
+        if path.startswith("timm:") or not folder.exists():
+            name = path[5:] if path.startswith("timm:") else f"hf-hub:{path}"
+            model = timm.create_model(name, pretrained=True, num_classes=0)
         else:
-            model = _from_folder(folder)
-    except (RuntimeError, OSError, ValueError, KeyError) as error:
+            model, arguments = _from_folder(folder)
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the image model {origin.name!r}: {first}") from error
     settings, origin, wanted = stored_settings(folder) or (_settings_of(model.pretrained_cfg), origin, "")
     architecture = str(model.pretrained_cfg["architecture"])
     backbone = ImageBackbone(model.eval().requires_grad_(False), architecture, settings, origin)
+    backbone.arguments = arguments
     backbone.start_with(wanted)
     return backbone
 
@@ -191,12 +199,14 @@ def stored_settings(folder: Path) -> tuple[ImageSettings, Origin, str] | None:
     return ImageSettings(**given), origin, wanted
 
 
-def _from_folder(folder: Path) -> Any:
+def _from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The model, and what its config.json says of the architecture beside its name."""
     import timm
     from safetensors.torch import load_file
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model: Any = timm.create_model(config["architecture"], pretrained=False, num_classes=0)
+    arguments: dict[str, Any] = dict(config.get("model_args") or {})
+    model: Any = timm.create_model(config["architecture"], pretrained=False, **{**arguments, "num_classes": 0})
     stored = config.get("pretrained_cfg") or {}
     model.pretrained_cfg = {**model.pretrained_cfg, **stored, "architecture": config["architecture"]}
     state = load_file(folder / "model.safetensors")
@@ -207,7 +217,7 @@ def _from_folder(folder: Path) -> Any:
             f"{folder}: the weights lack {len(missing)} parameters, first {missing[0]!r}: they would be random"
         )
     model.load_state_dict({k: v for k, v in state.items() if k in kept}, strict=False)
-    return model
+    return model, arguments
 
 
 def _settings_of(config: dict[str, Any]) -> ImageSettings:

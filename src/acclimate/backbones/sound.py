@@ -15,17 +15,23 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.augment_sound import spectra
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.mel import log_mel, silence
-from acclimate.data.sounds import Samples, read, seconds_of
-from acclimate.errors import UserError
+from acclimate.backbones.packing import by_owner
+from acclimate.data.sounds import Samples, count_windows, name_of, read, seconds_of, windows
+from acclimate.errors import UserError, unknown
 from acclimate.files import read_object
 
 SETTINGS = "acclimate_sound.json"
 LONGEST = 30.0  # seconds that are read of a sound where the model says nothing else
 LEAST = 0.1  # seconds that must be allowed
+TRUNCATIONS = ("head", "chunk", "fail")  # of those for texts: what is done with a sound that is longer
+_OVERLAP = 10  # a window shares one part in so many with the next one
+_BEL = 0.25  # of `log_mel`: what ten times the power adds to a value
 _A_FRAME = 0.02  # seconds: the unit of cost, about as much work as a token of a text
+_FRAMES_AT_ONCE = {"cpu": 4096, "cuda": 65_536}  # without gradients: a long sound takes no more memory than this
 
 T = TypeVar("T", bound="SoundBackbone")
 
@@ -35,15 +41,16 @@ class SoundSettings:
     """How a sound becomes a tensor. All of it changes the features."""
 
     rate: int  # samples a second; files of another rate are resampled once
-    seconds: float = LONGEST  # that are read of a longer sound, its beginning; Whisper fills a shorter one up to it
+    seconds: float = LONGEST  # that are read at a time; Whisper fills a shorter sound up to it
+    truncation: str = "head"  # of a longer one: its beginning alone (head), windows (chunk), or an error (fail)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One sound as the network reads it."""
+    """One sound, or a window of it, as the network reads it."""
 
     values: Tensor
-    samples: int  # that the sound has, whatever was added
+    samples: int  # that it has, whatever was added
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,11 @@ class _Unread:
 
 
 class SoundBackbone(Backbone):
-    """Sounds are paths or (array, rate): one channel, resampled, cut to `seconds`, prepared one by one."""
+    """Sounds are paths or (array, rate): one channel, resampled, cut to `seconds`, prepared one by one.
+
+    With `truncation="chunk"` a longer one becomes several windows, whose features are averaged, weighted by their
+    samples.
+    """
 
     modality = "audio"
     architecture = ""
@@ -73,8 +84,17 @@ class SoundBackbone(Backbone):
         """One sound (n,) at `sound.rate` as the network reads it."""
 
     @abstractmethod
-    def join(self, sounds: Sequence[Prepared]) -> Batch:
-        """One batch."""
+    def join(self, windows: Sequence[Prepared]) -> Batch:
+        """One batch of windows; where one gives several lines, `owner` says which of them each belongs to, and `weight`
+        how much it counts."""
+
+    @abstractmethod
+    def vectors(self, batch: Batch) -> Tensor:
+        """One vector a line of the batch (w, d)."""
+
+    @abstractmethod
+    def length(self, batch: Batch) -> int:
+        """Frames of 20 ms of every line of the batch."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -90,29 +110,83 @@ class SoundBackbone(Backbone):
 
     def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
         """The sounds themselves, with the length that their headers say: `collate` reads them."""
-        return [self._encoded(value, _Unread(value)) for value in inputs]
+        return [self._encoded(value, (_Unread(value),)) for value in inputs]
 
-    def _encoded(self, value: Any, part: Any) -> Encoded:
-        there = seconds_of(value)
-        used = min(there, self.sound.seconds)
-        return Encoded((part,), self.cost(used), round((there - used) / _A_FRAME), round(there / _A_FRAME))
+    def _encoded(self, value: Any, parts: tuple[Any, ...]) -> Encoded:
+        there, limit = seconds_of(value), self.sound.seconds
+        used = min(there, limit)
+        if there > limit and self.sound.truncation == "fail":
+            raise UserError(
+                f"{name_of(value)} lasts {there:.4g} seconds and only {limit:g} are read at a time; cut it, or choose "
+                "--truncation chunk (all of it, in windows) or head (its beginning)"
+            )
+        count = self.count(there)
+        lost = 0.0 if count > 1 else there - used
+        return Encoded(parts, count * self.cost(used), round(lost / _A_FRAME), round(there / _A_FRAME))
+
+    def count(self, seconds: float) -> int:
+        """In how many windows a sound of this length is read."""
+        if self.sound.truncation != "chunk" or seconds <= self.sound.seconds:
+            return 1
+        return count_windows(round(seconds * self.sound.rate), *self._room)
+
+    @property
+    def _room(self) -> tuple[int, int]:
+        """Samples of a window, and of those that it shares with the next one."""
+        room = round(self.sound.seconds * self.sound.rate)
+        return room, room // _OVERLAP
 
     def cost(self, seconds: float) -> int:
         """Frames of 20 ms that the network works on."""
         return max(1, round(seconds / _A_FRAME))
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """One batch."""
-        return self.join([self.now(row.parts[0]) for row in rows])
+        """One batch: a line a window, the row that owns it (w,) and how much of that row it is (w,)."""
+        each = [self.now(row) for row in rows]
+        parts = [window for row in each for window in row]
+        row_of = torch.tensor([i for i, row in enumerate(each) for _ in row])
+        made = self.join(parts)
+        owner = row_of[made.get("owner", torch.arange(len(parts)))]
+        weight = made.get("weight", torch.tensor([float(part.samples) for part in parts]))
+        share = weight / torch.zeros(len(rows)).index_add(0, owner, weight)[owner]
+        return {**made, "owner": owner, "weight": share, "rows": torch.arange(len(rows))}
 
-    def now(self, part: Any) -> Prepared:
+    def now(self, row: Encoded) -> Sequence[Prepared]:
         """What the network reads of a row; what was left to this moment is read now."""
-        found: Prepared = self._read(part.value) if isinstance(part, _Unread) else part
-        return found
+        first = row.parts[0]
+        return self._read(first.value) if isinstance(first, _Unread) else row.parts
 
-    def _read(self, value: Any) -> Prepared:
-        samples = read(value, self.sound.rate, self.sound.seconds)
-        return Prepared(self.prepare(samples), len(samples))
+    def _read(self, value: Any) -> tuple[Prepared, ...]:
+        """The windows of a sound; of one that fits, or is cut, a single one."""
+        if self.count(seconds_of(value)) == 1:
+            samples = read(value, self.sound.rate, self.sound.seconds)
+            return (Prepared(self.prepare(samples), len(samples)),)
+        return tuple(Prepared(self.prepare(s), len(s)) for s in windows(value, self.sound.rate, *self._room))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (n, d): the mean of the windows of each row. Without gradients some windows are read at a time."""
+        count, device = len(batch["owner"]), batch["owner"].device
+        most = max(1, _FRAMES_AT_ONCE.get(device.type, _FRAMES_AT_ONCE["cpu"]) // self.length(batch))
+        if torch.is_grad_enabled() or count <= most:
+            found = self.vectors(batch)
+        else:
+            lines = {name: values for name, values in batch.items() if name != "rows"}
+            parts = [{name: v[at : at + most] for name, v in lines.items()} for at in range(0, count, most)]
+            found = torch.cat([self.vectors(part) for part in parts])
+        return by_owner(found, batch["weight"], batch["owner"], len(batch["rows"]))
+
+    def one_row(self, batch: Batch, at: int) -> Batch:
+        """The lines of one row."""
+        mine = batch["owner"] == at
+        return {name: values[at : at + 1] if name == "rows" else values[mine] for name, values in batch.items()}
+
+    def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
+        """A line a window."""
+        return hidden.flatten(1), torch.bincount(batch["owner"], minlength=len(batch["rows"])).tolist()
+
+    def flat_rows(self, encoded: Sequence[Encoded]) -> list[int]:
+        """The number of windows of each sound."""
+        return [len(self.now(row)) for row in encoded]
 
     def settings(self) -> dict[str, object]:
         """Rate, length and pooling, with the architecture."""
@@ -214,22 +288,38 @@ class Whisper(SoundBackbone):
         """The same for every sound."""
         return self.seen
 
-    def join(self, sounds: Sequence[Prepared]) -> Batch:
-        """Spectra (n, bands, 2 t), each followed by silence, and the number of frames that hold sound (n,)."""
-        mel = torch.empty(len(sounds), self.bands, 2 * self.seen)
-        for row, sound in zip(mel, sounds, strict=True):
+    def join(self, windows: Sequence[Prepared]) -> Batch:
+        """Spectra (w, bands, 2 t), each followed by silence, and the number of frames that hold sound (w,)."""
+        mel = torch.empty(len(windows), self.bands, 2 * self.seen)
+        for row, sound in zip(mel, windows, strict=True):
             row[:] = silence(sound.values)
             row[:, : sound.values.shape[1]] = sound.values
-        return {"mel": mel, "frames": torch.tensor([self.frames(sound.samples) for sound in sounds])}
+        return {"mel": mel, "frames": torch.tensor([self.frames(sound.samples) for sound in windows])}
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The mean (n, d) of the frames that hold sound."""
+    def vectors(self, batch: Batch) -> Tensor:
+        """The mean (w, d) of the frames that hold sound."""
         return mean_of(self.model(batch["mel"]), batch["frames"])
+
+    def length(self, batch: Batch) -> int:
+        """Two columns of the spectrum are a frame."""
+        return batch["mel"].shape[2] // 2
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The encoder's layers."""
         return layers_of(self.model)
+
+    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
+        """The columns of each spectrum that hold sound, changed as `augment_sound.spectra` says; silence after it."""
+        if strength == 0:
+            return batch
+        sizes = (2 * batch["frames"] + 2).clamp(max=batch["mel"].shape[2])
+        changed = spectra(batch["mel"].transpose(1, 2), sizes, generator, strength, _BEL).transpose(1, 2)
+        for row, size in zip(changed, sizes.tolist(), strict=True):
+            least = silence(row[:, :size])
+            row[:, :size] = row[:, :size].maximum(least)
+            row[:, size:] = least
+        return {**batch, "mel": changed}
 
     def config(self) -> dict[str, Any]:
         """The encoder's configuration and the settings of the spectrum."""
@@ -255,9 +345,28 @@ def stable(config: Any) -> dict[str, Any]:
     return {k: v for k, v in config.to_dict().items() if k not in left}
 
 
-def as_stored(found: SoundBackbone, folder: Path, seconds: float | None) -> SoundBackbone:
-    """The backbone under the settings that `save` wrote beside it, and with `seconds` where they are given."""
+def check(truncation: str) -> str:
+    """The name itself, or a clear error."""
+    if truncation == "head-tail":
+        raise UserError(
+            "truncation 'head-tail' is for texts: beginning and end of a sound make no sound together; choose chunk "
+            "(all of it, in windows), head (its beginning) or fail"
+        )
+    if truncation not in TRUNCATIONS:
+        raise unknown("truncation of sounds", truncation, TRUNCATIONS)
+    return truncation
+
+
+def as_stored(
+    found: SoundBackbone, folder: Path, seconds: float | None, truncation: str | None = None
+) -> SoundBackbone:
+    """The backbone under the settings that `save` wrote beside it, and with those that are given here."""
     if stored := read_object(folder / SETTINGS):
         found.origin = Origin(**stored.pop("origin"))
         found.sound = SoundSettings(**stored)
-    return found if seconds is None else found.with_settings(replace(found.sound, seconds=found.checked(seconds)))
+    settings = found.sound
+    if seconds is not None:
+        settings = replace(settings, seconds=found.checked(seconds))
+    if truncation is not None:
+        settings = replace(settings, truncation=check(truncation))
+    return found if settings == found.sound else found.with_settings(settings)

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.augment_sound import spectra
 from acclimate.backbones.base import Batch, Origin
 from acclimate.backbones.mel import mel
-from acclimate.backbones.packing import by_owner
 from acclimate.backbones.sound import Prepared, SoundBackbone, SoundSettings
 from acclimate.data.sounds import Samples
 from acclimate.errors import UserError
 from acclimate.files import read_object
 
 _LOUDNESS = -30.0  # dB of full scale: quieter sounds are raised to it
+_FAINT = 1e-10  # power that counts as none
 _RATE = 1.3  # windows that start in a second
 _COVERED = 0.75  # of the last window, else it is left out
 
@@ -81,20 +82,32 @@ class Speaker(SoundBackbone):
         """Columns of all windows, two to a frame."""
         return len(self.starts(round(seconds * self.sound.rate))) * self._frames // 2
 
-    def join(self, sounds: Sequence[Prepared]) -> Batch:
-        """All windows (w, 160, bands), and the row that each belongs to."""
-        owner = [i for i, sound in enumerate(sounds) for _ in sound.values]
-        return {
-            "windows": torch.cat([sound.values for sound in sounds]),
-            "owner": torch.tensor(owner),
-            "rows": torch.arange(len(sounds)),
-        }
+    def join(self, windows: Sequence[Prepared]) -> Batch:
+        """All windows of 1.6 s (w, 160, bands), and the part of a sound that each belongs to; all count the same."""
+        owner = [i for i, part in enumerate(windows) for _ in part.values]
+        lines = torch.cat([part.values for part in windows])
+        return {"windows": lines, "owner": torch.tensor(owner), "weight": torch.ones(len(lines))}
+
+    def vectors(self, batch: Batch) -> Tensor:
+        """One vector a window of 1.6 s, (w, 256)."""
+        found: Tensor = self.model(batch["windows"])
+        return found
+
+    def length(self, batch: Batch) -> int:
+        """Two columns are a frame."""
+        return batch["windows"].shape[1] // 2
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean of the windows' vectors, of unit length, (n, 256)."""
-        vectors = self.model(batch["windows"])
-        mean = by_owner(vectors, torch.ones(len(vectors)), batch["owner"], len(batch["rows"]))
-        return nn.functional.normalize(mean, dim=1)
+        return nn.functional.normalize(super().forward(batch), dim=1)
+
+    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
+        """Each window of 1.6 s changed by itself, as `augment_sound.spectra` says."""
+        if strength == 0:
+            return batch
+        lines = batch["windows"].clamp(min=_FAINT).log10()
+        changed = spectra(lines, torch.full((len(lines),), lines.shape[1]), generator, strength, 1.0)
+        return {**batch, "windows": 10**changed}
 
     @property
     def blocks(self) -> list[nn.Module]:

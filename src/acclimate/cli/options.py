@@ -163,7 +163,10 @@ OnBad = Annotated[
 ]
 Truncation = Annotated[
     str,
-    typer.Option(metavar="POLICY", help="For texts beyond the maximal length: head, head-tail, chunk or fail."),
+    typer.Option(
+        metavar="POLICY",
+        help="For texts and sounds beyond what the model reads at once: head, head-tail (texts), chunk or fail.",
+    ),
 ]
 MaxLength = Annotated[
     int | None, typer.Option(metavar="TOKENS", min=1, help="Tokens read of a text. The model's own limit when absent.")

@@ -12,7 +12,7 @@ from acclimate.data.account import REASONS, Audit, by_file, has_no_lines, named_
 from acclimate.data.column_types import label_numbers
 from acclimate.data.columns import check, index_like
 from acclimate.data.cross import cross_check
-from acclimate.data.findings import Finding, Lengths, Seconds, finding, lines_text, rows_text, verb
+from acclimate.data.findings import Finding, finding, lines_text, rows_text, verb
 from acclimate.data.kinds import Kind, Reading, kind_of
 from acclimate.data.labels import (
     as_text,
@@ -26,6 +26,7 @@ from acclimate.data.labels import (
     task_name,
     typed_labels,
 )
+from acclimate.data.lengths import Lengths, Seconds, too_long
 from acclimate.data.rows import Columns, Data, FloatArray, Input, IntArray, Label, Table
 from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
@@ -102,7 +103,7 @@ def audit(
         files = {r: named_files(table, columns, lines, private) for r, lines in dropped.items()}
         facts["dropped_files"] = {r: names.removeprefix(": ") for r, names in files.items()}
     if measure is not None:
-        found += findings.too_long(data, measure(list(data.inputs)), facts)
+        found += too_long(data, measure(list(data.inputs)), facts)
     order = {"error": 0, "warning": 1, "info": 2}
     found = by_file(found, table, columns, private, but=dropped)
     found.sort(key=lambda f: order[f.severity])

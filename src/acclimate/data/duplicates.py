@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -65,3 +65,23 @@ def clusters(inputs: Sequence[Input], folded: Sequence[str] | None = None) -> In
     """
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in (folded or keys(inputs))], dtype=np.int64)
+
+
+def connected(first: Sequence[int], pairs: Iterable[tuple[int, int]]) -> IntArray:
+    """Cluster numbers, by first appearance: row i repeats row `first[i]`, and each pair of rows is one, or nearly.
+
+    >>> connected([0, 1, 0, 3, 4], [(4, 3), (3, 1)]).tolist()
+    [0, 1, 0, 1, 1]
+    """
+    parent = list(range(len(first)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    for a, b in pairs:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(root(i), len(numbers)) for i in first], dtype=np.int64)

@@ -13,7 +13,7 @@ import numpy as np
 
 from acclimate.data import duplicates, label_columns
 from acclimate.data.labels import as_text, is_blank, number
-from acclimate.data.rows import Data, FloatArray, IntArray, Label
+from acclimate.data.rows import Data, IntArray, Label
 from acclimate.errors import UserError
 
 _OWNER = re.compile(
@@ -22,24 +22,6 @@ _OWNER = re.compile(
     re.IGNORECASE,
 )
 SHOWN = 20  # lines that a finding names
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """What a tokeniser says of the kept inputs: tokens of each, the limit of the model, and what happens beyond it."""
-
-    tokens: IntArray  # (n,)
-    limit: int
-    truncation: str  # "head", "head-tail", "chunk" or "fail"
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """The same of sounds; `filled` says whether the model fills shorter ones up to the limit with silence."""
-
-    each: FloatArray  # (n,)
-    limit: float
-    filled: bool
 
 
 @dataclass(frozen=True)
@@ -329,71 +311,3 @@ def unseen(data: Data, classes: tuple[Label, ...], *, private: bool) -> list[Fin
         text = f"{len(absent)} of the model's classes have no row here{which}"
         out.append(finding("absent_class", "info", text, len(absent)))
     return out
-
-
-def too_long_sounds(data: Data, seconds: Seconds, facts: dict[str, object]) -> list[Finding]:
-    """Sounds beyond the model's limit, and a limit far beyond the sounds, where that costs time."""
-    over = seconds.each > seconds.limit
-    longest, whole = float(seconds.each.max(initial=0.0)), float(seconds.each.sum())
-    lost = float((seconds.each[over] - seconds.limit).sum())
-    facts["seconds"] = {"limit": seconds.limit, "max": longest, "total": whole, "over": int(over.sum()), "lost": lost}
-    lines = [n for n, o in zip(data.lines, over.tolist(), strict=True) if o]
-    if lines:
-        text = (
-            f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
-            f"{seconds.limit:g} seconds; {lost:,.0f} seconds ({lost / whole:.0%} of all) from their end are not read: "
-            "raise --max-seconds if the model can take more, or cut them into pieces"
-        )
-        return [finding("truncated", "warning", text, len(lines), lines)]
-    short = max(1, int(np.ceil(2 * longest)))
-    if seconds.filled and len(data) and short <= seconds.limit / 4:
-        text = (
-            f"the longest sound has {longest:.2g} seconds, and this model fills every one up to {seconds.limit:g} "
-            f"with silence; --max-seconds {short} takes about {seconds.limit / short:.0f} times less time, and may "
-            "cost some accuracy"
-        )
-        return [finding("filled", "info", text, len(data))]
-    return []
-
-
-def too_long(data: Data, lengths: Lengths | Seconds, facts: dict[str, object]) -> list[Finding]:
-    """Texts beyond the model's limit: how many, how many of their tokens are not read, and what can be done."""
-    if isinstance(lengths, Seconds):
-        return too_long_sounds(data, lengths, facts)
-    tokens = np.asarray(lengths.tokens)
-    if tokens.shape != (len(data),):
-        raise ValueError(f"measure gave {tokens.shape} lengths for {len(data)} inputs")
-    over = tokens > lengths.limit
-    lost = int((tokens[over] - lengths.limit).sum())
-    lines = [n for n, o in zip(data.lines, over.tolist(), strict=True) if o]
-    facts["tokens"] = {
-        "limit": lengths.limit,
-        "median": float(np.median(tokens)),
-        "max": int(tokens.max()),
-        "total": int(tokens.sum()),
-        "over": len(lines),
-        "lost": 0 if lengths.truncation == "chunk" else lost,
-        "truncation": lengths.truncation,
-    }
-    if not lines:
-        return []
-    much = (
-        f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
-        f"{lengths.limit} tokens"
-    )
-    if lengths.truncation == "fail":
-        raise UserError(
-            f"{data.source}: {much} ({lines_text(lines)}); shorten them, raise --max-length, or choose "
-            "--truncation head, head-tail or chunk"
-        )
-    if lengths.truncation == "chunk":
-        return [
-            finding("truncated", "info", f"{much}; they are read in windows, so nothing is lost", len(lines), lines)
-        ]
-    where = "their middle" if lengths.truncation == "head-tail" else "their end"
-    other = "--truncation head-tail or chunk" if lengths.truncation == "head" else "--truncation chunk"
-    text = (
-        f"{much}; {lost:,} tokens ({lost / int(tokens.sum()):.0%} of all) from {where} are not read: try "
-        f"{other}, or a model that reads more"
-    )
-    return [finding("truncated", "warning", text, len(lines), lines)]

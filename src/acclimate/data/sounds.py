@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from acclimate.data import sound_prints as prints
 from acclimate.errors import UserError
 from acclimate.keys import once_a_file
 
@@ -75,6 +76,7 @@ class Sound:
     clipped: float = 0.0  # share of samples at full scale, at least three of them in a row
     silent: float = 0.0  # share of pieces of 20 ms whose spread is more than 60 dB below full scale
     content: bytes = b""  # a hash of rate and samples, whatever the format of the file
+    heard: bytes = b""  # `sound_prints.print_of`: alike for copies in another loudness, rate or coding
 
 
 def examine(value: Any) -> Sound:
@@ -95,7 +97,9 @@ def _examined(value: Any) -> Sound:
         return Sound(error.reason, str(error))
     seconds = tally.samples / opened.rate
     reason, problem = opened.lack(tally.samples)
-    return Sound(reason, problem, seconds, opened.rate, opened.channels, *tally.shares(), tally.digest.digest())
+    shares, content = tally.shares(), tally.digest.digest()
+    heard = b"" if reason else tally.heard().tobytes()
+    return Sound(reason, problem, seconds, opened.rate, opened.channels, *shares, content, heard)
 
 
 _examined_once = once_a_file(_examined, 1 << 18)
@@ -146,6 +150,34 @@ def read(value: Any, rate: int, seconds: float | None = None) -> Samples:
     return whole if seconds is None else whole[: round(seconds * rate)]
 
 
+def windows(value: Any, rate: int, room: int, overlap: int) -> Iterator[Samples]:
+    """The whole of a sound as `read` has it, in windows of `room` samples that share `overlap` with the one before.
+
+    The last one is shorter. Resampled as it is read, so that no more than a block and a window lie in memory.
+    """
+    with _named(value):
+        opened = _opened(value)
+        line, count = np.empty(0, np.float32), 0
+        for block, there in _at_rate(opened, rate):
+            line, count = np.concatenate([line, block]), count + there
+            while len(line) > room:
+                yield line[:room]
+                line = line[room - overlap :]
+        reason, lack = opened.lack(count)
+        if reason:
+            raise _Bad(reason, lack)
+        yield line
+
+
+def count_windows(samples: int, room: int, overlap: int) -> int:
+    """How many of them there are.
+
+    >>> count_windows(300, 300, 30), count_windows(301, 300, 30), count_windows(600, 300, 30)
+    (1, 2, 3)
+    """
+    return max(1, math.ceil((samples - overlap) / (room - overlap)))
+
+
 @dataclass(frozen=True)
 class _Opened:
     """A sound that can be read once."""
@@ -166,6 +198,17 @@ class _Opened:
         return "cut_short", f"ends early: {count / self.rate:.3g} s of {self.frames / self.rate:.3g} s are there"
 
 
+def _at_rate(opened: _Opened, rate: int) -> Iterator[tuple[Samples, int]]:
+    """One channel at `rate`, block by block, and how many samples of the file each block holds."""
+    if opened.rate == rate:
+        yield from ((block.mean(1, dtype=np.float32), len(block)) for block in opened.blocks)
+        return
+    stream = _soxr().ResampleStream(opened.rate, rate, 1, dtype="float32")
+    for block in opened.blocks:
+        yield np.asarray(stream.resample_chunk(block.mean(1, dtype=np.float32)), np.float32), len(block)
+    yield np.asarray(stream.resample_chunk(np.empty(0, np.float32), last=True), np.float32), 0
+
+
 @contextmanager
 def _named(value: Any) -> Iterator[None]:
     try:
@@ -180,6 +223,9 @@ class _Tally:
     def __init__(self, rate: int) -> None:
         self.digest = hashlib.blake2b(str(rate).encode(), digest_size=16)
         self.samples = 0
+        self._rate = rate
+        self._start: list[Samples] = []  # of what can be heard
+        self._wanted = math.ceil(prints.SECONDS * rate) if rate >= prints.LOWEST else 0
         self._piece = max(1, round(PIECE * rate))
         self._rest = np.empty(0, np.float32)
         self._values = self._peaks = self._pieces = self._quiet = 0
@@ -192,6 +238,7 @@ class _Tally:
         self._values += block.size
         self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
         self._peaks += _in_runs(np.abs(block) >= LOUD)
+        self._listen(block.mean(1))
         line = np.concatenate([self._rest, block.mean(1)])
         full = len(line) // self._piece * self._piece
         self._count(line[:full].reshape(-1, self._piece))
@@ -203,6 +250,20 @@ class _Tally:
             self._count(self._rest[None])
             self._rest = self._rest[:0]
         return self._peak, self._peaks / max(1, self._values), self._quiet / max(1, self._pieces)
+
+    def _listen(self, line: Samples) -> None:
+        if self._wanted and not self._start:  # silence at the beginning is passed over
+            line = line[int(np.argmax(np.append(np.abs(line) > QUIET, True))) :]
+        if self._wanted and len(line):
+            self._start.append(line[: self._wanted])
+            self._wanted -= len(self._start[-1])
+
+    def heard(self) -> prints.Print:
+        """The fingerprint of the first seconds that can be heard."""
+        line = np.concatenate([np.empty(0, np.float32), *self._start])
+        if self._rate != prints.RATE and len(line):
+            line = np.asarray(_soxr().resample(line, self._rate, prints.RATE), np.float32)
+        return prints.print_of(line)
 
     def _count(self, pieces: Samples) -> None:
         self._pieces += len(pieces)

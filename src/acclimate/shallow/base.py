@@ -127,7 +127,7 @@ class Scale(NamedTuple):
 
 
 class Adapter(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A map of features that is fitted on rows of both domains and never reads a label.
+    """A map of features that is fitted on rows of both domains and reads no label (`Jda` alone: those of the source).
 
     `fit(X, domain=d)` with d 0 (source) or 1 (target) in each row; `transform(X, domain=d)` gives the same rows in the
     same order. Without `domain`, transform takes its rows to be of the target: what a model is used on.

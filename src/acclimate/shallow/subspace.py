@@ -56,7 +56,7 @@ def directions(centred: Floats) -> tuple[Floats, Floats]:
     return (vectors * signs[:, None]).T, lengths[keep] ** 2
 
 
-class _Kernel(NamedTuple):
+class Kernel(NamedTuple):
     """φ with k(x, x') = φ(x)·φ(x'), or approximately, from rows to compare with; None: compare with all, exactly."""
 
     scale: Scale
@@ -95,70 +95,85 @@ class Tca(Adapter):
         self.seed = seed
 
     def _learn(self, source: Floats, target: Floats) -> None:
-        if self.kernel not in ("rbf", "linear"):
-            raise unknown("kernel", self.kernel, ["rbf", "linear"])
-        if not self.mu > 0 or self.n_components < 1 or (self.landmarks is not None and self.landmarks < 2):
-            raise UserError(
-                "mu must be above 0, n_components at least 1 and landmarks at least 2, got "
-                f"{self.mu}, {self.n_components} and {self.landmarks}"
-            )
+        check_components(self.kernel, self.mu, self.n_components, self.landmarks)
         both = np.concatenate([source, target])
         means = np.repeat([1 / len(source), -1 / len(target)], [len(source), len(target)])
-        self.map_ = self._kernel(both)
-        seen = self.map_(both)
-        exact = self.kernel == "rbf" and self.map_.root is None
-        self.weights_ = _exact(seen, means, self) if exact else _factored(seen, means, self)
-        spread = (seen @ self.weights_).std(0)
-        self.weights_ = self.weights_ / np.where(spread > 0, spread, 1.0)
-
-    def _kernel(self, both: Floats) -> _Kernel:
-        scale = Scale.of(both)
-        if self.kernel == "linear":
-            return _Kernel(scale, both[:0], 0.0, None)
-        scaled = scale(both)
-        square = median_square(scaled, seed=self.seed)
-        most = self.landmarks or (len(both) if len(both) <= _DENSE else _MARKS)
-        if most >= len(both):
-            return _Kernel(scale, scaled, square, None)
-        marks = some(scaled, most, self.seed)
-        values, vectors = np.linalg.eigh(gaussian(marks, marks, square))
-        keep = values > _TINY * values[-1]
-        return _Kernel(scale, marks, square, vectors[:, keep] / np.sqrt(values[keep]))
+        self.map_ = kernel_of(both, self.kernel, self.landmarks, self.seed)
+        self.weights_ = components(self.map_, self.map_(both), means[None], self.mu, self.n_components)
 
     def _move(self, rows: Floats, side: int) -> Floats:
         return np.asarray(self.map_(rows) @ self.weights_)
 
 
-def _exact(kernel: Floats, means: Floats, tca: Tca) -> Floats:
+def check_components(kernel: str, mu: float, n_components: int, landmarks: int | None) -> None:
+    """Refuse settings that no components can be found with."""
+    if kernel not in ("rbf", "linear"):
+        raise unknown("kernel", kernel, ["rbf", "linear"])
+    if not mu > 0 or n_components < 1 or (landmarks is not None and landmarks < 2):
+        raise UserError(
+            "mu must be above 0, n_components at least 1 and landmarks at least 2, got "
+            f"{mu}, {n_components} and {landmarks}"
+        )
+
+
+def kernel_of(both: Floats, kernel: str, landmarks: int | None, seed: int) -> Kernel:
+    """The kernel between any rows and these: exact with as many landmarks as rows (left open: up to 1,000 rows)."""
+    scale = Scale.of(both)
+    if kernel == "linear":
+        return Kernel(scale, both[:0], 0.0, None)
+    scaled = scale(both)
+    square = median_square(scaled, seed=seed)
+    most = landmarks or (len(both) if len(both) <= _DENSE else _MARKS)
+    if most >= len(both):
+        return Kernel(scale, scaled, square, None)
+    marks = some(scaled, most, seed)
+    values, vectors = np.linalg.eigh(gaussian(marks, marks, square))
+    keep = values > _TINY * values[-1]
+    return Kernel(scale, marks, square, vectors[:, keep] / np.sqrt(values[keep]))
+
+
+def components(kernel: Kernel, seen: Floats, gaps: Floats, mu: float, count: int) -> Floats:
+    """The leading W of KHK w = λ (K M K + μI) w with M = VᵀV, each component brought to deviation 1.
+
+    `seen` is what `kernel` gives of all rows (N, p), `gaps` is V (r, N). W (p, k) is to be multiplied by what `kernel`
+    gives of new rows.
+    """
+    exact = kernel.square > 0 and kernel.root is None
+    weights = _exact(seen, gaps, mu, count) if exact else _factored(seen, gaps, mu, count)
+    spread = (seen @ weights).std(0)
+    return np.asarray(weights / np.where(spread > 0, spread, 1.0))
+
+
+def _exact(kernel: Floats, gaps: Floats, mu: float, count: int) -> Floats:
     """W (N, k) from the kernel of all rows.
 
-    (KLK + μI)^{-1/2} = (I - c ûûᵀ) / √μ with u = Kv, û = u/‖u‖, c = 1 - √(μ / (μ + ‖u‖²)).
+    With KVᵀ = U S Pᵀ: (KMK + μI)^{-1/2} = (I - U C Uᵀ) / √μ, C = 1 - √(μ / (μ + S²)).
     """
     n = len(kernel)
-    u = kernel @ means
-    length = float(np.linalg.norm(u))
-    unit = u / max(length, 1e-300)
-    c = 1 - np.sqrt(tca.mu / (tca.mu + length**2))
-    half = (kernel - c * np.multiply.outer(unit, unit @ kernel)) / np.sqrt(tca.mu)  # (KLK + μI)^{-1/2} K
+    u, lengths, _ = np.linalg.svd(kernel @ gaps.T, full_matrices=False)
+    c = 1 - np.sqrt(mu / (mu + lengths**2))
+
+    def root(rows: Floats) -> Floats:  # (KMK + μI)^{-1/2} rows
+        return np.asarray((rows - (u * c) @ (u.T @ rows)) / np.sqrt(mu))
+
+    half = root(kernel)
     centred = half - half.mean(1, keepdims=True)
-    k = min(tca.n_components, n)
+    k = min(count, n)
     _, found = eigh(centred @ centred.T, subset_by_index=[n - k, n - 1])
-    found = found[:, ::-1]
-    return _signed((found - c * np.multiply.outer(unit, unit @ found)) / np.sqrt(tca.mu))
+    return _signed(root(found[:, ::-1]))
 
 
-def _factored(seen: Floats, means: Floats, tca: Tca) -> Floats:
+def _factored(seen: Floats, gaps: Floats, mu: float, count: int) -> Floats:
     """a = Φᵀw (p, k) from K = ΦΦᵀ: with G = ΦᵀΦ = V S Vᵀ and a = V S^{1/2} c, a problem of size p, Σ cᵀc = wᵀw."""
     gram, middle = seen.T @ seen, seen.mean(0)
     values, vectors = np.linalg.eigh(gram)
     keep = values > _TINY * values[-1]
     back = vectors[:, keep] * np.sqrt(values[keep])
     left = back.T @ (gram - len(seen) * np.multiply.outer(middle, middle)) @ back
-    gap = (means @ seen) @ back
-    size = len(gap)
-    k = min(tca.n_components, size)
-    right = np.multiply.outer(gap, gap) + tca.mu * np.eye(size)
-    _, found = eigh((left + left.T) / 2, right, subset_by_index=[size - k, size - 1])
+    gap = (gaps @ seen) @ back
+    size = gap.shape[1]
+    k = min(count, size)
+    _, found = eigh((left + left.T) / 2, gap.T @ gap + mu * np.eye(size), subset_by_index=[size - k, size - 1])
     return _signed(np.asarray(back @ found[:, ::-1]))
 
 

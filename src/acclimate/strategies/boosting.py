@@ -34,14 +34,14 @@ class Boosting:
     min_s Σ w_i ℓ(s(f_i), y_i), s = b + Σ_t η·tree_t(f). Friedman 2001 (Annals of Statistics 29), on histograms as in
     Ke et al. 2017 (LightGBM, NeurIPS), by scikit-learn; missing cells go to the side of a split that serves them best.
     The number of rounds, and of leaves where it is not given, has the least loss on inner folds or the rows to choose
-    by. `by` adapts it to target rows without labels: weights of source rows (density_ratio, kmm, nearest_neighbour) or
-    a map of the features (standardise, coral, linear_ot), `acclimate.shallow`.
+    by. `by` adapts it to target rows without labels: weights of source rows (density_ratio, kmm, kliep,
+    nearest_neighbour) or a map of the features (standardise, coral, linear_ot), `acclimate.shallow`.
 
     Use when: rows of a table, always: it is what a network has to beat there. Prefer `linear_probe` below about 100
     rows, and where the target lies outside of the source's range: trees stay flat there.
     """
 
-    by: str = "none"  # none | standardise | coral | linear_ot | density_ratio | kmm | nearest_neighbour
+    by: str = "none"  # none | standardise | coral | linear_ot | density_ratio | kmm | kliep | nearest_neighbour
     learning_rate: float = 0.1  # η
     rounds: int | None = None  # None: chosen
     most_rounds: int = 150  # to choose from

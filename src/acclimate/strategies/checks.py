@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from acclimate.backbones.augment import STRENGTHS, strength_of
 from acclimate.errors import UserError, unknown
 from acclimate.hold import Lwf, terms
 from acclimate.strategies import adapters
@@ -60,8 +61,8 @@ def check(tune: Tune) -> None:
     for name in ("dropout", "lora_dropout"):
         if getattr(tune, name) is not None and not 0 <= getattr(tune, name) < 1:
             raise UserError(f"{name}={getattr(tune, name)!r} must be at least 0 and below 1")
-    if not 0 <= tune.augment <= 1:
-        raise UserError(f"augment={tune.augment!r} must be from 0 (no change) to 1")
+    if not 0 <= strength_of(tune.augment) <= 1:
+        raise UserError(f"augment={tune.augment!r} must be from 0 (no change) to 1, or one of {', '.join(STRENGTHS)}")
     if not 0 <= tune.unfreeze < 1:
         raise UserError(f"unfreeze={tune.unfreeze!r} must be at least 0 and below 1: it is a share of the steps")
     if not 0 < tune.layer_decay <= 1:
@@ -82,7 +83,7 @@ def fits(tune: Tune, problem: Problem) -> None:
                 "small one of plain layers; use full"
             )
         adapters.config(backbone, tune.moves, {}, tune.lora_targets)
-    if tune.augment and not backbone.augments:
+    if strength_of(tune.augment) and not backbone.augments:
         raise UserError(
             f"augment={tune.augment!r} changes inputs at random so that their class stays, and of {backbone.modality} "
             f"(which {backbone.origin.name!r} reads) no such change is known; leave augment out"

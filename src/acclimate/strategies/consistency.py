@@ -46,9 +46,9 @@ class Consistency:
     al. 2020, arXiv:2002.08546, equations 3 to 7). Of `restarts` with seeds of their own the one whose answers on the
     target have the highest mutual information H(E[q]) − E[H(q)] is kept: no label is needed to choose.
 
-    Use when: the backbone knows changes of its inputs that leave their class as it is (pictures), and class shares are
-    about even on the target. Prefer `self_train` on frozen features where it does not; set `then`="none" where the
-    shares are skewed, since SHOT pulls them towards even.
+    Use when: the backbone knows changes of its inputs that leave their class as it is (pictures, sounds), and class
+    shares are about even on the target. Prefer `self_train` on frozen features where it does not; set `then`="none"
+    where the shares are skewed, since SHOT pulls them towards even.
     """
 
     moves: str = "all"  # all | top:K

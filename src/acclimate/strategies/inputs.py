@@ -93,8 +93,7 @@ class Inputs:
         for k, row in enumerate(at):
             digest = hashlib.blake2b(np.array([self.seed, self.step, row], np.int64).tobytes(), digest_size=7).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-            one = {name: values[k : k + 1] for name, values in collated.items()}
-            parts.append(self.backbone.augment(one, generator, self.augment))
+            parts.append(self.backbone.augment(self.backbone.one_row(collated, k), generator, self.augment))
         return {name: torch.cat([part[name] for part in parts]) for name in collated}
 
     def mean_loss(self, network: Network, fitting: Fitting) -> float:

@@ -22,9 +22,9 @@ from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
 
 # Those that leave the target's features as they are or change them linearly: a linear head can then take them in.
-MAPS = ("none", "standardise", "coral", "linear_ot", "subspace", "entropic_ot")
+MAPS = ("none", "standardise", "coral", "linear_ot", "subspace", "gfk", "entropic_ot")
 MATCHED = ("standardise", "coral", "linear_ot", "entropic_ot")  # those that give both domains the same spread
-WEIGHTS = ("density_ratio", "kmm", "nearest_neighbour")
+WEIGHTS = ("density_ratio", "kmm", "kliep", "nearest_neighbour")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Mapped:
     `self_train` for more; prefer `linear_probe` where class shares may differ: moving the features then moves classes.
     """
 
-    by: str = "standardise"  # standardise | coral | linear_ot | subspace | entropic_ot | density_ratio | kmm | ...
+    by: str = "standardise"  # standardise | coral | linear_ot | subspace | gfk | entropic_ot | density_ratio | ...
     strength: float | None = None  # C; None: chosen on folds of the source
     needs_backbone: bool = field(default=True, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
@@ -79,7 +79,7 @@ class SelfTrain:
     Prefer `linear_probe` where they may differ: the quotas then force wrong labels.
     """
 
-    by: str = "standardise"  # none | standardise | coral | linear_ot | subspace | entropic_ot, before the first round
+    by: str = "standardise"  # none | standardise | coral | linear_ot | subspace | gfk | entropic_ot, before round 1
     rounds: int = 5
     share: float = 1.0  # of the target rows that have a pseudo-label in the last round
     weight: float = 1.0  # λ

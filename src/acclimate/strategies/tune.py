@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.augment import strength_of
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
@@ -103,7 +104,7 @@ class Tune:
     lr_scheduler_type: str = "linear"
     max_grad_norm: float = 1.0
     optimizer: str = "adamw"
-    augment: float = 0.0  # strength, up to 1, of random changes of what a step reads that keep its class (pictures)
+    augment: float | str = 0.0  # of pictures and sounds, how much a step changes them: to 1, light, standard, strong
     dropout: float | None = None  # None: as the pretrained model has it
     mixed_precision: str = "auto"  # auto: as a trial of a few steps finds it | no: fp32 | bf16 | fp16
     cache_frozen: str = "auto"  # of the output of frozen lower blocks: auto | fp16 (half the size) | off
@@ -237,7 +238,7 @@ class Tune:
     def rows_of(self, network: Network, problem: Problem, data: Data, run: Run) -> Inputs:
         """Rows to learn from, as this network, which has not moved yet, is to read them."""
         rows = Inputs(problem, data, network.backbone, run)
-        rows.augment = self.augment
+        rows.augment = strength_of(self.augment)
         rows.holding = self.holding(network, problem, data)
         return rows
 
@@ -327,7 +328,7 @@ class Tune:
         depth = frozen_depth(backbone)
         if depth == 0 or epochs < 2 or self.cache_frozen == "off":
             return None, ""
-        if self.augment:
+        if strength_of(self.augment):
             return None, f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"
         both = [rows] if valid is None else [rows, valid]
         prefix, note = build(backbone, [row for part in both for row in part.encoded], self.cache_frozen, run)

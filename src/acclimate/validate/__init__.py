@@ -13,6 +13,7 @@ from acclimate.validate.pick import ENSEMBLE, VALIDATORS, Pick, pick, score
 from acclimate.validate.relative import agreement, circular
 from acclimate.validate.risks import deep_embedded, density_ratio, importance_weighted, source_risk
 from acclimate.validate.rows import disagreement, label_apart, label_next
+from acclimate.validate.structure import class_ami, clusters, mixval, rankme
 from acclimate.validate.unlabelled import (
     confidence,
     infomax,
@@ -23,8 +24,8 @@ from acclimate.validate.unlabelled import (
 from acclimate.validate.verdict import Settled, Verdict, decide, moved_at_least, settle
 
 __all__ = [
-    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular",
-    "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted", "infomax",
-    "label_apart", "label_next", "moved_at_least", "neighbour_agreement", "neighbourhood_density", "nuclear_norm",
-    "pick", "plausible_shares", "score", "settle", "source_risk",
+    "ENSEMBLE", "VALIDATORS", "Candidate", "Pick", "Rows", "Settled", "Verdict", "agreement", "circular", "class_ami",
+    "clusters", "confidence", "decide", "deep_embedded", "density_ratio", "disagreement", "importance_weighted",
+    "infomax", "label_apart", "label_next", "mixval", "moved_at_least", "neighbour_agreement", "neighbourhood_density",
+    "nuclear_norm", "pick", "plausible_shares", "rankme", "score", "settle", "source_risk",
 ]  # fmt: skip

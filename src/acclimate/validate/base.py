@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,6 +26,9 @@ class Candidate:
     target: Floats  # (m, K) of target rows
     source_features: Floats | None = None  # (n, d) what its last layer reads; None: the features of `Rows`
     target_features: Floats | None = None  # (m, d)
+    predict: Callable[[Floats], Floats] | None = (
+        None  # class probabilities of any rows like those of `Rows`; for mixval
+    )
 
     def __post_init__(self) -> None:
         for part in ("source", "target"):

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from acclimate.errors import unknown
-from acclimate.validate import neighbours, relative, risks, unlabelled
-from acclimate.validate.base import Candidate, Floats, Rows
+from acclimate.validate import neighbours, relative, risks, structure, unlabelled
+from acclimate.validate.base import Candidate, Floats, Ints, Rows
 
 Validator: TypeAlias = Callable[[Sequence[Candidate], Rows], Floats]  # a score for each; more is better, NaN: no answer
 
@@ -54,6 +54,35 @@ def _neighbours(candidates: Sequence[Candidate], rows: Rows) -> Floats:
     return np.array([neighbours.from_neighbours(c.target.argmax(1)[at], around) for c in candidates])
 
 
+def _mixval(candidates: Sequence[Candidate], rows: Rows) -> Floats:
+    """NaN, which is no answer, where a candidate cannot be asked about new rows."""
+    known = [c.predict for c in candidates if c.predict is not None]
+    if len(known) < len(candidates):
+        return np.full(len(candidates), np.nan)
+    return structure.mean_ranks([structure.mixval(rows.target, predict, seed=rows.seed) for predict in known])
+
+
+def _rankme(candidates: Sequence[Candidate], rows: Rows) -> Floats:
+    known: dict[int, float] = {}
+    for c in candidates:
+        key = id(c.target_features)
+        if key not in known:
+            known[key] = structure.rankme(rows.features(c)[1])
+    return np.array([known[id(c.target_features)] for c in candidates])
+
+
+def _class_ami(candidates: Sequence[Candidate], rows: Rows) -> Floats:
+    found = []
+    known: dict[int, tuple[Ints, Ints]] = {}  # candidates on the same features share their clusters
+    for c in candidates:
+        key = id(c.target_features)
+        if key not in known:
+            known[key] = structure.clusters(rows.features(c)[1], c.target.shape[1], rows.seed)
+        at, found_there = known[key]
+        found.append(structure.class_ami(c.target[at].argmax(1), found_there))
+    return np.array(found)
+
+
 def _each(score: Callable[[Floats], float]) -> Validator:
     return lambda candidates, rows: np.array([score(c.target) for c in candidates])
 
@@ -74,6 +103,9 @@ VALIDATORS: dict[str, Validator] = {
     "plausible_shares": _beside_source(unlabelled.plausible_shares),
     "circular": _circular,
     "neighbour_agreement": _neighbours,
+    "mixval": _mixval,
+    "rankme": _rankme,
+    "class_ami": _class_ami,
     "agreement": lambda candidates, rows: relative.agreement(list(candidates)),
 }
 

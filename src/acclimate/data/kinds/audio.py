@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from acclimate.data import sounds
+from acclimate.data.duplicates import connected
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.folders import file_of
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.kinds.files import empty, path_cells, read_files
 from acclimate.data.rows import Columns, Data, Input, IntArray, Table
+from acclimate.data.sound_prints import near
 from acclimate.errors import UserError
 from acclimate.keys import key_of
 from acclimate.progress import Progress
@@ -64,13 +67,15 @@ def keys(inputs: Sequence[Input]) -> list[str]:
 
 
 def clusters(inputs: Sequence[Input], own: Sequence[str]) -> IntArray:
-    """Sounds of one file, or of the same samples at the same rate in another format."""
-    numbers: dict[bytes, int] = {}
-    heard: dict[str, bytes] = {}
-    for one, key in zip(inputs, own, strict=True):
-        if key not in heard:
-            heard[key] = sounds.examine(one).content
-    return np.array([numbers.setdefault(heard[key], len(numbers)) for key in own], dtype=np.int64)
+    """Sounds of one content, or nearly so: of another format, loudness, rate or coding, shifted a little."""
+    first: dict[str, int] = {}
+    of_key = [first.setdefault(key, i) for i, key in enumerate(own)]
+    heard = {i: sounds.examine(inputs[i]) for i in first.values()}
+    content: dict[bytes, int] = {}
+    same = [(content.setdefault(heard[i].content, i), i) for i in heard]
+    prints = {i: np.frombuffer(heard[i].heard, np.uint32) for i in content.values()}
+    close = near(prints, {i: heard[i].seconds for i in prints})
+    return connected(of_key, chain(same, close))
 
 
 def findings(data: Data, private: bool) -> list[Finding]:
@@ -137,7 +142,7 @@ AUDIO = Kind(
     model="whisper-tiny",
     baseline="spectra",
     blank="no sound named",
-    near="but for the format of its file",
+    near="but for loudness, rate, coding or a small shift",
     read=read,
     given=given,
     keys=keys,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.data import pictures
+from acclimate.data.duplicates import connected
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.folders import base_of, file_of
 from acclimate.data.kinds.base import Kind, Reading
@@ -84,7 +85,7 @@ def keys(inputs: Sequence[Input]) -> list[str]:
 def clusters(inputs: Sequence[Input], own: Sequence[str]) -> IntArray:
     """Pictures of one content, or nearly so: of another size, format or quality, brightened a little."""
     first: dict[str, int] = {}
-    number = [first.setdefault(key, i) for i, key in enumerate(own)]
+    of_key = [first.setdefault(key, i) for i, key in enumerate(own)]
     seen = {i: pictures.look(inputs[i]) for i in first.values()}
     thumbs = {
         i: np.frombuffer(s.thumb, np.uint8).reshape(pictures.THUMB, -1).astype(np.float32)
@@ -92,18 +93,7 @@ def clusters(inputs: Sequence[Input], own: Sequence[str]) -> IntArray:
         if s.thumb and min(s.size) >= pictures.DETAIL
     }
     thumbs = {i: t for i, t in thumbs.items() if t.std() > 4}  # plain surfaces are all alike
-    parent = list(range(len(inputs)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    for a, b in pictures.near(thumbs):
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(root(i), len(numbers)) for i in number], dtype=np.int64)
+    return connected(of_key, pictures.near(thumbs))
 
 
 def findings(data: Data, private: bool) -> list[Finding]:

@@ -1,0 +1,130 @@
+"""Every family of timm's that people name loads by the one call, gives its own features, and learns from its top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_models as tm
+from acclimate.backbones import image, load
+from acclimate.data.rows import Data
+from acclimate.errors import UserError
+from acclimate.features import extract
+from acclimate.run import Run
+from acclimate.strategies import Splits, named
+
+timm = pytest.importorskip("timm", reason="image backbones need the `image` extra")
+
+TOKENS: dict[str, Any] = {"embed_dim": 16, "depth": 3, "num_heads": 2}
+NAMES: dict[str, dict[str, Any]] = {  # with what makes them small
+    "resnet18": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]},
+    "vgg11": {"mlp_ratio": 0.002},
+    "vgg11_bn": {"mlp_ratio": 0.002},
+    "mobilenetv2_035": {},
+    "test_efficientnet": {},
+    "vit_tiny_patch16_224": {**TOKENS, "img_size": 32, "patch_size": 8},
+    "vit_small_patch14_dinov2": {**TOKENS, "img_size": 28},
+    "convnext_atto": {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]},
+    "swin_tiny_patch4_window7_224": {
+        "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "img_size": 32, "patch_size": 2, "window_size": 4,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """VGG takes no arguments for its widths: here they are those of a dwarf."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(timm.models.vgg.cfgs, "vgg11", [4, "M", 8, "M", 8, 8, "M", 8, "M", 8, "M"])
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    from safetensors.torch import save_file
+
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name in made:
+            return made[name]
+        path = made[name] = tmp_path_factory.mktemp("timm") / name
+        path.mkdir()
+        size = NAMES[name].get("img_size", 32)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = timm.create_model(name, num_classes=2, **NAMES[name])
+        about = {"input_size": [3, size, size], "mean": [0.5] * 3, "std": [0.25] * 3, "crop_pct": 1.0}
+        config = {"architecture": name, "model_args": NAMES[name], "pretrained_cfg": about}
+        (path / "config.json").write_text(json.dumps(config))
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path / "model.safetensors")
+        return path
+
+    return get
+
+
+def pictures(count: int) -> list[np.ndarray[Any, Any]]:
+    return list(np.random.default_rng(0).integers(0, 255, (count, 40, 36, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_are_those_of_timm_and_the_last_block_learns(name: str, folder: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    backbone = load(str(folder(name)))
+    given = pictures(3)
+    found = extract(backbone, given, Run())
+    model = timm.create_model(name, num_classes=0, **NAMES[name]).eval()
+    state = load_file(folder(name) / "model.safetensors")
+    model.load_state_dict({k: v for k, v in state.items() if k in model.state_dict()})
+    with torch.no_grad():
+        expected = model(backbone.collate(backbone.encode(given))["pixels"]).numpy()
+    assert backbone.modality == "image" and found.shape == (3, backbone.width)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    backbone.save(tmp_path)
+    again = load(str(tmp_path))
+    assert again.fingerprint() == backbone.fingerprint() == backbone.clone().fingerprint()
+    assert np.array_equal(extract(again, given, Run()), found)
+    tuned_at_the_top(backbone)
+
+
+def tuned_at_the_top(backbone: Any) -> None:
+    """The last block moves alone, and what the others gave is replayed."""
+    data = Data(tuple(pictures(4)), ("a", "b") * 2, kind="image")  # type: ignore[arg-type]
+    problem = tm.problem_of("classify", data, "str", backbone.requires_grad_(False), Run())
+    settings = {"moves": "top:1", "num_train_epochs": 2, "start": "zero", "learning_rate": 1e-3}
+    fitted = named("partial", settings)[1].fit(problem, Splits(data), Run())
+    below = {id(p) for block in backbone.blocks[:-1] for p in block.parameters()}
+    below |= {id(p) for p in backbone.stem_and_top()[0]}
+    still = {f"backbone.{parameter}" for parameter, p in backbone.named_parameters() if id(p) in below}
+    assert len(backbone.blocks) > 1 and still and not still & set(fitted.trained)
+    assert any(parameter.startswith("backbone") for parameter in fitted.trained)
+    assert any("is kept in memory" in note for note in fitted.notes), fitted.notes
+
+
+def test_a_name_of_the_hub_that_timm_reads_is_asked_of_timm(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    model = image._from_folder(folder("mobilenetv2_035"))[0]
+
+    def create(name: str, **settings: Any) -> Any:
+        asked.append((name, settings))
+        return model
+
+    monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr("acclimate.backbones.modality._config", lambda path: {"architecture": "mobilenetv2_035"})
+    assert load("hf:timm/mobilenetv2_035.x").modality == load("timm:mobilenetv2_035").modality == "image"
+    assert [name for name, _ in asked] == ["hf-hub:timm/mobilenetv2_035.x", "mobilenetv2_035"]
+    assert all(settings == {"pretrained": True, "num_classes": 0} for _, settings in asked)
+
+
+def test_settings_that_the_architecture_does_not_take_are_told(folder: Any, tmp_path: Path) -> None:
+    config = json.loads((folder("mobilenetv2_035") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_args": {"window_size": 3}}))
+    with pytest.raises(UserError, match=r"cannot load the image model .*window_size"):
+        load(str(tmp_path))
