@@ -45,7 +45,7 @@ __all__ = [
 
 def greater_is_better(task: str, metric: str) -> bool:
     """Whether more is better."""
-    return METRICS[task][metric].greater_is_better
+    return task == "multitask" or METRICS[task][metric].greater_is_better
 
 
 def value(

@@ -24,7 +24,7 @@ from acclimate.plain import Plain, sparse
 from acclimate.plain import load as load_plain
 from acclimate.plain import save as save_plain
 from acclimate.run import Run
-from acclimate.tasks import TASKS
+from acclimate.tasks import TASKS, Multitask
 from acclimate.tasks.answered import joined
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.decoder import Decoder
@@ -169,7 +169,7 @@ def _nothing(done: int) -> None:
 
 def holds(predictor: Predictor) -> str:
     """What of the training data a bundle carries, in words; empty if nothing but fitted weights."""
-    if predictor.head.kind in ("knn", "in_context"):
+    if any(getattr(part, "kind", "") in ("knn", "in_context") for part in predictor.head.modules()):
         return "the features of every training row"
     return "" if predictor.plain is None else predictor.plain.holds
 
@@ -183,6 +183,7 @@ def load(folder: str | Path) -> Predictor:
     about = read_about(folder)
     try:
         task, decoder = TASKS[about["task"]], Decoder.from_json(about["decoder"])
+        task = task.read(decoder) if isinstance(task, Multitask) else task
         head = HEADS[about["head"]["kind"]](**about["head"]["shape"])
         strategy, settings, trained = str(about["strategy"]), dict(about["settings"]), tuple(about["trained"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -54,7 +54,7 @@ def test_every_argument_is_kept_and_understood() -> None:
     given = request(
         train_data="my rows.csv", column_kinds={"c p": "category"}, settings={"rank": 8, "moves": "top:2"},
         class_weight={"yes": 3.0, "no": 1.0}, class_order=["low, all", "high"], cost={"a": {"b": 2}},
-        candidates=["knn", "lora"], private=True, **PLAIN, **LEARNING,
+        candidates=["knn", "lora"], private=True, label_weight={"y": 0.5}, single_task=False, **PLAIN, **LEARNING,
     )  # fmt: skip
     found = parsed(again(replace(given, gate=Gate(private=True)), ("y", "z"), {}))
     assert found.pop("train") == "my rows.csv" and found.pop("label") == ["y", "z"]
@@ -63,6 +63,7 @@ def test_every_argument_is_kept_and_understood() -> None:
         wanted = str(value) if name in ("lambda_",) else "600" if name == "time_limit" else usual
         assert found.pop(name) == wanted, name
     assert found.pop("column_kind") == ["c p=category"] and found.pop("setting") == ["rank=8", "moves=top:2"]
+    assert found.pop("label_weight") == ["y=0.5"] and found.pop("single_task") is False
     assert found.pop("cost") == "runs/x/costs.json" and found.pop("private") is True
     assert found.pop("candidates") == "knn,lora" and found.pop("class_order") == '["low, all", "high"]'
     assert found.pop("class_weight") == '{"yes": 3.0, "no": 1.0}'
@@ -73,7 +74,7 @@ def test_every_argument_is_kept_and_understood() -> None:
 def test_no_argument_of_fit_is_forgotten() -> None:
     names = {p for p in inspect.signature(acclimate.fit).parameters if p not in state.HOW}
     special = {"train_data", "label", "column_kinds", "settings", "cost", "private", "class_weight", "class_order"}
-    assert names - special - {"candidates"} == {*PLAIN, *LEARNING}
+    assert names - special - {"candidates", "label_weight", "single_task"} == {*PLAIN, *LEARNING}
 
 
 def test_what_is_changed_replaces_what_was_asked() -> None:

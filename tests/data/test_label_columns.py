@@ -78,9 +78,9 @@ def test_a_cell_that_says_neither_is_told_or_refused() -> None:
     with pytest.raises(UserError, match=r"says neither yes nor no \(line 3\); correct them"):
         gate([1, 0, "?", 1, 0, 1], [1, 0, 1, 0, 1, 0], on_bad="fail")
     with pytest.raises(UserError, match="label column 'a' of <dict> holds 'low', 'high'; of several label columns"):
-        gate(["low", "high", "low", "high", "1", "0"], [1, 0, 1, 0, 1, 0])
+        read_marks({"a": ["low", "high", "low", "high", "1", "0"], "b": [1, 0, 1, 0, 1, 0]}, "<dict>")
     with pytest.raises(UserError, match="label column 'a' of <dict> holds cells that say neither; of several"):
-        gate(["low", "high", "low", "high", "1", "0"], [1, 0, 1, 0, 1, 0], private=True)
+        read_marks({"a": ["low", "high", "low", "high", "1", "0"], "b": [1, 0, 1, 0, 1, 0]}, "<dict>", private=True)
 
 
 def test_copies_contradict_each_other_only_in_what_both_know() -> None:
@@ -101,7 +101,6 @@ def test_several_label_columns_are_one_multilabel_task_and_no_other() -> None:
     table = read({"text": TEXTS, "a": [1, 0] * 3, "b": [0, 1] * 3})
     assert guess(table, Columns(label=OF)).task == "multilabel"
     for columns, settings, said in (
-        (Columns(label=OF), {"task": "classify"}, "2 label columns are a multi-label task, and --task is 'classify'"),
         (Columns(label=OF), {"label_delimiter": ";"}, "a label delimiter"),
         (Columns(label=("a", "a")), {}, "a label column is named twice"),
         (Columns(label=("a", "c")), {}, "there is no column 'c'"),

@@ -184,6 +184,8 @@ def test_a_head_is_rebuilt_from_its_kind_and_shape(kind: str) -> None:
             "width": 3, "outputs": 2, "nodes": 5, "trees": 2, "scores": 1, "present": 2, "depth": 2, "mode": "classes",
             "moved": True, "keeps_missing": False,
         },
+        "several": {"heads": [{"kind": "linear", "shape": {"width": 3, "outputs": 2}},
+                              {"kind": "constant", "shape": {"outputs": 1}}]},
     }  # fmt: skip
     head = HEADS[kind](**shapes[kind])  # type: ignore[arg-type]
     assert head.kind == kind

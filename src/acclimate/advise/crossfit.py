@@ -21,6 +21,7 @@ from acclimate.metrics.digest import Digest, is_wide, slices
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, Strategy
+from acclimate.strategies.multitask import fit
 from acclimate.tasks.answered import Answered, Outputs, answered, joined, rows_of
 from acclimate.tasks.base import Floats
 from acclimate.tasks.decoder import Decoder
@@ -138,7 +139,7 @@ def _fold(
 ) -> str:
     """Fit on the first rows and add the logits of the second; a note. The model is gone before the next one is made."""
     fit_at, judge_at = pair
-    fitted = strategy.fit(problem, Splits(data.take(fit_at), target=target), part)
+    fitted = fit(strategy, problem, Splits(data.take(fit_at), target=target), part)
     put(fitted, data.take(judge_at).inputs, run, problem.store, so_far.total, judge_at)
     so_far.count[judge_at] += 1
     return fitted.notes[0] if fitted.notes else ""

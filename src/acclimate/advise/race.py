@@ -16,12 +16,14 @@ from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.evaluate import difference, greater_is_better, value
+from acclimate.metrics.skill import skill_difference, skill_value
 from acclimate.oom import NoRoom
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, named
 from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.answered import Answered, answered, rows_of
+from acclimate.tasks.multitask import Multitask
 from acclimate.train.loop import Diverged
 from acclimate.usage import duration
 
@@ -59,6 +61,9 @@ def compare(problem: Problem, data: Data, metric: str, a: Trial, b: Trial) -> An
 
     weights = None if data.weights is None else data.weights[at]
     clusters = None if data.groups is None else np.unique(np.array(data.groups)[at], return_inverse=True)[1]
+    if isinstance(problem.task, Multitask):
+        one, two = (problem.task.columns(truth, np.asarray(x.outputs), x.decisions) for x in (view(a), view(b)))
+        return skill_difference(one, two, len(at), weights, clusters, seed=0)
     return difference(problem.task.name, metric, truth, view(a), view(b), weights=weights, clusters=clusters, seed=0)
 
 
@@ -156,7 +161,7 @@ def _lacking(name: str, problem: Problem, data: Data) -> str:
     """Why there is no such strategy for this data; empty where there is."""
     if {**BASELINES, **_KNOWN}[name].needs_backbone and problem.backbone is None:
         return "it reads the features of a pretrained model, and there is none"
-    if name == "centroid" and problem.task.name == "regress":
+    if name == "centroid" and "regress" in (problem.task.name, *(one.task for one in problem.decoder.parts)):
         return "it chooses between classes, and the labels are numbers"
     if name == "hybrid" and not kind_of(data).beside:
         return f"of {kind_of(data).plural} there are no plain features to put beside those of a network"
@@ -223,6 +228,9 @@ def value_of(problem: Problem, data: Data, metric: str, trial: Trial) -> float:
     part = data.take(at)
     truth = problem.task.truth(part.labels or (), problem.decoder)
     found = answered(problem.task, problem.decoder, truth, rows_of(trial.logits, at))
+    if isinstance(problem.task, Multitask):
+        columns = problem.task.columns(truth, np.asarray(found.outputs), found.decisions)
+        return skill_value(columns, len(at), part.weights)
     return value(problem.task.name, metric, truth, found.outputs, found.decisions, part.weights)
 
 

@@ -87,6 +87,8 @@ def fit(
     precision: str | None = None,
     class_weight: object = None,
     class_order: Sequence[Any] | None = None,
+    label_weight: Mapping[str, float] | None = None,
+    single_task: bool | None = None,
     label_delimiter: str | None = None,
     learning_rate: float | None = None,
     num_train_epochs: float | None = None,
@@ -109,7 +111,11 @@ def fit(
 ) -> Model:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
-    Several `label` columns, each yes or no and empty where it is not known, are one multi-label task.
+    Several `label` columns, each yes or no and empty where it is not known, are one multi-label task. Others are a task
+    each, on one backbone with a head a column and one loss in which they weigh alike, or as `label_weight` says
+    ({"stars": 0.5}); `task` "stars=regress,topic=classify" says what some of them are. With a strategy that moves the
+    backbone each column is also trained alone, to show the gain or loss, where that takes ten minutes or the time limit
+    at most; `single_task` True or False says whether, whatever it takes.
     A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
     not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
     has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
@@ -165,7 +171,8 @@ def fit(
              "lambda": lambda_, "pretrain": pretrain, "hold": hold, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
              "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "precision": precision,
-             "class_weight": class_weight, "private": private, "split": split, "feature_dtype": feature_dtype,
+             "class_weight": class_weight, "label_weight": label_weight, "private": private,
+             "split": split, "feature_dtype": feature_dtype, "single_task": single_task,
              "candidates": candidates, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
@@ -211,6 +218,8 @@ def fit(
             metric=metric,
             class_weight=class_weight,
             class_order=None if class_order is None else tuple(class_order),
+            label_weight=dict(label_weight or {}),
+            single_task=single_task,
             candidates=compared,
             settings=every,
             auto_weight=is_auto(lambda_),

@@ -50,6 +50,10 @@ def again(request: Request, labels: Sequence[str], change: Mapping[str, str | No
             parts += [f"--{name.strip('_').replace('_', '-')}", _text(one, _DATA.get(name, ""))]
     for name, kind in (given.get("column_kinds") or {}).items():
         parts += ["--column-kind", f"{name}={kind}"]
+    for name, weight in (given.get("label_weight") or {}).items():
+        parts += ["--label-weight", f"{name}={weight:g}"]
+    if given.get("single_task") is not None:
+        parts.append("--single-task" if given["single_task"] else "--no-single-task")
     for name, value in ({} if anew else given.get("settings") or {}).items():
         parts += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     if given.get("cost") is not None:

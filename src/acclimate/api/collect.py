@@ -22,6 +22,7 @@ from acclimate.strategies import BASELINES
 
 MOST_POINTS = 800  # in the map of features
 MOST_MISTAKES = 20
+SINGLE_TASK = "single_task"
 BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + linear",
@@ -30,12 +31,15 @@ BASELINE_NAMES = {
     "boosting": "gradient boosting",
     "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",
+    SINGLE_TASK: "each label column alone",
 }
 
 
 def baseline_name(name: str, task: str) -> str:
     """What a baseline is called in the report."""
-    return "mean of the training rows" if name == "majority" and task == "regress" else BASELINE_NAMES.get(name, name)
+    if name == "majority" and task in ("regress", "multitask"):
+        return "mean of the training rows" if task == "regress" else "majority class or mean"
+    return BASELINE_NAMES.get(name, name)
 
 
 def estimate_text(estimate: Estimate) -> str:

@@ -10,17 +10,22 @@ import numpy as np
 
 from acclimate.advise.crossfit import Pairs, Trial, honest_outputs, temperature
 from acclimate.advise.race import Race
+from acclimate.data.label_cells import column_of
 from acclimate.data.rows import Data, IntArray
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import Difference, Scores, difference, score
 from acclimate.metrics import decisions as rules
 from acclimate.metrics.digest import Digest, own_of
+from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS
+from acclimate.metrics.skill import NAME, skill, skill_difference
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import Problem
+from acclimate.strategies.multitask import predictor_of, problem_of
 from acclimate.tasks.answered import Outputs, answered, rows_of
 from acclimate.tasks.base import Floats, Task
-from acclimate.tasks.decoder import Decoder
+from acclimate.tasks.decoder import Decoder, positive_class
+from acclimate.tasks.multitask import Multitask
 
 MOST_CONFORMAL = 5000  # scores kept in a bundle; more would not narrow a set that anyone can see
 
@@ -39,6 +44,14 @@ class Choice:
     def check(self, decoder: Decoder) -> Choice:
         """Resolved to the decoder's own classes, or one clear error."""
         asked = [n for n in ("threshold", "cost", "specificity", "alert_budget") if getattr(self, n) is not None]
+        if decoder.task == "multitask":
+            given = [n for n in (*asked, "positive", "prevalence") if getattr(self, n) is not None]
+            if given:
+                raise UserError(
+                    f"{given[0]} speaks of the classes of one label, and there are {len(decoder.labels)} label "
+                    "columns; learn that one alone, or decide by the p_ columns of predict"
+                )
+            return self
         if len(asked) > 1:
             raise UserError(f"{' and '.join(asked)} each set the decision; give one of them")
         if decoder.task == "regress" and (asked or self.positive is not None):
@@ -78,29 +91,6 @@ def _share(value: Any, *, open_ended: bool) -> bool:
     return 0 < value < 1 if open_ended else 0 <= value <= 1
 
 
-def positive_class(decoder: Decoder) -> Any:
-    """The class that a threshold speaks of when none is named: one called yes, true, 1, positive ...; else the last."""
-    usual = {
-        "1",
-        "yes",
-        "true",
-        "positive",
-        "pos",
-        "spam",
-        "fraud",
-        "bad",
-        "default",
-        "ill",
-        "disease",
-        "toxic",
-        "event",
-    }
-    for c in decoder.classes:
-        if str(c).strip().lower() in usual:
-            return c
-    return decoder.classes[-1]
-
-
 def tuned(decoder: Decoder, outputs: Outputs, truth: Floats, choice: Choice, weights: Floats | None = None) -> Decoder:
     """The decoder with thresholds that these (not fitted on) rows ask for; none where only digests are kept."""
     if isinstance(outputs, Digest):
@@ -137,6 +127,8 @@ def finished(
 ) -> tuple[Predictor, dict[str, Any]]:
     """The predictor with temperature, thresholds and conformal scores from `logits` of rows it was not fitted on: those
     at these places, of these rows of data."""
+    if isinstance(problem.task, Multitask):
+        return _each_finished(problem.task, problem, fitted, logits, at, data)
     if data.labels is not None and problem.task.name in ("classify", "ordinal"):
         known = np.flatnonzero(problem.targets(data) >= 0)  # a class never seen has no probability to learn from
         at, data = at[known], data.take(known)
@@ -154,6 +146,20 @@ def finished(
     if decoder.cost is not None:
         facts = {"cost": [list(row) for row in decoder.cost], "classes": list(decoder.column_names())}
     return fitted.with_decoder(decoder), facts
+
+
+def _each_finished(
+    task: Multitask, problem: Problem, fitted: Predictor, logits: Floats, at: IntArray, data: Data
+) -> tuple[Predictor, dict[str, Any]]:
+    """The same for each label column, by the rows that know it."""
+    decoders = list(fitted.decoder.parts)
+    for j, part in enumerate(task.parts):
+        known, own = column_of(data, j)
+        if len(own):
+            one, choice = predictor_of(fitted, j), Choice(positive=decoders[j].positive)
+            one, _ = finished(problem_of(problem, j), one, logits[:, part.logits], at[known], own, choice)
+            decoders[j] = one.decoder
+    return fitted.with_decoder(replace(fitted.decoder, parts=tuple(decoders))), {}
 
 
 def _conformal(task: Task, outputs: Outputs, data: Data, decoder: Decoder) -> tuple[float, ...]:
@@ -197,7 +203,20 @@ def judged(predictor: Predictor, data: Data, parts: Iterable[Floats]) -> Judged:
 
 def judged_out_of_fold(problem: Problem, trial: Trial, data: Data, pairs: Pairs, choice: Choice) -> Judged:
     """Out-of-fold answers, each with a temperature and thresholds that other rows gave."""
+    if isinstance(problem.task, Multitask):
+        each = [
+            replace(trial, logits=trial.logits[column_of(data, j)[0]][:, part.logits])
+            for j, part in enumerate(problem.task.parts)
+        ]
+        return columns_out_of_fold(problem, each, data, pairs)
+    outputs, decisions, at = _out_of_fold(problem, trial, data, pairs, choice)
+    part = data.take(at)
+    return Judged(part, problem.task.truth(part.labels or (), problem.decoder), outputs, decisions)
 
+
+def _out_of_fold(
+    problem: Problem, trial: Trial, data: Data, pairs: Pairs, choice: Choice
+) -> tuple[Outputs, Floats, IntArray]:
     def tune(decoder: Decoder, outputs: Outputs, truth: Floats) -> Decoder:
         return tuned(decoder, outputs, truth, choice)
 
@@ -205,9 +224,42 @@ def judged_out_of_fold(problem: Problem, trial: Trial, data: Data, pairs: Pairs,
         learn, judge = pairs[0]
         order = np.random.default_rng(0).permutation(judge)
         pairs = [(learn, part) for part in np.array_split(order, min(5, len(order)))]
-    outputs, decisions, at = honest_outputs(problem, trial, data, pairs, tune)
-    part = data.take(at)
-    return Judged(part, problem.task.truth(part.labels or (), problem.decoder), outputs, decisions)
+    return honest_outputs(problem, trial, data, pairs, tune)
+
+
+def columns_out_of_fold(problem: Problem, each: Sequence[Trial], data: Data, pairs: Pairs) -> Judged:
+    """The same for each label column, by a trial on the rows that know it; rows that any of them judged."""
+    found: list[tuple[IntArray, Outputs, Floats]] = []
+    for j, trial in enumerate(each):
+        known, own = column_of(data, j)
+        if not len(trial.judged):  # each class of it lives in one place, so that all its rows were learned from
+            found.append((known[:0], np.zeros((0, 1)), np.zeros(0)))
+            continue
+        choice = Choice(positive=problem.decoder.parts[j].positive)
+        outputs, said, at = _out_of_fold(problem_of(problem, j), trial, own, within(pairs, known, len(data)), choice)
+        found.append((known[at], outputs, said))
+    rows = np.unique(np.concatenate([at for at, _, _ in found]))
+    return side_by_side(problem, data.take(rows), [(np.searchsorted(rows, at), o, s) for at, o, s in found])
+
+
+def side_by_side(problem: Problem, data: Data, each: Sequence[tuple[IntArray, Outputs, Floats]]) -> Judged:
+    """The answers to each label column on these of the rows, in one; NaN where a row does not know it."""
+    task = problem.task
+    assert isinstance(task, Multitask)
+    outputs = np.full((len(data), task.width(problem.decoder)), np.nan)
+    decisions = np.full((len(data), len(task.parts)), np.nan)
+    for j, (at, found, said) in enumerate(each):
+        if len(at):
+            outputs[at, task.parts[j].logits] = np.asarray(found).reshape(len(at), -1)
+            decisions[at, j] = said
+    return Judged(data, task.truth(data.labels or (), problem.decoder), outputs, decisions)
+
+
+def within(pairs: Pairs, known: IntArray, rows: int) -> list[tuple[IntArray, IntArray]]:
+    """The same pairs where only these of the rows are there, counted anew."""
+    place = np.full(rows, -1, dtype=np.int64)
+    place[known] = np.arange(len(known))
+    return [(a[a >= 0], b[b >= 0]) for a, b in ((place[fit_at], place[judge_at]) for fit_at, judge_at in pairs)]
 
 
 def clusters_of(data: Data) -> Any:
@@ -222,6 +274,8 @@ def clusters_of(data: Data) -> Any:
 def scores_of(judged: Judged, task: Task, decoder: Decoder, metric: str | None, seed: int) -> Scores:
     """Every metric of the task with its interval. Rows of weight zero say nothing and are not counted in n."""
     judged = _counted(judged)
+    if isinstance(task, Multitask):
+        return _each_scored(judged, task, decoder, metric, seed)
     positive = decoder.classes.index(decoder.positive) if decoder.positive is not None else None
     return score(
         task.name,
@@ -239,6 +293,31 @@ def scores_of(judged: Judged, task: Task, decoder: Decoder, metric: str | None, 
     )
 
 
+def _each_scored(judged: Judged, task: Multitask, decoder: Decoder, metric: str | None, seed: int) -> Scores:
+    """The skill over all label columns, and every metric of each."""
+    if metric not in (None, NAME):
+        raise UserError(f"metric {metric!r} is of one label, and here each column has its own; leave it out")
+    clusters = clusters_of(judged.data)
+    columns = task.columns(judged.truth, np.asarray(judged.outputs), judged.decisions)
+    found = skill(columns, len(judged.data), judged.data.weights, clusters, seed)
+    each, notes = {}, []
+    for j, part in enumerate(task.parts):
+        one = column_judged(judged, task, j)
+        if len(one.data):
+            each[part.name] = scores_of(one, part.task, decoder.parts[j], part.metric, seed)
+        else:
+            notes.append(f"label column {part.name}: no row that could be judged knows it, so that it has no number")
+    covers = COVERS if clusters is None else COVERS_CLUSTERS
+    return Scores(task.name, NAME, len(judged.data), {NAME: found}, notes=tuple(notes), covers=covers, columns=each)
+
+
+def column_judged(judged: Judged, task: Multitask, j: int) -> Judged:
+    """The answers of one label column, on the rows that know it."""
+    rows, *arrays = task.column(j, judged.truth, np.asarray(judged.outputs), judged.decisions)
+    known, own = column_of(judged.data, j)
+    return Judged(own if len(rows) == len(known) else own.take(np.searchsorted(known, rows)), *arrays)
+
+
 def _counted(judged: Judged) -> Judged:
     weights = judged.data.weights
     if weights is None or (weights > 0).all() or not (weights > 0).any():
@@ -249,7 +328,7 @@ def _counted(judged: Judged) -> Judged:
 
 def unseen(data: Data, decoder: Decoder) -> Sequence[Any]:
     """Classes in these rows that training never saw."""
-    if decoder.task == "regress" or data.labels is None:
+    if decoder.task in ("regress", "multitask") or data.labels is None:
         return ()
     known = set(decoder.classes)
     rows = data.labels if decoder.task == "multilabel" else tuple((y,) for y in data.labels)
@@ -259,6 +338,9 @@ def unseen(data: Data, decoder: Decoder) -> Sequence[Any]:
 def gap_between(a: Judged, b: Judged, task: Task, metric: str, seed: int) -> Difference:
     """The paired difference a − b on the same rows."""
     a, b = _counted(a), _counted(b)
+    if isinstance(task, Multitask):
+        one, two = (task.columns(x.truth, np.asarray(x.outputs), x.decisions) for x in (a, b))
+        return skill_difference(one, two, len(a.data), a.data.weights, clusters_of(a.data), seed)
     return difference(
         task.name,
         metric,
@@ -269,6 +351,23 @@ def gap_between(a: Judged, b: Judged, task: Task, metric: str, seed: int) -> Dif
         clusters=clusters_of(a.data),
         seed=seed,
     )
+
+
+def beside(a: Judged, b: Judged, task: Task, decoder: Decoder, metric: str) -> dict[str, Any]:
+    """The estimate of b, and the paired difference a − b."""
+    estimate = scores_of(b, task, decoder, metric, 0).estimates[metric]
+    return {**estimate.to_json(), "difference": gap_between(a, b, task, metric, 0).to_json()}
+
+
+def beside_by_column(a: Judged, b: Judged, task: Task, decoder: Decoder) -> dict[str, dict[str, Any]]:
+    """The same for each of several label columns that these rows know; empty for one."""
+    found = {}
+    for j, part in enumerate(task.parts if isinstance(task, Multitask) else ()):
+        assert isinstance(task, Multitask)
+        one, two = (column_judged(x, task, j) for x in (a, b))
+        if len(one.data):
+            found[part.name] = beside(one, two, part.task, decoder.parts[j], part.metric)
+    return found
 
 
 def candidate_rows(contest: Race, problem: Problem, data: Data, metric: str, seed: int) -> list[dict[str, Any]]:

@@ -15,8 +15,9 @@ from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_TEXT, Race, race
 from acclimate.api import adapting, deciding, labelled, over_domains, state
+from acclimate.api import multitask as columns
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
-from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold, positive_class
+from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
@@ -45,6 +46,7 @@ from acclimate.strategies import (
     Splits,
     Strategy,
     adapts,
+    multitask,
     named,
     opened,
     source_alone,
@@ -52,7 +54,9 @@ from acclimate.strategies import (
 )
 from acclimate.strategies.foresee import Foreseen
 from acclimate.strategies.tune import Tune, cut_short
-from acclimate.tasks import TASKS
+from acclimate.tasks import TASKS, Multitask
+from acclimate.tasks.base import label_kind
+from acclimate.tasks.decoder import positive_class
 from acclimate.usage import Usage
 
 SHARE_TO_CHOOSE = 0.15  # of the training rows, for the epoch and the temperature where a strategy is too dear for folds
@@ -66,15 +70,15 @@ def fit(request: Request) -> Model:
     given = request.sources()
     sources = gather(columns=request.columns, task=request.task, gate=request.gate, **given)
     _early(request, sources.guessed, strategy)
-    columns = sources.guessed.columns
-    usual, why = model_for([t for r, t in sources.tables.items() if r in ("train", "target")], columns)
+    found = sources.guessed.columns
+    usual, why = model_for([t for r, t in sources.tables.items() if r in ("train", "target")], found)
     if not request.model and why:
         request.run.progress.say(why)
     request = replace(
         request,
         model=request.model or usual,
         sha256=state.sha256_of(given),
-        content=state.content_of(sources.tables, columns.file),
+        content=state.content_of(sources.tables, found.file),
     )
     with state.kept(request) as (request, used):
         return _fit(request, sources, strategy, start - used)
@@ -138,6 +142,7 @@ def _reads_features(strategy: tuple[str, Strategy] | None) -> bool:
 def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | None) -> None:
     """What can be told wrong before a model is loaded, and perhaps fetched."""
     kind = kind_of(guessed.columns)
+    columns.check(request, guessed.columns)
     if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(guessed.columns):
         raise UserError(
             f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by {kind.baseline}"
@@ -178,21 +183,16 @@ def _precision(request: Request, prepared: Prepared, problem: Problem, metric: s
 
 def _problem(request: Request, prepared: Prepared, backbone: Backbone | None) -> Problem:
     task = TASKS[prepared.task]
-    labels = prepared.train.labels or ()
-    decoder = task.decoder(labels, _kind(labels), request.class_order)
+    labels, store = prepared.train.labels or (), None if backbone is None else Store(backbone, request.run)
+    if prepared.columns.tasks:
+        names, tasks = prepared.columns.labels, prepared.columns.tasks
+        several, decoder = Multitask.of(names, tasks, labels, prepared.train.weights, request.label_weight)
+        return Problem(several, decoder, backbone, store)
+    decoder = task.decoder(labels, label_kind(labels), request.class_order)
     if task.name == "classify" and len(decoder.classes) == 2:
         decoder = replace(decoder, positive=request.choice.check(decoder).positive or positive_class(decoder))
     decoder = replace(decoder, delimiter=request.gate.label_delimiter or ("|" if task.name == "multilabel" else None))
-    store = None if backbone is None else Store(backbone, request.run)
     return Problem(task, decoder, backbone, store, _class_weight(request.class_weight, decoder.column_names()))
-
-
-def _kind(labels: Any) -> str:
-    first = labels[0]
-    for kind, type_ in (("bool", bool), ("int", int), ("float", float), ("list", tuple)):
-        if isinstance(first, type_):
-            return kind
-    return "str"
 
 
 def _class_weight(value: object, names: tuple[str, ...]) -> object:
@@ -287,7 +287,14 @@ def _choose_and_fit(
         measured = adapting.said(request, prepared, problem, (name, chosen), judged, only, metric)
         decided = replace(decided, said=(*decided.said, *measured.said))
     over = over_domains.said(prepared, problem, judged, metric, run.seed)
-    adapted = (*over, *decided.said)
+    adapted, apart = (*over, *decided.said), None
+    if prepared.columns.tasks:
+        splits = _last_rows(prepared, problem, name, chosen, trial is not None, run.seed)[0]
+        took = taken.seconds if prepared.test is not None or trial is None else trial.seconds
+        apart, told = columns.alone(
+            request, problem, (name, chosen), judged, splits, prepared.test, (data, pairs), took, run
+        )
+        adapted = (told,)
     for sentence in adapted:
         run.progress.say(sentence)
     return Fitted(
@@ -303,6 +310,7 @@ def _choose_and_fit(
         next_steps=decided.next_steps,
         adapted=adapts(chosen),
         costs=costs,
+        alone=apart,
         cut=tuple(filter(None, [cut_short(list(fitted.history))])),
     )
 
@@ -347,7 +355,7 @@ def _last_fit(
 ) -> tuple[Predictor, Any, Any, Data, str]:
     """The model to keep, and logits of rows that it (or its folds) did not learn from, and which, to calibrate by."""
     splits, how = _last_rows(prepared, problem, name, strategy, trial is not None, run.seed)
-    fitted = strategy.fit(problem, splits, run)
+    fitted = multitask.fit(strategy, problem, splits, run)
     if trial is not None:
         return fitted, trial.logits, trial.judged, data.take(trial.judged), how
     assert splits.valid is not None
@@ -371,7 +379,9 @@ def _baselines(
         if contest.chosen == name:
             continue  # the model itself
         try:
-            fitted = replace(strategy.fit(problem, Splits(prepared.train, prepared.valid), run), strategy=name)
+            fitted = replace(
+                multitask.fit(strategy, problem, Splits(prepared.train, prepared.valid), run), strategy=name
+            )
             trial = ran.get(name) or crossfit(name, strategy, problem, data, pairs, run, prepared.test is None)
             at = trial.judged
             fitted, _ = finished(

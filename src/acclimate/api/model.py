@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from acclimate.api import finish, runs
 from acclimate.api.predicting import Asked, Block, Predictions, blocks, predictions
@@ -29,6 +28,7 @@ from acclimate.model import load as load_predictor
 from acclimate.progress import Progress
 from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
+from acclimate.tasks.multitask import Multitask
 from acclimate.testtime import Adapter
 
 _T = TypeVar("_T")
@@ -58,8 +58,12 @@ class Model:
         self.split = split  # as it was asked for: what else keeps rows together, where no column says so
 
     @property
-    def classes_(self) -> tuple[Any, ...]:
-        """Class names in the user's own type, in the order of `predict_proba`'s columns."""
+    def classes_(self) -> Any:
+        """Class names in the user's own type, in the order of `predict_proba`'s columns; of several label columns that
+        are a task each a dict of them."""
+        decoder = self.predictor.decoder
+        if decoder.parts:
+            return {name: one.classes for name, one in zip(decoder.labels, decoder.parts, strict=True) if one.classes}
         return self.predictor.decoder.classes
 
     def __repr__(self) -> str:
@@ -77,6 +81,7 @@ class Model:
 
     def predict(self, inputs: Any, *, adapt: str | Adapter | None = None) -> list[Any]:
         """One answer an input, in order, in the user's own label type; None for what cannot be judged (blank, null).
+        Of several label columns that are a task each an answer is a dict, column to answer.
 
         `adapt` ("lame", "tent:steps=2" ...; docs/adaptation.md) adapts to these inputs, which are then all there is of
         the target. The model itself stays as it is; `predict_parts` also tells what adapting changed (`told`).
@@ -84,17 +89,21 @@ class Model:
         texts, _ = self._texts(inputs)
         return [answer for block in self._blocks(texts, adapt) for answer in block.answers]
 
-    def predict_proba(self, inputs: Any, *, adapt: str | Adapter | None = None) -> NDArray[np.float64]:
+    def predict_proba(self, inputs: Any, *, adapt: str | Adapter | None = None) -> Any:
         """Probabilities (n, classes), columns as in `classes_`; a row of NaN for what cannot be judged.
 
-        `adapt` as in `predict`.
+        Of several label columns that are a task each a dict of these, of those that have classes. `adapt` as in
+        `predict`.
         """
         if self.predictor.task.name == "regress":
             raise UserError("predict_proba speaks of classes, and this model predicts numbers; use predict")
         texts, _ = self._texts(inputs)
-        probabilities = np.empty((len(texts), len(self.classes_)))
+        task = self.predictor.task
+        probabilities = np.empty((len(texts), task.width(self.predictor.decoder)))
         for block in self._blocks(texts, adapt):
             probabilities[block.rows] = block.outputs
+        if isinstance(task, Multitask):
+            return {part.name: probabilities[:, part.logits] for part in task.parts if part.name in self.classes_}
         return probabilities
 
     def _blocks(self, texts: list[Input | None], adapt: str | Adapter | None) -> Iterator[Block]:
@@ -205,11 +214,9 @@ class Model:
             plain = finish.judged(self.predictor, rows, answers.parts(plain=True))
             others = {"without adapting": (self.predictor, plain), **others}
         for name, (baseline, theirs) in others.items():
-            gap = finish.gap_between(mine, theirs, self.predictor.task, scores.metric, 0)
-            estimate = finish.scores_of(theirs, baseline.task, baseline.decoder, scores.metric, 0).estimates[
-                scores.metric
-            ]
-            beside[name] = {**estimate.to_json(), "difference": gap.to_json()}
+            beside[name] = finish.beside(mine, theirs, baseline.task, baseline.decoder, scores.metric)
+            for column, told in finish.beside_by_column(mine, theirs, baseline.task, baseline.decoder).items():
+                scores.columns[column].baseline[name] = told
         extra: dict[str, Any] = {"baseline": beside, "audit": report.to_json()}
         if answers is not None:
             extra["adapted"] = answers.told.to_json()
@@ -232,6 +239,8 @@ class Model:
             )
         columns = dataclasses.replace(present(known, table), time=None)
         classes = decoder.classes if decoder.task != "regress" else None
+        if decoder.parts:
+            classes = tuple(one.classes or None for one in decoder.parts)
         rows, report = audit(
             table,
             columns,

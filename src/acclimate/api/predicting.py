@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from acclimate.metrics.decisions import conformal_quantile
 from acclimate.metrics.digest import slices
 from acclimate.model import Predictor
 from acclimate.run import Run
+from acclimate.strategies.multitask import predictor_of
 from acclimate.tasks.base import Floats
+from acclimate.tasks.multitask import Multitask
 
 PLAIN = (bool, int, float, str)
 
@@ -51,16 +54,23 @@ class Asked:
 
     bound: float | None = None  # the conformal score that a class, or a number, may have
     abstain_below: float | None = None
+    bounds: tuple[float | None, ...] = ()  # of several label columns: that of each
 
     @staticmethod
     def of(predictor: Predictor, conformal: float | None, abstain_below: float | None) -> Asked:
         """Checked against what the model can tell."""
-        if abstain_below is not None and predictor.task.name == "regress":
+        parts = predictor.decoder.parts
+        numbers = predictor.task.name == "regress" or all(one.task == "regress" for one in parts) and bool(parts)
+        if abstain_below is not None and numbers:
             raise UserError("--abstain-below needs probabilities, and this model predicts numbers; use --conformal")
-        scores = predictor.decoder.conformal
-        if conformal is not None and not scores:
+        lacking = not all(one.conformal for one in parts or (predictor.decoder,))
+        if conformal is not None and lacking:
             raise UserError("this model kept no out-of-fold scores, so it cannot give sets (multi-label models do not)")
-        return Asked(None if conformal is None else conformal_quantile(np.array(scores), conformal), abstain_below)
+        bounds = [
+            None if conformal is None else conformal_quantile(np.array(one.conformal), conformal)
+            for one in parts or (predictor.decoder,)
+        ]
+        return Asked(None if parts else bounds[0], abstain_below, tuple(bounds) if parts else ())
 
 
 def blocks(
@@ -110,15 +120,71 @@ def predictions(
 
     `private`: no sentence about the rows quotes a cell.
     """
-    texts, why = read.inputs, {**REASONS, "blank_input": f"no {kind.noun} to judge"}
-    problems = [p or ("" if r is None else why[r]) for p, r in zip(table.problems, read.reasons, strict=True)]
+    texts, problems = read.inputs, _problems(table, read, kind)
     noted = any(problems) or asked.abstain_below is not None
     at = [i for i, one in enumerate(texts) if one is not None]
     odd = kind.odd(Data(tuple(texts[i] for i in at), lines=tuple(table.lines[i] for i in at), kind=kind.name), private)
+    said = tuple(f"{one.message} ({lines_text(one.lines)})" for one in odd)
+    if isinstance(predictor.task, Multitask):
+        kinds, several = _by_column(predictor, predictor.task, texts, problems, asked, noted, run)
+        return Predictions(table, kinds, several, None, said)
     found = blocks(predictor, texts, run, None if answers is None else answers.parts())
     parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in found)
-    said = tuple(f"{one.message} ({lines_text(one.lines)})" for one in odd)
     return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told, said)
+
+
+def _problems(table: Table, read: Reading, kind: Kind) -> list[str]:
+    """Why a row has no answer; empty where it has one."""
+    said = {**REASONS, "blank_input": f"no {kind.noun} to judge"}
+    return [p or ("" if r is None else said[r]) for p, r in zip(table.problems, read.reasons, strict=True)]
+
+
+def _by_column(
+    predictor: Predictor,
+    task: Multitask,
+    texts: Sequence[Input | None],
+    problems: list[str],
+    asked: Asked,
+    noted: bool,
+    run: Run,
+) -> tuple[dict[str, type], Iterator[dict[str, list[Any]]]]:
+    """The new columns for each label column, its name at their end; one pass through the backbone serves all."""
+    singles = [predictor_of(predictor, j) for j in range(len(task.parts))]
+    each = [replace(asked, bound=bound) for bound in asked.bounds]
+    shared = tee(predictor.parts([text for text in texts if text is not None], run), len(singles))
+
+    def own(j: int) -> Iterator[dict[str, list[Any]]]:
+        logits = (part[:, task.parts[j].logits] for part in shared[j])
+        for block in blocks(singles[j], texts, run, logits):
+            yield _columns(singles[j], block, problems[block.rows], each[j], noted)
+
+    kinds: dict[str, type] = {}
+    for part, single, one in zip(task.parts, singles, each, strict=True):
+        kinds |= {_named(name, part.name): type_ for name, type_ in _kinds(single, one, False).items()}
+    found = (_joined(task, parts, noted) for parts in zip(*(own(j) for j in range(len(singles))), strict=True))
+    return kinds | ({"note": str} if noted else {}), found
+
+
+def _joined(task: Multitask, parts: Sequence[dict[str, list[Any]]], noted: bool) -> dict[str, list[Any]]:
+    """One set of new columns from those of each label column."""
+    columns: dict[str, list[Any]] = {}
+    notes: list[list[str]] = []
+    for part, own in zip(task.parts, parts, strict=True):
+        said = own.pop("note", [])
+        notes.append([f"{part.name} {note}" if note.startswith("abstained") else note for note in said])
+        columns |= {_named(name, part.name): values for name, values in own.items()}
+    if noted:
+        columns["note"] = ["; ".join(dict.fromkeys(filter(None, row))) for row in zip(*notes, strict=True)]
+    return columns
+
+
+def _named(name: str, label: str) -> str:
+    """prediction_stars, p_stars_5.
+
+    >>> _named("p_5", "stars"), _named("prediction", "stars")
+    ('p_stars_5', 'prediction_stars')
+    """
+    return f"p_{label}_{name.removeprefix('p_')}" if name.startswith("p_") else f"{name}_{label}"
 
 
 def _kinds(predictor: Predictor, asked: Asked, noted: bool) -> dict[str, type]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from acclimate.api.reading import measure_with
 from acclimate.backbones.base import Backbone
-from acclimate.data import domains
+from acclimate.data import domains, label_cells
 from acclimate.data.audit import Audit, audit, by_file, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
@@ -122,7 +122,7 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | 
     guessed, run = sources.guessed, run or Run()
     measure, progress = measure_with(backbone), run.progress
     data, report = gated(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None, progress)
-    classes = _classes(data, guessed.task)
+    classes = _classes(data, guessed.columns, guessed.task)
     others: dict[str, Data] = {}
     audits, reasons = [report], list(guessed.reasons)
     for role, table in sources.tables.items():
@@ -275,11 +275,13 @@ def gated(
     return data, report
 
 
-def _classes(data: Data, task: str) -> tuple[Any, ...] | None:
+def _classes(data: Data, columns: Columns, task: str) -> tuple[Any, ...] | None:
     if task == "regress" or data.labels is None:
         return None
     if task == "multilabel":
         return classes_of(data.labels)
+    if columns.tasks:
+        return label_cells.classes_of(data, columns)
     return tuple(sorted(set(data.labels)))
 
 

@@ -35,6 +35,8 @@ class Request:
     metric: str | None = None
     class_weight: object = None
     class_order: tuple[Any, ...] | None = None
+    label_weight: Mapping[str, float] = field(default_factory=dict)  # of several label columns, in the one loss
+    single_task: bool | None = None  # whether each is also trained alone, to compare; None: where that is soon done
     candidates: tuple[str, ...] = ()  # what `auto` compares
     settings: Mapping[str, Any] = field(default_factory=dict)
     auto_weight: bool = False  # choose λ without labels
@@ -67,4 +69,5 @@ class Fitted:
     next_steps: tuple[dict[str, str], ...] = ()  # that come before the usual ones
     cut: tuple[str, ...] = ()  # what the time limit left out, for the sentence that everyone reads
     adapted: bool = False  # whether it read the target rows
+    alone: Judged | None = None  # of several label columns: each trained by itself, on the rows of the number
     costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

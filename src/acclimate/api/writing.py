@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import psutil
 from acclimate import ranks
 from acclimate.api import collect, runs
 from acclimate.api.again import COSTS, again
-from acclimate.api.finish import clusters_of, gap_between, scores_of
+from acclimate.api.collect import SINGLE_TASK
+from acclimate.api.finish import clusters_of, column_judged, gap_between, scores_of
 from acclimate.api.model import Model
 from acclimate.api.prepare import FEW, Prepared
 from acclimate.api.request import Fitted, Request
@@ -26,19 +28,21 @@ from acclimate.metrics.decisions import predictive_values
 from acclimate.model import holds
 from acclimate.report.data import ReportData
 from acclimate.strategies import BASELINES, STRATEGIES, Problem
+from acclimate.strategies.multitask import predictor_of, problem_of
+from acclimate.tasks.base import Task
+from acclimate.tasks.multitask import Multitask
 
 
 def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted, metric: str, seconds: float) -> Model:
     """Judge, gather the report and write the RUN folder, which appears whole or not at all."""
     task, decoder, run = problem.task, fitted.predictor.decoder, request.run
-    scores = scores_of(fitted.judged, task, decoder, metric, run.seed)
-    entries = []
-    for name, (predictor, judged) in fitted.baselines.items():
-        theirs = scores_of(judged, task, predictor.decoder, metric, run.seed)
-        entries.append((name, theirs, gap_between(fitted.judged, judged, task, metric, run.seed)))
-    rows = collect.baseline_rows(entries, metric, task.name)
-    scores = dataclasses.replace(scores, baseline={row["key"]: row for row in rows})
+    scores, rows = _beside(fitted, scores_of(fitted.judged, task, decoder, metric, run.seed), task, run.seed)
+    columns = []
+    for name, single, one in _by_column(problem, fitted):
+        scores.columns[name], mine = _beside(one, scores.columns[name], single.task, run.seed)
+        columns.append(_report(request, _of_column(prepared, name), single, one, scores.columns[name], mine, seconds))
     data = _report(request, prepared, problem, fitted, scores, rows, seconds)
+    data = dataclasses.replace(data, columns=[_part(column) for column in columns])
     if not ranks.first():
         where, split = request.folder, request.gate.split
         return Model(fitted.predictor, prepared.columns, run_dir=where, scores=scores, report_data=data, split=split)
@@ -61,6 +65,54 @@ def write(request: Request, prepared: Prepared, problem: Problem, fitted: Fitted
     if held := holds(fitted.predictor):
         run.progress.say(f"note: the saved model holds {held}; mind that when you share it")
     return model
+
+
+def _beside(fitted: Fitted, scores: Scores, task: Task, seed: int) -> tuple[Scores, list[dict[str, Any]]]:
+    """The scores with what stands beside them: baselines, and each label column trained alone; and their rows."""
+    others = {name: (judged, predictor.decoder) for name, (predictor, judged) in fitted.baselines.items()}
+    if fitted.alone is not None:
+        others[SINGLE_TASK] = (fitted.alone, fitted.predictor.decoder)
+    entries = []
+    for name, (judged, decoder) in others.items():
+        theirs = scores_of(judged, task, decoder, scores.metric, seed)
+        entries.append((name, theirs, gap_between(fitted.judged, judged, task, scores.metric, seed)))
+    rows = collect.baseline_rows(entries, scores.metric, task.name)
+    return dataclasses.replace(scores, baseline={row["key"]: row for row in rows}), rows
+
+
+def _by_column(problem: Problem, fitted: Fitted) -> Iterator[tuple[str, Problem, Fitted]]:
+    """What was found for each of several label columns, as if there were no other; those that no row judges are left
+    out."""
+    task = problem.task
+    if not isinstance(task, Multitask):
+        return
+    for j, part in enumerate(task.parts):
+        judged = column_judged(fitted.judged, task, j)
+        if not len(judged.data):
+            continue
+        beside = {
+            name: (predictor_of(predictor, j), column_judged(theirs, task, j))
+            for name, (predictor, theirs) in fitted.baselines.items()
+        }
+        alone = None if fitted.alone is None else column_judged(fitted.alone, task, j)
+        yield (
+            part.name,
+            problem_of(problem, j),
+            Fitted(predictor_of(fitted.predictor, j), judged, beside, [], (), {}, "", alone=alone),
+        )
+
+
+def _of_column(prepared: Prepared, name: str) -> Prepared:
+    """The same rows, with this label column alone."""
+    at = prepared.columns.labels.index(name)
+    columns = dataclasses.replace(prepared.columns, label=name, tasks=())
+    return dataclasses.replace(prepared, columns=columns, task=prepared.columns.tasks[at])
+
+
+def _part(data: ReportData) -> dict[str, Any]:
+    """What a report says of one label column; the rest it says once."""
+    return dataclasses.replace(data, audits=[], costs=[], decisions=[], history=[], splits={}, next_steps=[],
+                               settings={}, versions={}, how_tested="").to_json()  # fmt: skip
 
 
 def _transfers(problem: Problem, fitted: Fitted) -> bool:
@@ -168,8 +220,9 @@ def _report(
     points = scatter = None
     if prepared.task == "regress" and not private:  # each point is a label as it stands in the data
         scatter = {"truth": judged.truth.tolist(), "predicted": judged.decisions.tolist()}
+    several = bool(prepared.columns.tasks)
     known = problem.store is not None and not problem.store.missing(judged.data.inputs)
-    shown = not (private and prepared.task == "regress")
+    shown = not (several or (private and prepared.task == "regress"))
     if known and shown and problem.store is not None and judged.data.labels is not None:
         points = collect.projection(problem.store.get(judged.data.inputs), judged.data.labels, request.run.seed)
     some = len(prepared.train) >= FEW or prepared.test is not None or prepared.valid is not None
@@ -208,7 +261,7 @@ def _report(
         ],
         history=[dict(h) for h in predictor.history],
         projection=points,
-        mistakes=None if private else collect.mistakes(judged, predictor),
+        mistakes=None if private or several else collect.mistakes(judged, predictor),
         splits={role: len(d) for role, d in _parts(prepared) if d is not None},
         how_tested=prepared.how + "." + few,
         next_steps=[

@@ -135,6 +135,20 @@ def fit(
     class_order: Annotated[
         str | None, typer.Option(metavar="CLASSES", help="For --task ordinal, lowest first: low,medium,high, or JSON.")
     ] = None,
+    label_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=NUMBER", help="Of several label columns: what one weighs in the loss. Repeatable."
+        ),
+    ] = None,
+    single_task: Annotated[
+        bool | None,
+        typer.Option(
+            "--single-task/--no-single-task",
+            help="Of several label columns: train each alone, too, to show the gain or loss. When absent: if that is "
+            "soon done.",
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the strategy. Repeatable."),
@@ -259,6 +273,8 @@ def fit(
         precision=precision,
         class_weight=weights,
         class_order=order,
+        label_weight=options.numbers("--label-weight", label_weight),
+        single_task=single_task,
         label_delimiter=label_delimiter,
         learning_rate=learning_rate,
         num_train_epochs=num_train_epochs,

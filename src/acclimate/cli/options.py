@@ -101,12 +101,16 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN",
-        help="The column to learn; guessed, and said, when absent. Repeated: columns that each say yes or no.",
+        help="The column to learn; guessed, and said, when absent. Repeated: yes/no questions, or a task each.",
     ),
 ]
 Task = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="classify, ordinal, multilabel or regress. Inferred, and said, when absent."),
+    typer.Option(
+        metavar="NAME",
+        help="classify, ordinal, multilabel or regress; of several labels stars=regress,... Inferred, and said, when "
+        "absent.",
+    ),
 ]
 TextColumn = Annotated[
     list[str] | None,
@@ -214,6 +218,20 @@ def kinds(pairs: list[str] | None) -> dict[str, str] | None:
         if not equals or not name:
             raise UserError(f"cannot read the column kind {pair!r}; write COLUMN=KIND, for example cp=category")
         found[name] = kind
+    return found or None
+
+
+def numbers(option: str, pairs: list[str] | None) -> dict[str, float] | None:
+    """Column names and numbers, from COLUMN=NUMBER."""
+    found = {}
+    for pair in pairs or ():
+        name, equals, value = pair.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise UserError(f"cannot read {option} {pair!r}; write COLUMN=NUMBER, for example stars=0.5")
     return found or None
 
 

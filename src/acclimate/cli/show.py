@@ -24,6 +24,9 @@ def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
     for column, groups in scores.per_subgroup.items():
         lines += ["", f"by {column}"]
         lines += [f"  {name:<22} {row[scores.metric]}" for name, row in groups.items() if scores.metric in row]
+    for name, one in scores.columns.items():
+        told = scores_text(one, one.baseline).rpartition("\n\nIntervals ")[0]
+        lines += ["", f"label column {one_line(name, 40)}: {one.task}, {one.n} rows", *told.split("\n")]
     lines += ["", f"Intervals are at 95 %; they cover {scores.covers}."]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from acclimate.data import findings, label_columns, leaks
+from acclimate.data import findings, label_cells, label_columns, leaks
 from acclimate.data.account import REASONS, Audit, by_file, has_no_lines, named_files, render
 from acclimate.data.column_types import label_numbers
 from acclimate.data.columns import check, index_like
@@ -94,13 +94,11 @@ def audit(
         )
         for reason, lines in dropped.items()
     ]
-    found += _of_rows(data, keys, task, classes, kind, private=private, role=role)
+    found += _of_rows(data, keys, columns, task, classes, kind, private=private, role=role)
     found += _of_columns(table, columns, kept, data, task)
     if owners is not None:
         found.append(_split_by(kind.owner, owners))
-    facts = _facts(table, columns, task, data, notes)
-    if private:
-        facts.pop("target", None)  # the least and the greatest label are cells
+    facts = _facts(table, columns, task, data, notes, private)
     if columns.file is not None and dropped and not private:
         files = {r: named_files(table, columns, lines, private) for r, lines in dropped.items()}
         facts["dropped_files"] = {r: names.removeprefix(": ") for r, names in files.items()}
@@ -124,6 +122,8 @@ def _labels(
     """One label a row (None where missing), and sentences on how they were read."""
     if columns.label is None:
         return None, []
+    if columns.tasks:
+        return label_cells.read_cells(table, columns, classes, strict=strict, private=private)
     if isinstance(columns.label, tuple):
         cells_of = {name: table.columns[name] for name in columns.label}
         rows, odd = label_columns.read_marks(cells_of, table.source, private=private)
@@ -284,12 +284,15 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
     if data.labels is None:
         return out
     candidates = {n: c for n, c in free.items() if not index_like(c)}
+    if columns.tasks:
+        return label_cells.leaking(candidates, kept, data, columns) + out
     return leaks.leaking_columns(candidates, kept, data.labels, task, columns.features) + out
 
 
 def _of_rows(
     data: Data,
     keys: list[str],
+    columns: Columns,
     task: str,
     classes: tuple[Label, ...] | None,
     kind: Kind,
@@ -331,11 +334,15 @@ def _of_rows(
         )
     if data.labels is None:
         return out
+    of_train = classes is None and role == "train"
+    if columns.tasks:
+        return out + label_cells.noticed(
+            data, keys, columns, classes, has_words=kind.has_words, of_train=of_train, private=private
+        )
     out += findings.conflicting(data.clusters, data.labels, data.lines, task)
     if task == "regress":
         return out
     out += findings.near_labels(data.labels, data.lines, private=private)
-    of_train = classes is None and role == "train"
     if isinstance(data.labels[0], label_columns.Marks):
         out += findings.yes_no(data, of_train=of_train)
     else:
@@ -345,7 +352,7 @@ def _of_rows(
     return out + ([] if classes is None else findings.unseen(data, classes, private=private))
 
 
-def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[str]) -> dict[str, object]:
+def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[str], private: bool) -> dict[str, object]:
     said = table.facts.get("notes", [])
     facts = {**table.facts, "notes": [*(said if isinstance(said, list) else []), *notes], "task": task}
     parts = {
@@ -366,7 +373,9 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
         facts["groups"] = len(set(data.groups))
     if told := label_columns.counted(data.labels or ()):
         facts["label_columns"] = told
-    if task == "regress" and data.labels:
+    if columns.tasks:
+        facts["label_tasks"] = label_cells.told(data, columns, private=private)
+    if task == "regress" and data.labels and not private:  # the least and the greatest label are cells
         values = np.array([float(str(v)) for v in data.labels])
         facts["target"] = {
             "mean": float(values.mean()),
@@ -379,7 +388,7 @@ def _facts(table: Table, columns: Columns, task: str, data: Data, notes: list[st
 
 def _counts(data: Data, task: str) -> dict[str, int]:
     """Rows of each class, the largest first, ties in the order of the names; nothing for numbers."""
-    if data.labels is None or task == "regress":
+    if data.labels is None or task in ("regress", label_cells.MULTITASK):  # of several columns the facts tell them
         return {}
     counts = Counter({name: 0 for name in label_columns.counted(data.labels)})
     counts.update(as_text(c) for label in data.labels for c in (label if isinstance(label, tuple) else (label,)))

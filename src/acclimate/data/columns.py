@@ -8,14 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from acclimate.data.column_types import how_written, to_number
 from acclimate.data.find_kind import as_table, spotted
+from acclimate.data.find_task import find_task
 from acclimate.data.findings import is_id
 from acclimate.data.header import is_number
+from acclimate.data.label_cells import MULTITASK, tasks_of
 from acclimate.data.labels import (
     as_text,
     check_kind,
-    find_label_delimiter,
     is_blank,
     task_name,
     typed_labels,
@@ -94,10 +94,15 @@ def guess(
     if columns.label is None:
         return Guess(columns, chosen or "classify", tuple(reasons))
     if isinstance(columns.label, tuple):
-        return _several(columns, chosen, label_delimiter, reasons)
+        return _several(table, columns, chosen, label_delimiter, reasons)
+    if chosen == MULTITASK or "=" in (chosen or ""):
+        raise UserError(
+            f"--task {task} speaks of several label columns, and there is one, {columns.label!r}; name each with a "
+            "--label of its own"
+        )
     cells = table.columns[columns.label]
     if chosen is None:
-        chosen, why = _find_task(cells, table.typed, label_delimiter)
+        chosen, why = find_task(cells, table.typed, label_delimiter)
         reasons.append(why)
     _, kind = typed_labels(cells, table.typed)
     if label_delimiter is None:
@@ -110,13 +115,14 @@ def guess(
     return Guess(columns, chosen, tuple(reasons))
 
 
-def _several(columns: Columns, task: str | None, delimiter: str | None, reasons: list[str]) -> Guess:
-    """Several label columns are one multi-label task."""
+def _several(table: Table, columns: Columns, task: str | None, delimiter: str | None, reasons: list[str]) -> Guess:
+    """Several label columns are one multi-label task where each says yes or no, else a task each."""
     named = f"{len(columns.labels)} label columns"
-    if task not in (None, "multilabel"):
-        raise UserError(f"{named} are a multi-label task, and --task is {task!r}; give one --label, or no --task")
     if delimiter is not None:
         raise UserError(f"{named} are given, and a label delimiter ({delimiter!r}) is for one; drop one of the two")
+    tasks, why = tasks_of(table, columns.labels, task)
+    if tasks:
+        return Guess(replace(columns, tasks=tasks), MULTITASK, (*reasons, *why))
     said = f"task multilabel: {named}, each says yes or no; an empty cell is not known and counts neither way"
     return Guess(columns, "multilabel", (*reasons, said))
 
@@ -290,55 +296,6 @@ def _few_values(cells: Sequence[object], typed: bool) -> bool:
     values, _ = typed_labels(_present(cells), typed)
     distinct = len(set(map(str, values)))
     return 2 <= distinct <= max(2, min(50, len(values) // 2))
-
-
-def _find_task(cells: Sequence[object], typed: bool, label_delimiter: str | None) -> tuple[str, str]:
-    if label_delimiter is not None:
-        return "multilabel", f"task multilabel: labels are split at {label_delimiter!r}"
-    values, kind = typed_labels(cells, typed)
-    present = [v for v in values if v is not None]
-    if kind == "list":
-        return "multilabel", "task multilabel: the labels are lists"
-    distinct = len(set(present))
-    if kind == "bool":
-        return "classify", "task classify: the labels are true and false"
-    if kind == "str":
-        return (
-            "classify",
-            f"task classify: the labels are {distinct} text{'' if distinct == 1 else 's'}{_joined_hint(cells)}",
-        )
-    whole = all(float(v).is_integer() for v in present if isinstance(v, (int, float)))
-    if whole and distinct <= 20 and (distinct <= 10 or distinct * 3 <= len(present)):
-        return (
-            "classify",
-            f"task classify: the labels are {distinct} whole numbers (give --task regress to treat them as amounts)",
-        )
-    if whole and _codes([int(v) for v in present if isinstance(v, (int, float))]):
-        return (
-            "classify",
-            f"task classify: the labels are the codes of {distinct} classes, each used often (or give --task regress)",
-        )
-    return (
-        "regress",
-        f"task regress: the labels are {distinct} different numbers (give --task classify if they are classes)",
-    )
-
-
-def _codes(numbers: list[int]) -> bool:
-    """Class codes leave no gap, start at 0 or 1 and recur; amounts do not."""
-    distinct = set(numbers)
-    low, high = min(distinct), max(distinct)
-    return (
-        low in (0, 1) and high - low + 1 == len(distinct) and len(distinct) <= 500 and len(numbers) >= 5 * len(distinct)
-    )
-
-
-def _joined_hint(cells: Sequence[object]) -> str:
-    numbers = [to_number(c, how_written(cells)) for c in _present(cells)] if how_written(cells) == "comma" else [None]
-    if None not in numbers:
-        return "; they look like numbers with decimal commas: give --task regress if so"
-    sign = find_label_delimiter(_present(cells))
-    return "" if sign is None else f"; they look like several joined by {sign!r}: give --label-delimiter {sign!r} if so"
 
 
 def texts_of(table: Table, columns: Columns) -> list[Input | None]:

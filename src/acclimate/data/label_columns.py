@@ -1,4 +1,4 @@
-"""Several yes/no columns as one answer a row. A cell may be empty: then nobody knows, and nothing is counted."""
+"""Several label columns as one answer a row. A cell may be empty: then nobody knows, and nothing is counted."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ class Marks(tuple[str, ...]):
         return set(self.of) - set(self) - set(self.unknown)
 
 
+class Cells(tuple[Any, ...]):
+    """The labels of one row where columns are a task each, in the order of the columns; None where nobody knows."""
+
+
 def read_marks(
     columns: Mapping[str, Sequence[object]], source: str, *, private: bool = False
 ) -> tuple[list[Label | None], dict[str, list[int]]]:
@@ -72,7 +76,8 @@ def read_marks(
             holds = "cells that say neither" if private else shown[:120]
             raise UserError(
                 f"label column {name!r} of {source} holds {holds}; of several label columns each must say yes or "
-                "no (1 and 0, yes and no, true and false; an empty cell: not known). Learn it alone, with one --label"
+                "no (1 and 0, yes and no, true and false; an empty cell: not known). Leave --task out, so that each "
+                "column is a task of its own"
             )
     of = tuple(columns)
     rows: list[Label | None] = []
@@ -81,6 +86,12 @@ def read_marks(
         yes = tuple(name for name, one in zip(of, told, strict=True) if one)
         rows.append(Marks(yes, unknown, of) if len(unknown) < len(of) else None)
     return rows, {name: where for name, where in odd.items() if where}
+
+
+def yes_or_no(cells: Sequence[object]) -> bool:
+    """Whether a column says yes or no: at least as many of its cells do as say something else."""
+    said = [_said(cell) for cell in cells]
+    return sum(map(_odd, cells, said)) <= sum(told is not None for told in said)
 
 
 def _said(cell: object) -> bool | None:
@@ -106,6 +117,8 @@ def classes_of(labels: Sequence[Label]) -> tuple[Any, ...]:
 def contradict(labels: Sequence[Label]) -> bool:
     """Whether these answers cannot all be right; where a cell is not known, nothing contradicts it."""
     marks = [row for row in labels if isinstance(row, Marks)]
+    if labels and isinstance(labels[0], Cells):
+        return any(len(set(column) - {None}) > 1 for column in zip(*labels, strict=True))
     if len(marks) < len(labels):
         return len(set(labels)) > 1
     return bool({c for row in marks for c in row} & {c for row in marks for c in row.no})

@@ -12,7 +12,7 @@ from decimal import Decimal
 from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
-TASKS = ("classify", "ordinal", "multilabel", "regress")
+TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -26,6 +26,7 @@ _ALIASES = {
     "ordinal-regression": "ordinal",
     "ordinal-classification": "ordinal",
     "ordered": "ordinal",
+    "multi-task": "multitask",
     "multi-label": "multilabel",
     "multi-label-classification": "multilabel",
     "multilabel-classification": "multilabel",
@@ -43,7 +44,12 @@ def task_name(text: str) -> str:
 
     >>> task_name("multi-label"), task_name("Regression"), task_name("binary_classification")
     ('multilabel', 'regress', 'classify')
+    >>> task_name("stars=Regression, topic=classify")
+    'stars=regress,topic=classify'
     """
+    if "=" in str(text):  # of several label columns, by name
+        pairs = [part.rpartition("=") for part in str(text).split(",")]
+        return ",".join(f"{column.strip()}={task_name(name)}" for column, _, name in pairs)
     plain = str(text).strip().casefold().replace("_", "-").replace(" ", "-")
     if plain in TASKS:
         return plain

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 # One raw input, as its kind (data/kinds) has it: a text, two texts read together, a picture as a path or an array ...
 Input: TypeAlias = Any
-Label: TypeAlias = str | int | float | bool | tuple[str, ...]  # a tuple holds the classes of a multi-label row
+# A tuple holds the classes of a multi-label row, or the cells of several label columns (data/label_cells).
+Label: TypeAlias = str | int | float | bool | tuple[Any, ...]
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 _T = TypeVar("_T")
@@ -36,7 +37,7 @@ class Table:
 class Columns:
     """Which column plays which part. A column named here, or in `drop`, is never guessed to be something else."""
 
-    label: str | tuple[str, ...] | None = None  # several: each says yes or no, or is empty where nobody knows
+    label: str | tuple[str, ...] | None = None  # several: each is empty where nobody knows
     text: tuple[str, ...] = ()  # one or two
     group: str | None = None  # patient, customer, student: never on both sides of a split
     time: str | None = None  # train on the past, test on the future
@@ -49,6 +50,7 @@ class Columns:
     kind: str = ""  # what the inputs are, a name of data/kinds; empty where it is still to be found out
     features: tuple[str, ...] = ()  # the columns of a table that are learned from
     holds: tuple[str, ...] = ()  # what each of them holds (data/column_types), in the same order
+    tasks: tuple[str, ...] = ()  # of several label columns that are a task each: which, in the same order
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ runs forward."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.data.kinds import kind_of
+from acclimate.data.label_cells import MULTITASK
 from acclimate.data.rows import Data, FloatArray, IntArray
 from acclimate.errors import UserError
 from acclimate.keys import key_of
 
+MANY = ("multilabel", MULTITASK)  # tasks of which a row has several classes
 Pair = tuple[IntArray, IntArray]
 NDArrayBool = NDArray[np.bool_]
 
@@ -119,7 +122,7 @@ def plan(data: Data, task: str, k: int = 5) -> Plan:
                 "in train, never validated"
             )
         several = homes[homes > 1]
-        if len(several) and several.min() < lowest and task != "multilabel":
+        if len(several) and several.min() < lowest and task not in MANY:
             lowest = int(several.min())
             notes.append(
                 f"{lowest} folds instead of {k}: class {names[int(np.flatnonzero(homes == lowest)[0])]!r} has "
@@ -199,6 +202,8 @@ def _indicators(data: Data, task: str, unit: IntArray) -> tuple[Any, list[str]]:
         rows: list[tuple[str, ...]] = [("",)] * len(data)
     elif task == "multilabel":
         rows = [tuple(map(str, label)) if isinstance(label, tuple) else (str(label),) for label in data.labels]
+    elif task == MULTITASK:
+        rows = _of_cells(data.labels)
     elif task == "regress":
         rows = [(str(b),) for b in _bins(np.array([float(str(v)) for v in data.labels]))]
     else:
@@ -208,6 +213,19 @@ def _indicators(data: Data, task: str, unit: IntArray) -> tuple[Any, list[str]]:
     at_unit = [u for u, row in zip(unit.tolist(), rows, strict=True) for _ in row]
     at_class = [column[name] for row in rows for name in row]
     return csr_array((np.ones(len(at_unit)), (at_unit, at_class)), shape=(n_units, len(names))), names
+
+
+def _of_cells(labels: Sequence[Any]) -> list[tuple[str, ...]]:
+    """What is to be spread evenly of several label columns: each class, or bin of a number, of each column."""
+    rows: list[tuple[str, ...]] = [()] * len(labels)
+    for j in range(len(labels[0])):
+        known = [i for i, row in enumerate(labels) if row[j] is not None]
+        values = [labels[i][j] for i in known]
+        numbers = all(isinstance(value, float) for value in values)
+        named = _bins(np.array(values)).tolist() if numbers and values else values
+        for i, name in zip(known, named, strict=True):
+            rows[i] = (*rows[i], f"{j}={name}")
+    return rows
 
 
 def _dense(matrix: Any, u: int) -> FloatArray:
@@ -247,8 +265,8 @@ def _assign(data: Data, task: str, unit: IntArray, weights: FloatArray, seed: in
     else:
         want = weights[:, None] * full[fold != -1].sum(axis=0)
     single = (size == 1) & (matrix.sum(axis=1) <= 1)
-    big = [u for u in order if fold[u] == -2 and (task == "multilabel" or not single[u])]
-    _place_big(big, full, want, have, fold, multilabel=task == "multilabel")
+    big = [u for u in order if fold[u] == -2 and (task in MANY or not single[u])]
+    _place_big(big, full, want, have, fold, multilabel=task in MANY)
     _deal_single([u for u in order if fold[u] == -2], full, want, have, fold)
     return fold[unit]
 

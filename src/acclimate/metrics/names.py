@@ -77,7 +77,7 @@ def default_metric(task: str, class_shares: Mapping[Any, float] | Sequence[float
     >>> default_metric("classify", {"spam": 0.5, "ham": 0.5}), default_metric("classify", [0.95, 0.05])
     ('accuracy', 'balanced_accuracy')
     """
-    fixed = {"ordinal": "quadratic_kappa", "multilabel": "macro_f1", "regress": "rmse"}
+    fixed = {"ordinal": "quadratic_kappa", "multilabel": "macro_f1", "regress": "rmse", "multitask": "skill"}
     if task in fixed:
         return fixed[task]
     if task != "classify":

@@ -28,6 +28,7 @@ class Scores:
     notes: tuple[str, ...] = ()
     covers: str = COVERS
     baseline: dict[str, Any] = field(default_factory=dict)  # name: its estimate, and "difference": this model less it
+    columns: dict[str, Scores] = field(default_factory=dict)  # of several label columns: those of each
     uses: int | None = None  # how often these rows have been scored in this run; a number chosen by looking is too high
 
     @property
@@ -70,6 +71,8 @@ class Scores:
         }
         if self.baseline:
             data["baseline"] = dict(self.baseline)
+        if self.columns:
+            data["columns"] = {name: scores.to_json() for name, scores in self.columns.items()}
         return data if self.uses is None else {**data, "uses": self.uses}
 
     @classmethod
@@ -93,6 +96,7 @@ class Scores:
             notes=tuple(data["notes"]),
             covers=data["covers"],
             baseline=dict(data.get("baseline") or {}),
+            columns={name: cls.from_json(scores) for name, scores in (data.get("columns") or {}).items()},
             uses=data.get("uses"),
         )
 
@@ -110,6 +114,9 @@ class Scores:
             lines.append(f"  ... and {len(self.per_class) - MOST_CLASSES} more classes")
         if self.uses is not None and self.uses > 1:
             lines.append(f"these rows have been scored {self.uses} times; what is chosen by looking is too good")
+        for name, scores in self.columns.items():
+            told = [line for line in str(scores).splitlines() if not line.startswith("Intervals ")]
+            lines += ["", f"{name}: {told[0]}", *told[1:]]
         return "\n".join([*lines, *self.notes, f"Intervals are at 95 %; they cover {self.covers}."])
 
 

@@ -24,7 +24,7 @@ class ReportData:
     title: str
     verdict: str  # one sentence
     created: str
-    task: str  # "classify", "ordinal", "multilabel", "regress"
+    task: str  # "classify", "ordinal", "multilabel", "regress", "multitask"
     metric: str
     strategy: str
     model_name: str
@@ -52,13 +52,15 @@ class ReportData:
     private: bool = False
     domains: list[Json] = field(default_factory=list)  # {"name", "rows": [{"name", estimate ..., "difference"}]}
     versions: dict[str, str] = field(default_factory=dict)
-    target_verdict: str = ""  # on adapting to where the model will be used
+    target_verdict: str = ""  # on adapting to where the model will be used, or on learning several labels at once
+    columns: list[Json] = field(default_factory=list)  # of several label columns: a report on each, as `to_json` has it
 
     def to_json(self) -> Json:
         """Plain JSON values; a number that is not finite becomes null, since JSON has no word for it."""
         result: Json = _plain({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
         if self.private:
             result["mistakes"] = None
+            result["columns"] = [{**column, "mistakes": None} for column in result["columns"]]
         return result
 
     @classmethod

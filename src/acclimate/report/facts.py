@@ -64,8 +64,10 @@ def _audit(audit: Json, named: bool) -> list[Block]:
         listed = tuple(Finding(_severity(f), prose(f.get("message")), place_of(f)) for f in found)
         blocks.append(Findings(listed))
     facts: Json = audit.get("facts") or {}
+    if facts.get("label_tasks"):
+        blocks.append(_cells(facts["label_tasks"]))
     blocks += _marks(facts["label_columns"]) if facts.get("label_columns") else _labels(audit.get("labels") or {})
-    shown = ("label_columns", "dropped_files")
+    shown = ("label_columns", "label_tasks", "dropped_files")
     return blocks + _reading({name: value for name, value in facts.items() if name not in shown})
 
 
@@ -99,6 +101,23 @@ def _marks(columns: Json) -> list[Block]:
     caption = f"{plural(len(rows), 'label column')}; a cell that is not known counts neither as yes nor as no."
     fold = f"All {count(len(rows))} label columns" if len(rows) > FOLD else ""
     return [Table(("label", "yes", "no", "not known", "yes of known"), rows, caption, fold)]
+
+
+def _cells(columns: Json) -> Table:
+    """Several label columns that are a task each: how many of the rows know each, and what it holds."""
+    rows = []
+    for name, told in columns.items():
+        target, classes = told.get("target"), told.get("classes") or {}
+        holds = "; ".join(f"{one_line(c, 30)} {count(n)}" for c, n in list(classes.items())[:FOLD])
+        holds += f"; and {count(len(classes) - FOLD)} more" if len(classes) > FOLD else ""
+        if target:
+            holds = f"mean {number(target['mean'])}, sd {number(target['sd'])}, from {number(target['min'])} to "
+            holds += number(target["max"])
+        known, gaps = float(told.get("known") or 0), float(told.get("not known") or 0)
+        rows.append((Cell(one_line(name, 60)), Cell(readable(told.get("task") or "")), number_cell(known),
+                     number_cell(gaps), number_cell(known + gaps), Cell(holds)))  # fmt: skip
+    caption = f"{plural(len(rows), 'label column')}, a task each; a cell that is not known counts nowhere."
+    return Table(("label", "task", "known", "not known", "rows kept", "holds"), tuple(rows), caption)
 
 
 def _labels(labels: Json) -> list[Block]:

@@ -124,8 +124,37 @@ def baselines(data: ReportData) -> list[Block]:
         blocks.append(Figure("baselines", draw, _caption_baselines(data), _alt_rows(rows)))
     if data.baselines:
         blocks.append(_difference_table(rows, data.metric, "Differences are paired: both answered the same rows."))
+    if data.columns:
+        blocks.append(columns(data))
     blocks += _all_metrics(data)
     return blocks
+
+
+def columns(data: ReportData) -> Table:
+    """Each of several label columns in its own metric, beside its best baseline and beside the column alone."""
+    rows = []
+    for one in map(ReportData.from_json, data.columns):
+        alone = next((r for r in one.baselines if r.get("key") == "single_task"), None)
+        other = best([r for r in one.baselines if r is not alone], one.metric) or {}
+        gap, gain = other.get("difference"), (alone or {}).get("difference")
+        main = main_estimate(one)
+        rows.append((
+            Cell(label_of(one), "strong"), Cell(readable(one.metric)), estimate_cell(main), number_cell(main["n"]),
+            Cell(f"{one_line(other.get('name') or '–', 40)}: {difference(gap)}"), verdict(gap),
+            *((Cell(difference(gain)), verdict(gain)) if alone else ()),
+        ))  # fmt: skip
+    head = ("label", "metric", "this model", "n", "this model minus the best baseline", "it is")
+    more = ("minus the column alone", "it is") if rows and len(rows[0]) > len(head) else ()
+    caption = (
+        "Every label column on the rows that know it. Skill, above, is their mean on the way from a constant answer "
+    )
+    caption += "(0) to one without error (1)."
+    return Table((*head, *more), tuple(rows), caption)
+
+
+def label_of(one: ReportData) -> str:
+    """The label column that this part of a report is about."""
+    return one_line(one.title.rpartition(": ")[2], 60)
 
 
 def own_name(data: ReportData) -> str:

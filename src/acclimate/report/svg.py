@@ -109,7 +109,7 @@ class Canvas:
         self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         raw = stream.getvalue()
         body = raw[raw.index("<g id=") : raw.rindex("</svg>")]
-        body = _colours(_identifiers(body, name))
+        body = _colours(identifiers(body, name))
         body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
         body = re.sub(r'\s+transform="rotate\(-?0 [^)]*\)"', "", body)
         body = re.sub(r"\n\s*", "\n", body)
@@ -118,7 +118,8 @@ class Canvas:
         return f'<svg class="plot {name}" role="img" {size} aria-label="{escape(alt)}">{body}</svg>'
 
 
-def _identifiers(body: str, name: str) -> str:
+def identifiers(body: str, name: str) -> str:
+    """The drawing with this name before every id that something in it refers to."""
     used = set(re.findall(r'href="#([^"]+)"', body)) | set(re.findall(r"url\(#([^)]+)\)", body))
     body = re.sub(r' id="([^"]+)"', lambda f: f' id="{name}-{f[1]}"' if f[1] in used else "", body)
     body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', body)

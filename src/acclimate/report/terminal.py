@@ -10,7 +10,7 @@ from acclimate.report.document import Document
 from acclimate.report.document import Table as Sheet
 from acclimate.report.document import Text as Paragraph
 from acclimate.report.facts import place_of
-from acclimate.report.results import TONES, difference, main_estimate, own_name
+from acclimate.report.results import TONES, difference, label_of, main_estimate, own_name
 from acclimate.report.words import clean, count, estimate, one_line, plural, prose, readable
 
 if TYPE_CHECKING:
@@ -80,13 +80,22 @@ def _whole(*parts: str | tuple[str, str]) -> Text:
 
 def _scores(data: ReportData) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for head in ("", f"{readable(data.metric)} [95 %]", "n", "this model minus it", ""):
         table.add_column(head, justify="left")
-    main = main_estimate(data)
-    rows: list[tuple[str, Json, bool]] = [(own_name(data), main, True)]
+    _add(table, data, own_name(data))
+    for one in map(ReportData.from_json, data.columns):
+        table.add_row()
+        _add(table, one, f"{label_of(one)}, {readable(one.metric)}")
+    return table
+
+
+def _add(table: Table, data: ReportData, own: str) -> None:
+    """A row for this model and one for each baseline."""
+    from rich.text import Text
+
+    rows: list[tuple[str, Json, bool]] = [(own, main_estimate(data), True)]
     rows += [(str(b.get("name")), b, False) for b in data.baselines]
     for name, row, mine in rows:
         gap = row.get("difference")
@@ -98,7 +107,6 @@ def _scores(data: ReportData) -> Table:
             Text("" if mine else difference(gap)),
             Text("" if mine else said, style=COLOURS.get(TONES.get(said, ""), "")),
         )
-    return table
 
 
 def of_document(doc: Document) -> RenderableType:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from acclimate.backbones.base import Backbone
-from acclimate.data.rows import Data
+from acclimate.data.rows import Data, Input
 from acclimate.errors import UserError
 from acclimate.features import Store
 from acclimate.model import Predictor
@@ -40,7 +40,7 @@ class Problem:
 
     def held_out(self, splits: Splits) -> Data | None:
         """The rows to choose by, without those of a class that training never saw: no setting could get them right."""
-        if splits.valid is None or self.task.name in ("regress", "multilabel"):
+        if splits.valid is None or self.task.name in ("regress", "multilabel", "multitask"):
             return splits.valid
         rows = np.flatnonzero(self.targets(splits.valid) >= 0)
         return splits.valid.take(rows) if len(rows) else None
@@ -55,13 +55,15 @@ class Splits:
     """Rows to learn from, and rows to choose by. The rows that give the number are not here: no strategy sees them.
 
     `target`: rows from where the model will be used. Their labels are taken away, so that no strategy can read one.
-    `target_labelled`: the few rows from there whose labels were given to be learned from.
+    `target_labelled`: the few rows from there whose labels were given to be learned from. `read`: the inputs that plain
+    features are made from, where these are more than those of `train`; nothing else is learned from them.
     """
 
     train: Data
     valid: Data | None = None
     target: Data | None = None
     target_labelled: Data | None = None
+    read: tuple[Input, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None:
@@ -71,6 +73,11 @@ class Splits:
         for part in ("valid", "target_labelled"):
             data = getattr(self, part)
             object.__setattr__(self, part, None if data is None else _counted(data))
+
+    @property
+    def to_read(self) -> tuple[Input, ...]:
+        """The inputs that plain features are made from."""
+        return self.train.inputs if self.read is None else self.read
 
 
 def unlabelled(splits: Splits, name: str) -> Data:

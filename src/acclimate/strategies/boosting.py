@@ -86,7 +86,7 @@ class Boosting:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose rounds and leaves on rows left out, then boost on all training rows."""
-        read, plain, axes = self._reader(problem, splits.train)
+        read, plain, axes = self._reader(problem, splits)
         notes: list[str] = []
         moves: _Moves | None = None
         if self.by in WEIGHTS:
@@ -117,14 +117,14 @@ class Boosting:
             problem.task, problem.decoder, head, backbone, plain, name, settings, notes=tuple(notes),
         )  # fmt: skip
 
-    def _reader(self, problem: Problem, train: Data) -> tuple[Read, Plain | None, _Axes | None]:
+    def _reader(self, problem: Problem, splits: Splits) -> tuple[Read, Plain | None, _Axes | None]:
         """What gives the features of rows, before any map; plain features and axes, where those are read by them."""
         if self.features:
             backbone, store = problem.network()
-            axes = _Axes.of(store.get(train.inputs), backbone.cells, self.axes)
+            axes = _Axes.of(store.get(splits.to_read), backbone.cells, self.axes)
             return (lambda data: axes.of_features(store.get(data.inputs))), None, axes
-        kind = kind_of(train)
-        plain = fit_plain(kind.name, train.inputs, self.most_columns)
+        kind = kind_of(splits.train)
+        plain = fit_plain(kind.name, splits.to_read, self.most_columns)
         if plain is None:
             raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
         return partial(_features, plain), plain, None

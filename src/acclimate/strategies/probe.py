@@ -18,6 +18,7 @@ from acclimate.model import Predictor
 from acclimate.plain import Plain, fit_plain
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
+from acclimate.strategies.multitask import side_by_side
 from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Head
 from acclimate.threads import few
@@ -63,6 +64,8 @@ class Probe:
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose C on rows left out of the training rows (or on `splits.valid`), then fit on all of them."""
+        if problem.task.name == "multitask":
+            return side_by_side(self, problem, splits, run)
         return self.fitted(problem, splits, run)
 
     def fitted(
@@ -78,7 +81,7 @@ class Probe:
                     "linear_probe on --model columns, or boosting"
                 )
             words_of = "text"  # of a row the words of its free text, whose other cells are features or left out
-        plain = fit_plain(words_of, splits.train.inputs, self.max_words) if self.plain else None
+        plain = fit_plain(words_of, splits.to_read, self.max_words) if self.plain else None
         if plain is None and not self.features:
             raise UserError("no text holds a single word, so there is nothing for tfidf to learn from")
         alone = plain is not None and plain.dense and not self.features  # they then stand where features do

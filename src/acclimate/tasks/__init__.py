@@ -6,6 +6,7 @@ from acclimate.tasks.base import Network, Output, Task
 from acclimate.tasks.classify import Classify, Ordinal
 from acclimate.tasks.decoder import Decoder
 from acclimate.tasks.multilabel import MultiLabel
+from acclimate.tasks.multitask import Multitask
 from acclimate.tasks.regress import Regress
 
 TASKS: dict[str, Task] = {
@@ -13,6 +14,7 @@ TASKS: dict[str, Task] = {
     "ordinal": Ordinal(),
     "multilabel": MultiLabel(),
     "regress": Regress(),
+    "multitask": Multitask(),
 }
 
-__all__ = ["TASKS", "Classify", "Decoder", "MultiLabel", "Network", "Ordinal", "Output", "Regress", "Task"]
+__all__ = ["TASKS", "Classify", "Decoder", "MultiLabel", "Multitask", "Network", "Ordinal", "Output", "Regress", "Task"]

@@ -93,6 +93,15 @@ class Task(ABC):
         return self.targets(labels, decoder)
 
 
+def label_kind(labels: Sequence[Label]) -> str:
+    """int, float, bool, list or str: the type of these labels."""
+    first = labels[0] if labels else ""
+    for kind, type_ in (("bool", bool), ("int", int), ("float", float), ("list", tuple)):
+        if isinstance(first, type_):
+            return kind
+    return "str"
+
+
 def row_weights(targets: Floats, outputs: int, class_weight: object, weights: Floats | None) -> Floats:
     """Row weights of mean one: the user's own, times n / (K · n_class) where `class_weight="balanced"`.
 

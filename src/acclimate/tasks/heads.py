@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -223,8 +224,42 @@ class BottleneckHead(nn.Module):
         self.inner.weight.copy_(weight)
 
 
+class Heads(nn.Module):
+    """A head for each of several label columns on the same features; their logits stand side by side.
+
+    Use when: several columns are learned at once (`Multitask`).
+    """
+
+    kind = "several"
+
+    def __init__(self, heads: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(HEADS[one["kind"]](**one["shape"]) for one in heads)
+        self.shape: dict[str, Any] = {"heads": heads}
+
+    @staticmethod
+    def of(parts: Sequence[Head]) -> Heads:
+        """These heads, not copied."""
+        heads = Heads([])
+        heads.parts.extend(parts)
+        heads.shape = {"heads": [{"kind": one.kind, "shape": one.shape} for one in parts]}
+        return heads
+
+    def forward(self, features: Tensor, words: Words = None) -> Tensor:
+        """Logits (n, Σ k)."""
+        return torch.cat([part(features, words) for part in self.parts], 1)
+
+
 Head: TypeAlias = (
-    LinearHead | OrdinalHead | KnnHead | CentroidHead | ConstantHead | BottleneckHead | TreesHead | InContextHead
+    LinearHead
+    | OrdinalHead
+    | KnnHead
+    | CentroidHead
+    | ConstantHead
+    | BottleneckHead
+    | TreesHead
+    | InContextHead
+    | Heads
 )
 HEADS: dict[str, type[Head]] = {  # kind -> class
     "linear": LinearHead,
@@ -235,4 +270,5 @@ HEADS: dict[str, type[Head]] = {  # kind -> class
     "bottleneck": BottleneckHead,
     "trees": TreesHead,
     "in_context": InContextHead,
+    "several": Heads,
 }
