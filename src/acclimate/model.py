@@ -182,8 +182,8 @@ def load(folder: str | Path) -> Predictor:
     folder = Path(folder)
     about = read_about(folder)
     try:
-        task, decoder = TASKS[about["task"]], Decoder.from_json(about["decoder"])
-        task = task.read(decoder) if isinstance(task, Multitask) else task
+        decoder = Decoder.from_json(about["decoder"])
+        task = Multitask.read(decoder) if decoder.parts else TASKS[about["task"]]
         head = HEADS[about["head"]["kind"]](**about["head"]["shape"])
         strategy, settings, trained = str(about["strategy"]), dict(about["settings"]), tuple(about["trained"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -182,12 +182,12 @@ def _precision(request: Request, prepared: Prepared, problem: Problem, metric: s
 
 
 def _problem(request: Request, prepared: Prepared, backbone: Backbone | None) -> Problem:
-    task = TASKS[prepared.task]
     labels, store = prepared.train.labels or (), None if backbone is None else Store(backbone, request.run)
     if prepared.columns.tasks:
         names, tasks = prepared.columns.labels, prepared.columns.tasks
         several, decoder = Multitask.of(names, tasks, labels, prepared.train.weights, request.label_weight)
         return Problem(several, decoder, backbone, store)
+    task = TASKS[prepared.task]
     decoder = task.decoder(labels, label_kind(labels), request.class_order)
     if task.name == "classify" and len(decoder.classes) == 2:
         decoder = replace(decoder, positive=request.choice.check(decoder).positive or positive_class(decoder))

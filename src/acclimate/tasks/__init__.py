@@ -1,4 +1,4 @@
-"""Kinds of answer. A new one is a file with its class, named in this dict."""
+"""Kinds of answer. A new one is a file with its class, named in this dict; `Multitask` is made of several of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ TASKS: dict[str, Task] = {
     "ordinal": Ordinal(),
     "multilabel": MultiLabel(),
     "regress": Regress(),
-    "multitask": Multitask(),
 }
 
 __all__ = ["TASKS", "Classify", "Decoder", "MultiLabel", "Multitask", "Network", "Ordinal", "Output", "Regress", "Task"]
