@@ -112,6 +112,7 @@ def test_a_tie_from_the_command_line(cli: Cli, folder: Path, tmp_path: Path) -> 
     assert (settings["moves"], settings["hold"], settings["layer_decay"]) == ("bias", "l2_sp:0.1+features", 0.9)
 
 
+@pytest.mark.real  # slow
 def test_pretraining_from_the_command_line(cli: Cli, folder: Path, tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train.csv", rows(60))
     test = write_csv(tmp_path / "test.csv", rows(20, seed=1))

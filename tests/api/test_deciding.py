@@ -55,6 +55,7 @@ def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], No
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
 
 
+@pytest.mark.real  # slow
 def test_of_many_rows_some_are_looked_at_and_the_model_reads_them_all(
     fit: Fit, answer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def _half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Inputs, "_judged", judged)
 
 
+@pytest.mark.real  # slow
 def test_f15_a_budget_four_candidates_and_too_little_memory(
     fit: Fit, tmp_path: Path, clock: Callable[[], float], said: list[str]
 ) -> None:

@@ -122,6 +122,7 @@ def test_out_of_fold_and_without_the_comparison(fit: Fit, train: dict[str, list[
     assert "was not measured (as asked); for that add --single-task" in model.report_data.target_verdict
 
 
+@pytest.mark.real  # slow
 def test_a_killed_run_goes_on_to_the_same_end(
     fit: Fit, train: dict[str, list[Any]], test: dict[str, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

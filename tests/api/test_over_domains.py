@@ -50,6 +50,7 @@ def test_the_number_is_that_of_models_that_never_saw_the_domain(folder_of: Any, 
     assert by["west"] < 0.2
 
 
+@pytest.mark.real  # slow
 def test_auto_judges_group_dro_beside_the_others(folder_of: Any, tmp_path: Path) -> None:
     _, report = fit(folder_of, tmp_path, table(), strategy="auto", candidates=None)
     assert {"linear_probe", "group_dro"} <= {c["name"] for c in report["candidates"]}

@@ -114,6 +114,7 @@ def test_a_network_that_moves(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict_proba(pixels), model.predict_proba(pixels))
 
 
+@pytest.mark.real  # slow
 def test_adapting_to_a_folder_without_labels(tmp_path: Path) -> None:
     folder(tmp_path / "train", 48)
     folder(tmp_path / "target", 40, seed=1)

@@ -56,6 +56,7 @@ def test_a_tuned_run_goes_on_from_its_step(
     }
 
 
+@pytest.mark.real  # slow
 def test_a_run_stopped_while_it_pretrains_goes_on(
     fit: Fit, train: Path, test: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_evaluate_and_the_bundle(run: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(saved.logits(given), without.logits(given))
 
 
+@pytest.mark.real  # slow
 def test_mistakes_are_shown_and_played(tmp_path: Path, model_folder: str) -> None:
     labels = ["low" if i % 2 == 0 or i % 7 == 3 else "high" for i in range(40)]
     given = {"sound": ts.sounds(40), "label": labels}

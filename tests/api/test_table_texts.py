@@ -82,6 +82,7 @@ def test_a_text_column_named_with_a_table_is_text_in_it_and_alone_it_is_said_wha
     assert not any("not learned from" in reason for reason in told.reasons)
 
 
+@pytest.mark.real  # slow
 def test_auto_tries_boosting_on_columns_and_text(fit: Fit) -> None:
     model = fit(visits(), label="ill", text_column="notes", modality="table", strategy="auto")
     assert "feature_boosting" in {row["name"] for row in model.report_data.candidates}  # type: ignore[union-attr]

@@ -44,6 +44,7 @@ def said(report: dict[str, Any], *words: str) -> list[str]:
     return [d for d in report["decisions"] if all(w in d for w in words)]
 
 
+@pytest.mark.real  # slow
 def test_where_words_mean_the_opposite_a_few_labels_are_learned_from(fit: Fit) -> None:
     few, new = turned(40), turned(40, seed=9)
     model = fit(rows(40), label="label", strategy="auto", target_labels=few, target_data={"text": new["text"]})

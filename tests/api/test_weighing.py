@@ -67,7 +67,9 @@ def test_it_sets_nothing_before_rows_are_read() -> None:
     assert asked("self_train", {"rounds": 2}, None, "auto", TARGET) == ("self_train", {"rounds": 2})
 
 
-@pytest.mark.parametrize(("at", "weight", "restart"), [(0, 2.0, 0), (12, 0.0, 0), (7, 0.6, 1)])
+@pytest.mark.parametrize(
+    ("at", "weight", "restart"), [pytest.param(0, 2.0, 0, marks=pytest.mark.real), (12, 0.0, 0), (7, 0.6, 1)]
+)
 def test_the_model_is_that_of_the_lambda_that_is_taken(
     at: int, weight: float, restart: int, fit: Fit, takes: Callable[[int], list[list[np.ndarray]]]
 ) -> None:
@@ -86,7 +88,7 @@ def test_the_model_is_that_of_the_lambda_that_is_taken(
     assert ("mcc adapted to the 40 target rows" in said) == (weight != 0)
 
 
-@pytest.mark.parametrize("strategy", ["mcc", "self_train"])
+@pytest.mark.parametrize("strategy", [pytest.param("mcc", marks=pytest.mark.real), "self_train"])
 def test_permuted_target_labels_change_nothing(strategy: str, fit: Fit) -> None:
     source, target = rows(60), rows(40, seed=7)
     found: list[Any] = []
@@ -99,6 +101,7 @@ def test_permuted_target_labels_change_nothing(strategy: str, fit: Fit) -> None:
         assert np.array_equal(found[0][0], other[0]) and found[0][1:] == other[1:]
 
 
+@pytest.mark.real  # slow
 def test_where_nothing_can_be_told_the_usual_one_is_kept_and_that_is_said(fit: Fit) -> None:
     source = rows(60)
     few = {"text": rows(40, seed=7)["text"][:10]}
@@ -113,6 +116,7 @@ def test_where_nothing_can_be_told_the_usual_one_is_kept_and_that_is_said(fit: F
     assert "λ of mmd: 3, the usual one: without labels another was found for mcc and self_train" in decisions(model)
 
 
+@pytest.mark.real  # slow
 def test_the_command_line_knows_it(tmp_path: Path, folder: Path) -> None:
     write_csv(tmp_path / "a.csv", rows(60))
     write_csv(tmp_path / "b.csv", {"text": rows(40, seed=7)["text"]})

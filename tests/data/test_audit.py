@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from acclimate.data.audit import Audit, Lengths, audit, cross_check, render
+from acclimate.data.find_task import find_task
 from acclimate.data.kinds import KINDS
 from acclimate.data.kinds.image import IMAGE
 from acclimate.data.read import read
@@ -150,6 +151,21 @@ def test_label_typos() -> None:
     assert "'positive' (5 rows) and 'Positive ' (1 row) differ only by case, spaces" in typos[0].message
     _, account = audit(table, TL, "classify", private=True)
     assert not any("ositive" in f.message for f in account.findings if f.kind == "label_typo")
+
+
+def test_numbers_of_either_sign_are_no_typos() -> None:
+    labels = ["-2.2", "2.2", "?"] * 4
+    _, account = audit(read({"text": distinct(len(labels)), "label": labels}), TL, "classify")
+    assert "label_typo" not in kinds(account)
+
+
+def test_numbers_among_a_few_other_cells_are_hinted_at() -> None:
+    cells = [f"{i / 7:.3f}" for i in range(24)] + ["?"] * 6
+    assert find_task(cells, False) == (
+        "classify",
+        "task classify: the labels are 25 texts; 24 of 30 are numbers: give --task regress if they are amounts",
+    )
+    assert "regress" not in find_task(["a", "b", "7"] * 9, False)[1]
 
 
 def test_f8_imbalance_and_tiny_classes() -> None:

@@ -159,6 +159,7 @@ def test_target_only_is_the_probe_of_the_target_rows() -> None:
     assert mine.strategy == "target_only"
 
 
+@pytest.mark.real  # slow
 def test_lambda_and_strength_have_the_least_held_out_loss_of_the_target() -> None:
     from acclimate.strategies.fewlabels import Domains
 

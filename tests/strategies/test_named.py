@@ -151,3 +151,10 @@ def test_settings_go_by_the_names_of_other_libraries_too() -> None:
     )
     with pytest.raises(UserError, match="given twice, once as 'rank'"):
         named("lora", {"lora_rank": 4, "rank": 8})
+
+
+def test_a_setting_of_tuning_is_told_from_a_wrong_name() -> None:
+    with pytest.raises(UserError, match=r"linear_probe has no setting 'augment': .* such as full, partial and lora"):
+        named("linear_probe", {"augment": 0.5})
+    with pytest.raises(UserError, match=r"unknown setting of linear_probe 'augmentt'"):
+        named("linear_probe", {"augmentt": 0.5})

@@ -238,6 +238,7 @@ def test_a_threshold_that_is_no_probability_is_refused(value: float) -> None:
         Osbp(threshold=value)
 
 
+@pytest.mark.real  # slow
 def test_from_a_file_test_rows_may_be_unknown(folder_of: Any, tmp_path: Path) -> None:
     rows = tm.rows(40)
     source = {"text": list(rows.inputs), "label": list(rows.labels or ())}

@@ -92,6 +92,7 @@ def test_the_saved_model_is_the_one_that_was_fitted(name: str, shared_bert: Any,
     assert (plain.adapter is not None) == (name == "lora")
 
 
+@pytest.mark.real  # slow
 def test_folds_share_one_pretraining(shared_bert: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from acclimate.advise.crossfit import crossfit
 

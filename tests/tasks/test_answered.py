@@ -69,6 +69,7 @@ def test_up_to_a_hundred_classes_all_outputs_are_kept() -> None:
     assert "roc_auc" in scores_of(judged, predictor.task, predictor.decoder, None, 0).per_class["c0000"]
 
 
+@pytest.mark.real  # slow
 def test_memory_is_flat_in_rows_times_classes() -> None:
     predictor = predictor_of(1000)
 

@@ -134,6 +134,8 @@ def test_weights_that_cannot_be(wanted: dict[str, float], said: str) -> None:
 def test_a_column_with_one_answer_is_named() -> None:
     with pytest.raises(UserError, match=r"single class .* \(label column 'x'\)"):
         Multitask.of(("x", "y"), ("classify", "regress"), [Cells(("a", 1.0)), Cells(("a", 2.0))])
+    with pytest.raises(UserError, match=r"single class .* \(label column 'x'\); .* is empty; .* \(label column 'y'\)"):
+        Multitask.of(("x", "y"), ("classify", "classify"), [Cells(("a", None)), Cells(("a", None))])
     with pytest.raises(UserError, match="label column 'x': all its rows that count have one answer"):
         rows = [Cells(("a", 1.0)), Cells(("b", 2.0))]
         Multitask.of(("x", "y"), ("classify", "regress"), rows, np.array([1.0, 0.0]))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from acclimate.errors import UserError
 from acclimate.tasks import TASKS

@@ -267,6 +267,11 @@ def gated(
         progress=progress,
         split=gate.split,
     )
+    if progress is not None:
+        known, said = table.facts.get("notes"), report.facts.get("notes")
+        for note in said if isinstance(said, list) else ():
+            if not (isinstance(known, list) and note in known):  # those of reading were told when it was read
+                progress.say(f"{table.source}: {note}")
     if not len(data):
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in report.dropped.items())
         raise UserError(

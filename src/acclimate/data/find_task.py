@@ -55,5 +55,9 @@ def _joined_hint(cells: Sequence[object]) -> str:
     numbers = [to_number(c, how_written(cells)) for c in present] if how_written(cells) == "comma" else [None]
     if None not in numbers:
         return "; they look like numbers with decimal commas: give --task regress if so"
+    amounts = [to_number(c) for c in present]
+    known = {n for n in amounts if n is not None}
+    if len(known) > 10 and 2 * (count := sum(n is not None for n in amounts)) > len(present):
+        return f"; {count:,} of {len(present):,} are numbers: give --task regress if they are amounts"
     sign = find_label_delimiter(present)
     return "" if sign is None else f"; they look like several joined by {sign!r}: give --label-delimiter {sign!r} if so"

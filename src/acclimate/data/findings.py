@@ -135,7 +135,7 @@ def near_labels(labels: Sequence[Label], lines: Sequence[int], *, private: bool)
     where: dict[str, list[int]] = defaultdict(list)
     for label, line in zip(labels, lines, strict=True):
         for name in label if isinstance(label, tuple) else (label,):
-            if isinstance(name, str):
+            if isinstance(name, str) and number(name) is None:  # -2.2 and 2.2 are not one name
                 counts[name] += 1
                 where[name].append(line)
     same: dict[str, list[str]] = defaultdict(list)

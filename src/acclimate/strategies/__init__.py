@@ -137,6 +137,11 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
             raise UserError(f"the setting {setting!r} is given twice, once as {asked!r}; keep one")
         given[setting] = value
         if setting not in fields:
+            if setting in Tune.__dataclass_fields__ and not isinstance(strategy, Tune):
+                raise UserError(
+                    f"{key} has no setting {setting!r}: that is of strategies which tune the network, such as full, "
+                    "partial and lora"
+                )
             known = ["lambda" if name == "weight" else name for name in fields]
             raise UserError(f"{unknown(f'setting of {key}', setting, known)}")
         called = "lambda" if setting == "weight" else setting

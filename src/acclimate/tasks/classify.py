@@ -35,8 +35,8 @@ class Classify(Task):
         found = set(labels)
         classes = tuple(sorted(found)) if order is None else ordered(order, found)
         if len(classes) < 2:
-            only = repr(classes[0]) if classes else "none"
-            raise UserError(f"the label column holds a single class ({only}); at least two are needed to learn from")
+            held = f"holds a single class ({classes[0]!r})" if classes else "is empty"
+            raise UserError(f"the label column {held}; at least two classes are needed to learn from")
         return Decoder(self.name, classes, kind)
 
     def targets(self, labels: Sequence[Label], decoder: Decoder) -> Floats:

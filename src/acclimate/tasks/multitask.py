@@ -86,13 +86,14 @@ class Multitask(Task):
 
     def decoder(self, labels: Sequence[Label], kind: str, order: tuple[Any, ...] | None = None) -> Decoder:
         """What each column's own task finds in the rows that know it; each finds its own kind."""
-        found = []
+        found, wrong = [], []
         for j, part in enumerate(self.parts):
             mine = _own(labels, j)[1]
             try:
                 one = part.task.decoder(mine, label_kind(mine))
             except UserError as error:
-                raise UserError(f"{error} (label column {part.name!r})") from None
+                wrong.append(f"{error} (label column {part.name!r})")
+                continue
             if len(one.classes) > MANY_CLASSES:
                 raise UserError(
                     f"label column {part.name!r} has {len(one.classes):,} classes, and of several columns each has "
@@ -101,6 +102,8 @@ class Multitask(Task):
             shares = np.bincount(part.task.targets(mine, one)) if part.task.name == "classify" else None
             metric = default_metric(part.task.name, None if shares is None else shares.tolist())
             found.append(replace(one, metric=metric, positive=positive_class(one)))
+        if wrong:
+            raise UserError("; ".join(wrong))
         return Decoder(self.name, labels=tuple(part.name for part in self.parts), parts=tuple(found))
 
     def targets(self, labels: Sequence[Label], decoder: Decoder) -> Floats:
