@@ -17,7 +17,7 @@ class Width:
     """What a frozen strategy asks of a backbone that it never calls."""
 
     modality = "text"  # inputs are numbers as text
-    drawn, pretrained = False, True
+    untrained, pretrained = False, True
 
     def __init__(self, width: int) -> None:
         self.width = width
