@@ -57,7 +57,7 @@ class Adda(Bottleneck):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train on the source, then mislead the critic on the target."""
-        target = unlabelled(splits, "adda")
+        target, run = unlabelled(splits, "adda"), self.begun(run)
         check_alone("adda")
         known = Domains.of(problem, splits, self.standardise, target)
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Bottleneck) if f.init}
@@ -172,7 +172,7 @@ class Osbp(Bottleneck):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Train the head; with λ above 0 on `splits.target` too."""
-        target = unlabelled(splits, "osbp") if self.weight else None
+        target, run = unlabelled(splits, "osbp") if self.weight else None, self.begun(run)
         check_alone("osbp")
         problem = self.opened(problem)
         known = Domains.of(problem, splits, self.standardise, target)
