@@ -304,8 +304,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("macro-F1")
     axes[-1, 0].set_xlabel("rows of each class")
-    figure.legend(handles.values(), handles.keys(), loc="lower right", fontsize=9)
-    figure.tight_layout()
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(handles), fontsize=9)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(FIGURE, metadata={"Date": None})
 
 
