@@ -1,4 +1,4 @@
-"""Few-shot curves: which strategy wins with how many labels, on eight sets of texts, pictures and sounds.
+"""Few-shot curves: which strategy wins with how many labels, on seven sets of texts, pictures and sounds.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/curves.py --data FOLDER (holds medical_abstracts, short_answers and fsdd; the
 other sets are fetched); --table prints the last results, --figure draws docs/curves.svg from them.
