@@ -27,6 +27,7 @@ LAYERS = [
     ["train"],
     ["strategies", "testtime"],
     ["evaluate"],
+    ["structured"],
     ["advise"],
     ["report"],
     ["export"],

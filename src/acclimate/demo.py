@@ -86,6 +86,7 @@ def run(output_dir: str | None = None, quick: bool = False) -> None:
         output_dir=folder / "run",
         time_limit=60 if quick else 120,
     )
+    assert isinstance(model, Model)
     problem, run_ = _problem(few, progress)
     everything = [x for data in (pool, test, *away.values()) for x in data.inputs]
     progress.say(f"2 · the same strategies on four kinds of text ({len(everything):,} snippets pass the encoder once)")

@@ -14,13 +14,16 @@ from acclimate.api.comparing import Comparison, compare
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.inspecting import Inspection, columns_of, inspect, many
-from acclimate.api.model import Model, load
+from acclimate.api.model import Model
 from acclimate.api.objective import asked as asked_for_objective
 from acclimate.api.objective import is_auto
+from acclimate.api.opening import load, not_structured
 from acclimate.api.prepare import Gate
 from acclimate.api.request import Request
+from acclimate.api.structured_model import StructuredModel
 from acclimate.catalogue import cache
 from acclimate.data.columns import task_name
+from acclimate.data.labels import STRUCTURED
 from acclimate.errors import UserError, unknown
 from acclimate.features import DTYPES
 from acclimate.interrupt import terminable
@@ -108,7 +111,7 @@ def fit(
     feature_dtype: str = "fp32",
     candidates: Sequence[str] | None = None,
     **others: Any,
-) -> Model:
+) -> Model | StructuredModel:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
 
     Several `label` columns, each yes or no and empty where it is not known, are one multi-label task. Others are a task
@@ -158,10 +161,18 @@ def fit(
         raise unknown("feature_dtype", feature_dtype, DTYPES)
     own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
-    strategy, every = asked_for_objective(strategy, every, align, lambda_, target_data, target_labels, pretrain, hold)
+    name = None if task is None else task_name(task)
+    if name in STRUCTURED:
+        not_structured(name, align=align, lambda_=lambda_, pretrain=pretrain, hold=hold)
+    else:
+        strategy, every = asked_for_objective(
+            strategy, every, align, lambda_, target_data, target_labels, pretrain, hold
+        )
     if candidates is not None and strategy != "auto":
         raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
-    compared = check_candidates(many(candidates) or CANDIDATES, every) if strategy == "auto" else ()
+    compared = tuple(many(candidates) or ())
+    if name not in STRUCTURED:
+        compared = check_candidates(compared or CANDIDATES, every) if strategy == "auto" else ()
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
     budget = limit if limit is not None or strategy != "auto" else 600.0
@@ -210,7 +221,7 @@ def fit(
             ),
             overwrite=overwrite,
             resume=resume,
-            task=None if task is None else task_name(task),
+            task=name,
             valid=valid_data,
             test=test_data,
             target=target_data,
@@ -236,9 +247,13 @@ def fit(
     )
 
 
-def _carried_out(request: Request) -> Model:
+def _carried_out(request: Request) -> Model | StructuredModel:
     try:
         with terminable():
+            if request.task in STRUCTURED:
+                from acclimate.api.structured import fit as fit_structured
+
+                return fit_structured(request)
             return _fit(request)
     except KeyboardInterrupt as stop:
         raise state.interrupted(request.folder, stop) from None

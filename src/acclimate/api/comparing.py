@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.api import runs
-from acclimate.api.model import Model, load
+from acclimate.api.model import Model
+from acclimate.api.opening import load
+from acclimate.api.structured_model import StructuredModel
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
 from acclimate.report.words import estimate
@@ -47,9 +49,15 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
     """Judge several runs on the same labelled rows; differences are paired, "not decidable" where they cover 0."""
     from acclimate.api import finish
 
-    models = [(str(p), load(p)) for p in runs_]
-    if len(models) < 2:
+    opened = [(str(p), load(p)) for p in runs_]
+    if len(opened) < 2:
         raise UserError("compare needs two runs or more")
+    structured = [(name, m) for name, m in opened if isinstance(m, StructuredModel)]
+    if len(structured) == len(opened):
+        return _structured(structured, data, metric)
+    if structured:
+        raise UserError(f"{structured[0][0]} has structured answers and another run labels: they cannot be compared")
+    models = [(name, m) for name, m in opened if isinstance(m, Model)]
     first = models[0][1]
     tasks = {m.predictor.task.name for _, m in models}
     if len(tasks) > 1:
@@ -84,6 +92,23 @@ def compare(runs_: Sequence[str | Path], data: Any, *, metric: str | None = None
         )
     assert metric is not None
     return Comparison(metric, tuple(out))
+
+
+def _structured(models: Sequence[tuple[str, StructuredModel]], data: Any, metric: str | None) -> Comparison:
+    """Models of one structured task on the same rows."""
+    rows: list[dict[str, Any]] = []
+    first = models[0][1]
+    for name, model in models:
+        scores, _ = model.evaluation(data, metric=metric)
+        metric = scores.metric
+        gap = None if model is first else model.compare(first, data, metric=metric).to_json()
+        learned = 0
+        if model.run_dir is not None:
+            learned = runs.known_keys(model.run_dir, model.learned.task.keys(model.labelled(data)[0].inputs))
+        numbers = {"value": scores.value, "low": scores.low, "high": scores.high, "n": scores.n}
+        rows.append({"name": name, **numbers, "difference": gap, "learned_from": learned})
+    assert metric is not None
+    return Comparison(metric, tuple(rows))
 
 
 def _same_columns(models: Sequence[tuple[str, Model]]) -> None:

@@ -11,6 +11,7 @@ from acclimate.api.prepare import Gate
 from acclimate.api.reading import measure_with
 from acclimate.data.columns import task_name
 from acclimate.data.kinds import named
+from acclimate.data.labels import STRUCTURED
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 
@@ -119,8 +120,15 @@ def inspect(
         label=label, text=text_column, group=group_column, time=time_column, id=id_column, subgroup=subgroup_column,
         weight=weight_column, drop=drop, domain=domain_column, file=file_column, modality=modality, kinds=column_kinds,
     )  # fmt: skip
+    name = None if task is None else task_name(task)
+    if name in STRUCTURED:
+        from acclimate.structured import task_named
+        from acclimate.structured.base import Asked
+
+        _, report = task_named(name).read(data, Asked(columns, private), "train")
+        return Inspection(report, ())
     table = read(data)
-    found = guess(table, columns, None if task is None else task_name(task), label_delimiter, private=private)
+    found = guess(table, columns, name, label_delimiter, private=private)
     gate = Gate(on_bad, label_delimiter, private, split)
     measure = None
     if model is not None:

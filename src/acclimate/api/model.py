@@ -337,19 +337,19 @@ def load(path: str | Path) -> Model:
     if not in_run:
         return Model(predictor, columns)
     baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
-    asked = _if_there(folder / "run.json", lambda made: made["asked"])
+    asked = if_there(folder / "run.json", lambda made: made["asked"])
     return Model(
         predictor,
         columns,
         split=(asked or {}).get("split"),
         run_dir=folder,
-        scores=_if_there(folder / "metrics.json", Scores.from_json),
-        report_data=_if_there(folder / "report.json", ReportData.from_json),
+        scores=if_there(folder / "metrics.json", Scores.from_json),
+        report_data=if_there(folder / "report.json", ReportData.from_json),
         baselines=baselines,
     )
 
 
-def _if_there(path: Path, read_from: Callable[[Any], _T]) -> _T | None:
+def if_there(path: Path, read_from: Callable[[Any], _T]) -> _T | None:
     """Predicting needs the model alone: numbers and report that are missing or damaged do not stop it."""
     try:
         found: _T = read_from(runs.read_json(path))

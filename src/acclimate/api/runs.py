@@ -190,16 +190,24 @@ def versions() -> dict[str, str]:
 def remember(run_dir: Path, parts: Sequence[Data], name: str = LEARNED) -> None:
     """Keep an 8-byte hash of the key of every input, so that `evaluate` can tell rows that were learned from
     (`LEARNED`) or adapted to without labels (`ADAPTED`)."""
-    write_json(run_dir / name, sorted({_short(key) for data in parts for key in kind_of(data).keys(data.inputs)}))
+    remember_keys(run_dir, [key for data in parts for key in kind_of(data).keys(data.inputs)], name)
+
+
+def remember_keys(run_dir: Path, keys: Sequence[str], name: str = LEARNED) -> None:
+    """The same for inputs whose keys are known."""
+    write_json(run_dir / name, sorted({_short(key) for key in keys}))
 
 
 def known(run_dir: Path, data: Data, name: str = LEARNED) -> int:
     """How many of these inputs were kept under this name (near duplicates count); 0 where no hashes were."""
+    return known_keys(run_dir, kind_of(data).keys(data.inputs), name) if (run_dir / name).is_file() else 0
+
+
+def known_keys(run_dir: Path, keys: Sequence[str], name: str = LEARNED) -> int:
+    """How many inputs with these keys were kept under this name; 0 where no hashes were."""
     path = run_dir / name
-    if not path.is_file():
-        return 0
-    seen = set(read_json(path))
-    return sum(_short(key) in seen for key in kind_of(data).keys(data.inputs))
+    seen = set(read_json(path)) if path.is_file() else set()
+    return sum(_short(key) in seen for key in keys)
 
 
 def _short(key: str) -> str:

@@ -13,6 +13,7 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
+STRUCTURED = ("tag",)  # whose answers are more than a label (acclimate.structured)
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -30,7 +31,11 @@ _ALIASES = {
     "multi-label": "multilabel",
     "multi-label-classification": "multilabel",
     "multilabel-classification": "multilabel",
-    "tagging": "multilabel",
+    "tagging": "tag",
+    "ner": "tag",
+    "named-entity-recognition": "tag",
+    "token": "tag",  # token-classification
+    "pos": "tag",
     "regression": "regress",
     "regressor": "regress",
 }
@@ -51,13 +56,13 @@ def task_name(text: str) -> str:
         pairs = [part.rpartition("=") for part in str(text).split(",")]
         return ",".join(f"{column.strip()}={task_name(name)}" for column, _, name in pairs)
     plain = str(text).strip().casefold().replace("_", "-").replace(" ", "-")
-    if plain in TASKS:
+    if plain in (*TASKS, *STRUCTURED):
         return plain
     short = plain.removesuffix("-classification")
     for name in (plain, short):
         if name in _ALIASES:
             return _ALIASES[name]
-    raise unknown("task", text, TASKS)
+    raise unknown("task", text, (*TASKS, *STRUCTURED))
 
 
 def is_blank(cell: object) -> bool:

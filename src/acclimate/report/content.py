@@ -29,7 +29,7 @@ def document(data: ReportData) -> Document:
         ("map", "Map of the features", detail.feature_map(data)),
         ("scatter", "Predicted against true", detail.scatter(data)),
         ("domains", "On other test sets", results.domains(data)),
-        ("mistakes", "Most confident mistakes", detail.mistakes(data)),
+        ("mistakes", _title_of_mistakes(data), detail.mistakes(data)),
         ("thresholds", "From probability to decision", facts.thresholds(data)),
         ("next", "What to do next", facts.steps(data)),
         ("intervals", "What the intervals cover", facts.intervals(data)),
@@ -47,6 +47,12 @@ def document(data: ReportData) -> Document:
         sections=sections,
         private=data.private,
     )
+
+
+def _title_of_mistakes(data: ReportData) -> str:
+    """Structured answers have errors, and no one confidence."""
+    sure = not data.mistakes or any("confidence" in one for one in data.mistakes)
+    return "Most confident mistakes" if sure else "Rows with the most errors"
 
 
 def columns(data: ReportData) -> list[_Part]:

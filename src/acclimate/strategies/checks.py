@@ -29,8 +29,8 @@ def check(tune: Tune) -> None:
     """Refuse settings that cannot be: where they are made, not far from there."""
     if not adapters.understood(tune.moves) and not understood(tune.moves):
         raise UserError(
-            f"moves={tune.moves!r} is not understood; give all, bias, norm, surgical, lora, peft:METHOD, or top:K, "
-            "first:K, middle:K with K a whole number from 1"
+            f"moves={tune.moves!r} is not understood; give all, head, bias, norm, surgical, lora, peft:METHOD, or "
+            "top:K, first:K, middle:K with K a whole number from 1"
         )
     keeps = any(isinstance(one, Lwf) for one in terms(tune.hold))
     if tune.start != "probe" and (keeps or tune.moves == "surgical"):
@@ -100,7 +100,7 @@ def called(tune: Tune) -> str:
     """As the strategy is called that has these settings, or nearly these."""
     if adapters.understood(tune.moves):
         return adapters.method(tune.moves)
-    if tune.moves in ("bias", "norm", "surgical"):
+    if tune.moves in ("head", "bias", "norm", "surgical"):
         return {"bias": "bitfit", "norm": "norm_only"}.get(tune.moves, tune.moves)
     if tune.unfreeze:
         return "gradual"

@@ -14,7 +14,7 @@ from acclimate.tasks.base import Network
 
 PARTS = ("top", "first", "middle")
 _PART = re.compile(rf"({'|'.join(PARTS)}):0*([1-9][0-9]*)")
-_WHOLE = ("all", "bias", "norm", "surgical")  # those that need no number
+_WHOLE = ("all", "head", "bias", "norm", "surgical")  # those that need no number
 
 
 def understood(moves: str) -> bool:
@@ -35,7 +35,7 @@ def top(moves: str) -> int:
 def release(backbone: Backbone, moves: str) -> None:
     """Let what `moves` names move, and nothing else."""
     backbone.requires_grad_(False)
-    chosen = {"all": _all, "bias": _biases, "norm": _norms}.get(moves)
+    chosen = {"all": _all, "head": _none, "bias": _biases, "norm": _norms}.get(moves)
     for parameter in _part(backbone, moves) if chosen is None else chosen(backbone):
         parameter.requires_grad_(True)
 
@@ -59,6 +59,11 @@ def layers(backbone: Backbone) -> dict[int, int]:
 
 def _all(backbone: Backbone) -> list[nn.Parameter]:
     return list(backbone.parameters())
+
+
+def _none(backbone: Backbone) -> list[nn.Parameter]:
+    """The head alone moves."""
+    return []
 
 
 def _biases(backbone: Backbone) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -57,11 +57,19 @@ _LOOKED_BY = 256  # training rows whose gradient says which part of the blocks m
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
 
+class WithHead(Protocol):
+    """A backbone and a head that learn at rates of their own."""
+
+    backbone: Backbone
+    head: Any  # a module; its type differs from task to task
+
+
 @dataclass(frozen=True)
 class Tune:
     """Gradient descent on L(θ) = L_source(θ) + λ·L_target(θ) over the weights in `moves`, from the pretrained ones.
 
-    moves: "all"; "top:K" (the last K blocks and what follows them), "first:K" (the stem and the first K), "middle:K";
+    moves: "all"; "head" (the head alone, on features that are computed once); "top:K" (the last K blocks and what
+    follows them), "first:K" (the stem and the first K), "middle:K";
     "surgical" (the third of the blocks with the largest relative gradient ‖∂L/∂θ_b‖/‖θ_b‖ at the start: Lee et al.
     2022, arXiv:2210.11466); "bias" (BitFit, Ben Zaken et al. 2021, arXiv:2106.10199); "norm" (scales and shifts of
     LayerNorm, BatchNorm and the like, the statistics of the latter with them: Frankle et al. 2020, arXiv:2003.00152);
@@ -346,7 +354,7 @@ class Tune:
         model = f"{base.origin} {base.settings()}"  # not its weights, which the run checks once
         return f"{self} {problem.task.name} {problem.decoder.to_json()} {problem.class_weight} {model} {rows}"
 
-    def optimizer_of(self, network: Network, loss: nn.Module | None = None) -> torch.optim.Optimizer:
+    def optimizer_of(self, network: WithHead, loss: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; biases and norms without decay; lower layers slower with `layer_decay`; the head at a rate of its own
         unless it starts from a probe, and the weights of an alignment at that rate in any case."""
         if self.learning_rate is None:

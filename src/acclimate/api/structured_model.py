@@ -1,0 +1,179 @@
+"""The user's model of a task with structured answers: predicts, evaluates, compares, reports, saves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acclimate.api import runs
+from acclimate.api.predicting import Predictions
+from acclimate.data.rows import Columns, Data
+from acclimate.data.split import hash_of
+from acclimate.errors import UserError
+from acclimate.evaluate import Difference, Scores
+from acclimate.progress import Progress
+from acclimate.report.data import ReportData
+from acclimate.run import Run, pick_device
+from acclimate.structured.base import Asked, New, labels_of
+from acclimate.structured.bundle import Learned
+from acclimate.structured.gate import clustered
+from acclimate.structured.measuring import difference, scores_of
+from acclimate.structured.tuning import answers_to
+
+
+class StructuredModel:
+    """What `fit` and `load` return for tasks such as `tag`. `scores` are those of the rows held out."""
+
+    def __init__(
+        self,
+        learned: Learned,
+        columns: Columns,
+        run_dir: Path | None = None,
+        scores: Scores | None = None,
+        report_data: ReportData | None = None,
+        private: bool = False,
+    ) -> None:
+        self.learned = learned
+        self.columns = columns
+        self.run_dir = run_dir
+        self.scores = scores
+        self.report_data = report_data
+        self.private = private
+        self.progress = Progress()  # quiet, unless a command line puts another in its place
+
+    def __repr__(self) -> str:
+        if self.report_data is not None:
+            return self.report_data.verdict
+        one = self.learned
+        return f"acclimate model: {one.strategy} on {one.network.backbone.origin.name}, task {one.task.name}"
+
+    def __str__(self) -> str:
+        """The verdict, and the scores of the rows held out."""
+        return repr(self) if self.scores is None else f"{self!r}\n\n{self.scores}"
+
+    def predict(self, inputs: Any) -> list[Any]:
+        """One answer an input, in order, in the form of the training answers; None where there is nothing to read."""
+        task = self.learned.task
+        given = (
+            [inputs]
+            if isinstance(inputs, str) and task.given([inputs]) is not None and not _is_path(inputs)
+            else inputs
+        )
+        rows = task.given(given)
+        if rows is None:
+            rows = list(task.read_new(given, self._asked).inputs)
+        return self._answers(rows)
+
+    def _answers(self, rows: Sequence[Any]) -> list[Any]:
+        at = [i for i, one in enumerate(rows) if one is not None and one != "" and one != ()]
+        found: list[Any] = [None] * len(rows)
+        said = answers_to(self.learned.network, [rows[i] for i in at], self._run(), "predicting") if at else []
+        for i, answer in zip(at, said, strict=True):
+            found[i] = answer
+        return found
+
+    def predict_parts(
+        self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None, adapt: Any = None
+    ) -> Predictions:
+        """The table as read and the columns that prediction adds, in one part."""
+        for name, value in (("--conformal", conformal), ("--abstain-below", abstain_below), ("--adapt", adapt)):
+            if value is not None:
+                raise UserError(f"{name} is for labels of whole rows, and this model answers task {self._name!r}")
+        new: New = self.learned.task.read_new(source, self._asked)
+        columns = self.learned.task.columns(new.inputs, self._answers(new.inputs))
+        kinds: dict[str, type] = {name: _kind(cells) for name, cells in columns.items()}
+        if any(new.problems):
+            columns, kinds = {**columns, "note": list(new.problems)}, {**kinds, "note": str}
+        return Predictions(new.table, kinds, iter([columns]))
+
+    def evaluate(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> Scores:
+        """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
+        scores, beside = self.evaluation(data, metric=metric, adapt=adapt)
+        return dataclasses.replace(scores, uses=beside.get("uses"))
+
+    def evaluation(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> tuple[Scores, dict[str, Any]]:
+        """Scores, and beside them the account of the rows and how often the file was used."""
+        if adapt is not None:
+            raise UserError(f"--adapt is for labels of whole rows, and this model answers task {self._name!r}")
+        rows, audit = self.labelled(data)
+        answers = answers_to(self.learned.network, rows.inputs, self._run(), "judging")
+        chosen = metric or (self.scores.metric if self.scores is not None else None)
+        task, state = self.learned.task, self.learned.state
+        clusters = rows.clusters if rows.clusters is not None and len(np.unique(rows.clusters)) < len(rows) else None
+        scores = scores_of(task, labels_of(rows), answers, state, metric=chosen, clusters=clusters)
+        extra: dict[str, Any] = {"baseline": {}, "audit": audit.to_json()}
+        if self.run_dir is not None:
+            known = runs.known_keys(self.run_dir, task.keys(rows.inputs))
+            if known:
+                note = (
+                    f"{known} of these {len(rows)} rows were learned from, so these numbers are too good; judge the "
+                    "model on rows that it has not seen"
+                )
+                scores = dataclasses.replace(scores, notes=(note, *scores.notes))
+            if isinstance(data, (str, Path)) and Path(data).is_file():
+                uses = runs.count_use(self.run_dir, hash_of(data), str(data))
+                if uses is not None:
+                    extra["uses"] = uses
+        return scores, extra
+
+    def labelled(self, source: Any) -> tuple[Data, Any]:
+        """Labelled rows through the gate."""
+        task = self.learned.task
+        rows, audit = task.read(source, self._asked, "test", self.learned.state)
+        if not len(rows):
+            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged")
+        return dataclasses.replace(rows, clusters=clustered(task.keys(rows.inputs))), audit
+
+    def compare(self, other: StructuredModel, data: Any, *, metric: str | None = None) -> Difference:
+        """The paired difference self − other on the same labelled rows."""
+        if other.learned.task.name != self._name:
+            raise UserError(f"these models answer different tasks ({self._name} and {other.learned.task.name})")
+        rows, _ = self.labelled(data)
+        name = metric or (self.scores.metric if self.scores else self.learned.task.metric)
+        mine, theirs = (answers_to(m.learned.network, rows.inputs, self._run()) for m in (self, other))
+        return difference(self.learned.task, name, labels_of(rows), mine, theirs, self.learned.state)
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report: HTML, or Markdown where the name ends in .md."""
+        if self.report_data is None:
+            raise UserError("this model was loaded without its run, so there is no report; load the RUN folder instead")
+        from acclimate.report.html import render_html
+        from acclimate.report.markdown import render_markdown
+
+        target = Path(path)
+        render = render_markdown if target.suffix.lower() == ".md" else render_html
+        runs.write_text(target, render(self.report_data))
+        return target
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""
+        folder = self.learned.save(path)
+        runs.write_json(folder / "columns.json", dataclasses.asdict(self.columns))
+        return folder
+
+    @property
+    def _name(self) -> str:
+        return self.learned.task.name
+
+    @property
+    def _asked(self) -> Asked:
+        return Asked(self.columns, self.private, self.progress)
+
+    def _run(self) -> Run:
+        return Run(device=pick_device(), progress=self.progress)
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _kind(cells: Sequence[Any]) -> type:
+    found = {type(c) for c in cells if c is not None}
+    return found.pop() if len(found) == 1 and found <= {str, int, float, bool} else str
