@@ -51,8 +51,9 @@ DRAWN = ("test_commands", "test_gate", "test_molecules")  # modules whose report
 @pytest.fixture(autouse=True)
 def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures keep their texts but are not drawn by matplotlib, a third of the time of a fit; tests/report draws them
-    from every kind of data, and so do the modules in DRAWN and what is shared by the tests of a module."""
-    if request.path.stem not in DRAWN:
+    from every kind of data, and so do the modules in DRAWN, tests with real weights, and what the tests of a module
+    share."""
+    if request.path.stem not in DRAWN and "real" not in request.keywords:
         monkeypatch.setattr("acclimate.report.figures.Canvas", Undrawn)
         monkeypatch.setattr("acclimate.report.figures.style", nullcontext)
 

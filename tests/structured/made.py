@@ -1,0 +1,68 @@
+"""A tiny model and a few rows for every structured task, and one call that fits them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import acclimate
+import tiny_models as tm
+from acclimate.api.structured_model import StructuredModel
+
+NAMES = {"person": ["happy", "warm", "kind"], "place": ["river", "street", "garden"]}
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a contract needs of a task."""
+
+    train: Path
+    test: Path
+    model: str
+    strategy: str  # one that moves part of the backbone
+    settings: dict[str, Any]
+    new: list[Any]  # inputs as Python gives them
+    columns: dict[str, Any]
+
+
+def tags(folder: Path, rows: int = 40, seed: int = 0, name: str = "train") -> Path:
+    """Sentences of known words, two kinds of which are entities."""
+    rng = np.random.default_rng(seed)
+    path = folder / f"{name}.jsonl"
+    lines = []
+    for _ in range(rows):
+        words, found = [], []
+        for _ in range(int(rng.integers(2, 7))):
+            kind = rng.choice(["person", "place", "O", "O"])
+            words.append(str(rng.choice(tm.NEUTRAL[3:7] if kind == "O" else NAMES[str(kind)])))
+            found.append("O" if kind == "O" else f"B-{kind}")
+        lines.append(json.dumps({"tokens": words, "tags": found}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def tag_example(folder: Path) -> Example:
+    """Tagging with a tiny BERT."""
+    model = tm.write("bert", folder / "bert", layers=2)
+    new = [("happy", "river"), ("stone",), ("kind", "bread", "garden")]
+    return Example(tags(folder), tags(folder, 12, 1, "test"), str(model), "partial", {"moves": "top:1"}, new, {})
+
+
+EXAMPLES: dict[str, Callable[[Path], Example]] = {"tag": tag_example}
+
+
+def fit(task: str, one: Example, output: Path, **given: Any) -> StructuredModel:
+    """Fit an example for two quick epochs."""
+    settings = {"num_train_epochs": 2, "batch_size": 8, **one.settings, **given.pop("settings", {})}
+    usual: dict[str, Any] = {
+        "task": task, "model": one.model, "strategy": one.strategy, "test_data": str(one.test), "quiet": True,
+        **one.columns,
+    }  # fmt: skip
+    model = acclimate.fit(str(one.train), output_dir=output, settings=settings, **{**usual, **given})
+    assert isinstance(model, StructuredModel)
+    return model

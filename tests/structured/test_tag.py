@@ -1,0 +1,140 @@
+"""Tagging: what a network answers, how it is measured, and rows that are odd."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import acclimate
+import tiny_models as tm
+from acclimate.backbones import load
+from acclimate.errors import UserError
+from acclimate.run import Run
+from acclimate.structured.measuring import scores_of, value
+from acclimate.structured.tag import Tag, TagNetwork, _allowed, best_path
+from acclimate.structured.tuning import answers_to
+
+sys.path.append(str(Path(__file__).parent))
+from made import fit, tag_example, tags
+
+
+def test_entity_f1_is_that_of_conlleval() -> None:
+    """Counted here by hand from the definition: the same words and the same type."""
+    truth = [("B-a", "I-a", "O", "B-b"), ("O", "B-a"), ("B-b", "B-b")]
+    said = [("B-a", "I-a", "O", "B-a"), ("B-b", "B-a"), ("B-b", "I-b")]
+    found = Tag().measures(truth, said, {"tags": ["O", "B-a", "B-b"]})
+    hits, there, answered = 2, 5, 5
+    assert value(found["entity_f1"], 3) == pytest.approx(2 * hits / (there + answered))
+    assert value(found["entity_precision"], 3) == pytest.approx(hits / answered)
+    assert value(found["word_accuracy"], 3) == pytest.approx(5 / 8)
+    by_class = scores_of(Tag(), truth, said, {"tags": ["O", "B-a", "B-b"]}).per_class
+    assert by_class["b"]["recall"].value == 0.0 and by_class["b"]["support"].value == 3
+
+
+def test_entity_f1_agrees_with_nervaluate() -> None:
+    nervaluate = pytest.importorskip("nervaluate")
+    rng = random.Random(0)
+    pool = ["O", "O", "B-x", "I-x", "B-y", "I-y"]
+    allowed = _allowed(["O", "B-x", "I-x", "B-y", "I-y"])
+    assert not allowed[0, 2]
+    sentences = [[_valid([rng.choice(pool) for _ in range(8)]) for _ in range(40)] for _ in range(2)]
+    mine = Tag().measures([tuple(s) for s in sentences[0]], [tuple(s) for s in sentences[1]], {"tags": pool})
+    theirs = nervaluate.Evaluator(sentences[0], sentences[1], tags=["x", "y"], loader="list").evaluate()
+    strict = theirs["overall"]["strict"]
+    assert value(mine["entity_f1"], 40) == pytest.approx(strict.f1, abs=1e-6)
+
+
+def _valid(row: list[str]) -> list[str]:
+    """I- continues its own type alone."""
+    out: list[str] = []
+    for tag in row:
+        before = out[-1] if out else "O"
+        out.append(tag if not tag.startswith("I-") or before[2:] == tag[2:] else f"B-{tag[2:]}")
+    return out
+
+
+def test_the_best_path_is_the_best_of_all_allowed_ones() -> None:
+    names = ["O", "B-x", "I-x"]
+    allowed, rng = _allowed(names), np.random.default_rng(0)
+    for _ in range(20):
+        scores = rng.normal(size=(4, 3))
+        paths = [p for p in itertools.product(range(3), repeat=4) if _may(p, allowed)]
+        best = max(paths, key=lambda p: sum(scores[i, c] for i, c in enumerate(p)))
+        assert tuple(best_path(scores, allowed)) == best
+
+
+def _may(path: tuple[int, ...], allowed: np.ndarray) -> bool:
+    return all(allowed[a, b] for a, b in zip((len(allowed) - 1, *path), path, strict=False))
+
+
+def test_a_long_row_is_read_in_windows_and_every_word_gets_its_tag(tmp_path: Path) -> None:
+    backbone = load(str(tm.write("bert", tmp_path / "bert", layers=1)), max_length=8)
+    network = TagNetwork(backbone, ["O", "B-x"], 3.0).eval()  # type: ignore[arg-type]
+    words = tuple(tm.NEUTRAL[i % 12] for i in range(31))
+    row = network.encode([words], [("B-x",) * 31])[0]
+    assert len(row.parts) == 6 and sum(len(p["first"]) for p in row.parts) == 31
+    assert [w for p in row.parts for w in p["word"]] == list(range(31))
+    batch = network.collate([row])
+    ids = [i for p in row.parts for i in p["input_ids"]]
+    inner = backbone.tokenizer.convert_tokens_to_ids(list(words))  # type: ignore[union-attr]
+    assert [ids[k] for k in batch["place"].tolist()] == inner
+    assert len(answers_to(network, [words, ("stone",)], Run())[0]) == 31
+
+
+def test_texts_with_spans_come_back_as_places_in_the_text(tmp_path: Path) -> None:
+    one = tag_example(tmp_path)
+    lines = []
+    for line in one.train.read_text().splitlines():
+        row = json.loads(line)
+        spans, at = [], 0
+        for word, tag in zip(row["tokens"], row["tags"], strict=True):
+            if tag != "O":
+                spans.append({"start": at, "end": at + len(word), "label": tag[2:]})
+            at += len(word) + 1
+        lines.append(json.dumps({"text": " ".join(row["tokens"]), "spans": spans}))
+    path = tmp_path / "spans.jsonl"
+    path.write_text("\n".join(lines))
+    how = {"num_train_epochs": 12, "batch_size": 8, "learning_rate": 2e-3}
+    words = fit("tag", one, tmp_path / "words", strategy="full", settings={"moves": "all", **how})
+    usual = {"task": "tag", "model": one.model, "strategy": "full", "quiet": True, "settings": how}
+    texts = acclimate.fit(str(path), output_dir=tmp_path / "texts", **usual)  # type: ignore[arg-type]
+    assert words.scores is not None and words.scores.value is not None and words.scores.value > 0.9
+    found = texts.predict_parts([{"text": "happy  stone river"}])
+    assert found.table.columns["text"] == ["happy  stone river"]
+    told = json.loads(next(found.parts)["entities"][0])
+    assert [(e["text"], e["start"], e["label"]) for e in told] == [("happy", 0, "person"), ("river", 13, "place")]
+
+
+def test_parts_of_speech_are_measured_by_words(tmp_path: Path) -> None:
+    pairs = itertools.product(["good", "bad", "warm", "cold"], tm.NEUTRAL[:5])
+    rows = [{"tokens": list(pair), "tags": ["ADJ", "NOUN"]} for pair in pairs]
+    path = tmp_path / "pos.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in rows))
+    model = acclimate.fit(str(path), task="pos", model=str(tm.write("bert", tmp_path / "bert", layers=1)), quiet=True,
+                          strategy="linear_probe", output_dir=tmp_path / "run")  # fmt: skip
+    assert model.scores is not None and model.scores.metric == "word_accuracy"
+    assert set(model.predict([("good", "bad")])[0]) <= {"ADJ", "NOUN"}
+
+
+def test_rows_out_of_step_are_named_and_counts_reconcile(tmp_path: Path) -> None:
+    path = tags(tmp_path)
+    bad = ['{"tokens": ["a", "b"], "tags": ["O"]}', '{"tokens": [], "tags": []}', '{"tokens": ["a"]}']
+    path.write_text(path.read_text() + "\n".join(bad) + "\n")
+    found = acclimate.inspect(str(path), task="tag").audit
+    assert found.read == 43 and found.kept == 40
+    assert found.dropped == {"out_of_step": (41,), "no_words": (42,), "no_tags": (43,)}
+    with pytest.raises(UserError, match="1 out of step"):
+        acclimate.fit(str(path), task="tag", on_bad="fail", quiet=True)
+
+
+def test_one_tag_is_nothing_to_learn(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    path.write_text("\n".join(json.dumps({"tokens": [f"w{i}"], "tags": ["O"]}) for i in range(20)))
+    with pytest.raises(UserError, match="every word has the tag 'O'"):
+        acclimate.fit(str(path), task="tag", quiet=True, output_dir=tmp_path / "run")
