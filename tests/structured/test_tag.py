@@ -17,7 +17,8 @@ from acclimate.backbones import load
 from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.structured.measuring import scores_of, value
-from acclimate.structured.tag import Tag, TagNetwork, _allowed, best_path
+from acclimate.structured.tag import Tag
+from acclimate.structured.tag_network import TagNetwork, allowed_steps, best_path
 from acclimate.structured.tuning import answers_to
 
 sys.path.append(str(Path(__file__).parent))
@@ -41,7 +42,7 @@ def test_entity_f1_agrees_with_nervaluate() -> None:
     nervaluate = pytest.importorskip("nervaluate")
     rng = random.Random(0)
     pool = ["O", "O", "B-x", "I-x", "B-y", "I-y"]
-    allowed = _allowed(["O", "B-x", "I-x", "B-y", "I-y"])
+    allowed = allowed_steps(["O", "B-x", "I-x", "B-y", "I-y"])
     assert not allowed[0, 2]
     sentences = [[_valid([rng.choice(pool) for _ in range(8)]) for _ in range(40)] for _ in range(2)]
     mine = Tag().measures([tuple(s) for s in sentences[0]], [tuple(s) for s in sentences[1]], {"tags": pool})
@@ -59,9 +60,9 @@ def _valid(row: list[str]) -> list[str]:
     return out
 
 
-def test_the_best_path_is_the_best_of_all_allowed_ones() -> None:
+def test_the_best_path_is_the_best_of_allallowed_steps_ones() -> None:
     names = ["O", "B-x", "I-x"]
-    allowed, rng = _allowed(names), np.random.default_rng(0)
+    allowed, rng = allowed_steps(names), np.random.default_rng(0)
     for _ in range(20):
         scores = rng.normal(size=(4, 3))
         paths = [p for p in itertools.product(range(3), repeat=4) if _may(p, allowed)]

@@ -36,6 +36,7 @@ from acclimate.structured.measuring import difference, metric_of, scores_of
 from acclimate.structured.tuning import answers_to, tuned
 
 TEST_SHARE, VALID_SHARE = 0.2, 0.15
+PROBE = "linear_probe"
 FEWEST = 10  # rows in all below which nothing is fitted
 FEWEST_TO_CHOOSE_BY = 8  # rows held out for the epoch and the choice; with fewer none are
 _OTHERS_ONLY = (  # what speaks of labels of whole rows
@@ -153,6 +154,11 @@ def _settled(task: Structured, request: Request) -> tuple[Structured, dict[str, 
             theirs[name] = value
         else:
             raise unknown(f"setting of {task.name}", asked, sorted({*own, *every}))
+    if theirs and task.strategies.get(request.strategy, Tune()) is None:
+        raise UserError(
+            f"{request.strategy} has no setting {next(iter(theirs))!r}: nothing is trained step by step there; leave "
+            "it out, or choose another --strategy"
+        )
     tunes = {n: None if t is None else dataclasses.replace(t, **theirs) for n, t in task.strategies.items()}
     return dataclasses.replace(task, **mine), tunes
 
@@ -280,11 +286,18 @@ def _candidate(
     """Fit one strategy and judge it on the rows to choose by."""
     began = time.monotonic()
     run.progress.say(f"fitting {name} on {len(parts.train):,} rows")
+    said: tuple[str, ...] = ()
+    if (name == PROBE and tune is None) or (tune is not None and tune.start == "probe"):
+        network, told = task.probe(network, parts.train, parts.valid, run)
+        said = (told,)
     if tune is None:
-        found = Learned(task, fitted_state, task.untrained(name, network, parts.train), name)
+        if name != PROBE:
+            network = task.untrained(name, network, parts.train)
+        found = Learned(task, fitted_state, network, name, notes=said)
     else:
         one = tuned(name, tune, network, parts.train, parts.valid, run.at(name), request.content["train"])
-        found = Learned(task, fitted_state, one.network, name, one.settings, one.trained, tuple(one.history), one.notes)
+        notes = (*said, *one.notes)
+        found = Learned(task, fitted_state, one.network, name, one.settings, one.trained, tuple(one.history), notes)
     if parts.valid is None or request.strategy != "auto":
         return Candidate(found, None, [], time.monotonic() - began)
     answers = answers_to(found.network, parts.valid.inputs, run, f"judging {name}")

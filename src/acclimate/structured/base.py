@@ -211,6 +211,13 @@ class Structured(ABC):
         """The network of a strategy that trains nothing, such as a prompt with examples."""
         return network
 
+    def probe(
+        self, network: StructuredNetwork, train: Data, valid: Data | None, run: Run
+    ) -> tuple[StructuredNetwork, str]:
+        """The network with a head fitted at once on frozen features, and a sentence on it: strategy "linear_probe"
+        where its settings are None, and what `start="probe"` begins with."""
+        raise UserError(f"task {self.name!r} has no head that could be fitted at once; leave start out")
+
     def settings(self) -> dict[str, Any]:
         """The fields as plain JSON, for the bundle."""
         return dataclasses.asdict(self)

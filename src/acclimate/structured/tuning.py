@@ -50,7 +50,7 @@ class Tuned:
 
 def refuse(name: str, tune: Tune, network: StructuredNetwork) -> None:
     """Refuse settings that have no meaning for structured answers, before anything is computed."""
-    for setting, none in (("align", "none"), ("hold", "none"), ("pretrain", "none"), ("start", "zero")):
+    for setting, none in (("align", "none"), ("hold", "none"), ("pretrain", "none")):
         if getattr(tune, setting) != none:
             raise UserError(
                 f"{setting}={getattr(tune, setting)!r} is for labels of whole rows, and {name} here learns structured "

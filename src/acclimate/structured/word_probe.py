@@ -1,0 +1,75 @@
+"""The head of tagging fitted at once: a logistic regression on the frozen hidden states of words."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+from acclimate.backbones.base import budgeted
+from acclimate.data.rows import Data
+from acclimate.features import TOKENS_A_BATCH, to_device
+from acclimate.metrics.intervals import FloatArray, IntArray
+from acclimate.run import Run
+from acclimate.strategies.probe import STRENGTHS
+from acclimate.structured.base import labels_of
+from acclimate.structured.tag_network import TagNetwork
+from acclimate.tasks import TASKS
+from acclimate.tasks.heads import LinearHead
+from acclimate.threads import few
+from acclimate.train.links import link_of
+from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
+
+MOST = 150_000  # words that are learned from; more change little, and take 8 bytes a feature each
+
+
+def fit_head(network: TagNetwork, train: Data, valid: Data | None, run: Run) -> tuple[TagNetwork, str]:
+    """min_W (1/n) Σ over words of cross-entropy + ‖W‖²/(2Cn) on standardised hidden states, C from a path by the words
+    of `valid` (without them C = 1); L-BFGS, as `linear_probe` for rows (train/solve.py)."""
+    features, codes = words_read(network, train, run)
+    at = np.sort(np.random.default_rng(run.seed).permutation(len(codes))[:MOST])
+    said = "" if len(at) == len(codes) else f"; {len(at):,} of {len(codes):,} words were learned from"
+    features, codes = features[at], codes[at]
+    learn = np.ones(len(codes), bool)
+    if valid is not None and len(valid):
+        more, theirs = words_read(network, valid, run)
+        known = theirs >= 0
+        features, codes = np.concatenate([features, more[known]]), np.concatenate([codes, theirs[known]])
+        learn = np.concatenate([learn, np.zeros(int(known.sum()), bool)])
+    scaling, width = Scaling.of(features[learn]), len(network.tags)
+    head = LinearHead(features.shape[1], width).double()
+    rows = Rows(scaling.apply(features), None, learn.astype(np.float64))
+    link, axes, strength = link_of(TASKS["classify"], codes, width), Axes.of(rows), 1.0
+    with few(4.0 * len(rows) * features.shape[1] * width + 1.0):
+        if not learn.all():
+            masks = [mask.astype(np.float64)[:, None] for mask in (learn, ~learn)]
+            strength = STRENGTHS[int(np.argmin(path(head, rows, link, STRENGTHS, masks[0], masks[1], axes)))]
+        minimise(head, rows, link, strength, axes)
+    scaling.fold_into(head)
+    found = copy.copy(network)
+    found._modules = {**network._modules, "head": copy.deepcopy(network.head)}
+    linear = found.head[-1]  # type: ignore[index]
+    assert isinstance(linear, nn.Linear)
+    with torch.no_grad():
+        linear.weight.copy_(head.weight.float())
+        linear.bias.copy_(head.bias.float())
+    return found.eval(), f"linear_probe: C = {strength:g} on {int(learn.sum()):,} words{said}"
+
+
+def words_read(network: TagNetwork, data: Data, run: Run) -> tuple[FloatArray, IntArray]:
+    """Hidden states (m, d) of all words of all rows, and their codes (m,); −1 where a tag is not known."""
+    encoded = network.encode(data.inputs, labels_of(data))
+    backbone = network.backbone.to(run.device).eval()
+    states: list[FloatArray] = []
+    codes: list[IntArray] = []
+    with torch.inference_mode(), run.progress.steps("words", len(encoded)) as advance:
+        for at in budgeted([row.cost for row in encoded], TOKENS_A_BATCH, 256):
+            batch = to_device(network.collate([encoded[i] for i in at]), run.device)
+            states.append(backbone.tokens(batch)[batch["place"]].float().cpu().numpy())
+            codes.append(batch["tags"].cpu().numpy())
+            advance(len(at))
+    backbone.cpu()
+    found = np.concatenate(codes)
+    return np.concatenate(states), np.where(found < 0, -1, found)
