@@ -53,7 +53,35 @@ def tag_example(folder: Path) -> Example:
     return Example(tags(folder), tags(folder, 12, 1, "test"), str(model), "partial", {"moves": "top:1"}, new, {})
 
 
-EXAMPLES: dict[str, Callable[[Path], Example]] = {"tag": tag_example}
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "grey": (120, 120, 120)}
+
+
+def pictures(folder: Path, rows: int, seed: int, name: str) -> Path:
+    """Pictures of one colour each and a table that says which."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    lines = ["file,caption"]
+    for i in range(rows):
+        word = str(rng.choice(sorted(COLOURS)))
+        pixels = np.clip(np.array(COLOURS[word]) + rng.normal(0, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}{i}.png")
+        lines.append(f"{name}{i}.png,a {word} {rng.choice(['stone', 'paper'])}")
+    path = folder / f"{name}.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def match_example(folder: Path) -> Example:
+    """Matching with a small network of random weights and a tiny BERT."""
+    text = tm.write("bert", folder / "bert", layers=1)
+    settings = {"moves": "top:1", "text_model": str(text), "width": 8}
+    train, test = pictures(folder, 40, 0, "train"), pictures(folder, 12, 1, "test")
+    new = [str(folder / f"test{i}.png") for i in range(3)]
+    return Example(train, test, "small-cnn:16", "partial", settings, new, {})
+
+
+EXAMPLES: dict[str, Callable[[Path], Example]] = {"match": match_example, "tag": tag_example}
 
 
 def fit(task: str, one: Example, output: Path, **given: Any) -> StructuredModel:

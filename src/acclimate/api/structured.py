@@ -116,12 +116,12 @@ def _fit(
     if len(candidates) > 1:
         say(f"chosen: {best.learned.strategy}")
     truth = labels_of(parts.test)
-    answers = answers_to(best.learned.network, parts.test.inputs, run, "judging")
+    answers = task.judged(best.learned.network, parts.test, run)
     metric = metric_of(task, task.measures(truth, answers, fitted_state), request.metric)
     others: dict[str, list[Any]] = {}
     for name, make in task.baselines(parts.train, fitted_state, run).items():
         say(f"baseline {name}")
-        others[name] = make().answers(parts.test.inputs)
+        others[name] = task.judged_by(make(), parts.test)
     clusters = clusters_of(task, parts.test)
     scores = scores_of(task, truth, answers, fitted_state, metric=metric, clusters=clusters, seed=run.seed)
     gaps: dict[str, Difference] = {}
@@ -300,7 +300,7 @@ def _candidate(
         found = Learned(task, fitted_state, one.network, name, one.settings, one.trained, tuple(one.history), notes)
     if parts.valid is None or request.strategy != "auto":
         return Candidate(found, None, [], time.monotonic() - began)
-    answers = answers_to(found.network, parts.valid.inputs, run, f"judging {name}")
+    answers = task.judged(found.network, parts.valid, run, f"judging {name}")
     scores = scores_of(
         task, labels_of(parts.valid), answers, fitted_state, metric=request.metric,
         clusters=clusters_of(task, parts.valid), seed=run.seed,

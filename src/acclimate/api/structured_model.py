@@ -22,7 +22,6 @@ from acclimate.structured.base import Asked, New, labels_of
 from acclimate.structured.bundle import Learned
 from acclimate.structured.gate import clustered
 from acclimate.structured.measuring import difference, scores_of
-from acclimate.structured.tuning import answers_to
 
 
 class StructuredModel:
@@ -71,10 +70,22 @@ class StructuredModel:
     def _answers(self, rows: Sequence[Any]) -> list[Any]:
         at = [i for i, one in enumerate(rows) if one is not None and one != "" and one != ()]
         found: list[Any] = [None] * len(rows)
-        said = answers_to(self.learned.network, [rows[i] for i in at], self._run(), "predicting") if at else []
+        one, given = self.learned, [rows[i] for i in at]
+        said = one.task.told(one.network, given, one.state, self._run()) if at else []
         for i, answer in zip(at, said, strict=True):
             found[i] = answer
         return found
+
+    def choose(self, inputs: Any, texts: Sequence[str]) -> list[str]:
+        """Of a model of the task `match`: for each input the one of these texts that is nearest. With class names this
+        classifies without a label; they need not have been in training."""
+        task, network = self.learned.task, self.learned.network
+        if self._name != "match":
+            raise UserError(f"choose is for the task match, and this model answers task {self._name!r}; use predict")
+        rows = task.given(inputs)
+        rows = list(task.read_new(inputs, self._asked).inputs) if rows is None else rows
+        state = {**self.learned.state, "texts": list(texts)}
+        return [str(said) for said in task.told(network, rows, state, self._run())]
 
     def predict_parts(
         self, source: Any, *, conformal: float | None = None, abstain_below: float | None = None, adapt: Any = None
@@ -100,7 +111,7 @@ class StructuredModel:
         if adapt is not None:
             raise UserError(f"--adapt is for labels of whole rows, and this model answers task {self._name!r}")
         rows, audit = self.labelled(data)
-        answers = answers_to(self.learned.network, rows.inputs, self._run(), "judging")
+        answers = self.learned.task.judged(self.learned.network, rows, self._run())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         task, state = self.learned.task, self.learned.state
         clusters = rows.clusters if rows.clusters is not None and len(np.unique(rows.clusters)) < len(rows) else None
@@ -134,7 +145,7 @@ class StructuredModel:
             raise UserError(f"these models answer different tasks ({self._name} and {other.learned.task.name})")
         rows, _ = self.labelled(data)
         name = metric or (self.scores.metric if self.scores else self.learned.task.metric)
-        mine, theirs = (answers_to(m.learned.network, rows.inputs, self._run()) for m in (self, other))
+        mine, theirs = (m.learned.task.judged(m.learned.network, rows, self._run()) for m in (self, other))
         return difference(self.learned.task, name, labels_of(rows), mine, theirs, self.learned.state)
 
     def report(self, path: str | Path = "report.html") -> Path:

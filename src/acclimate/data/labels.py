@@ -13,7 +13,7 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
-STRUCTURED = ("tag",)  # whose answers are more than a label (acclimate.structured)
+STRUCTURED = ("match", "tag")  # whose answers are more than a label (acclimate.structured)
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -33,6 +33,9 @@ _ALIASES = {
     "multilabel-classification": "multilabel",
     "tagging": "tag",
     "ner": "tag",
+    "retrieval": "match",
+    "matching": "match",
+    "contrastive": "match",
     "named-entity-recognition": "tag",
     "token": "tag",  # token-classification
     "pos": "tag",

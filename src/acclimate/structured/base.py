@@ -78,6 +78,7 @@ class StructuredNetwork(nn.Module, ABC):
     backbone: Backbone
     head: nn.Module  # what moves at the head's rate; an empty module where the head lives in the backbone
     replays: bool = True  # whether the output of frozen blocks may be kept and replayed
+    compared: str = ""  # names a loss that compares the rows of a batch
     augments: bool = False  # whether `collate` can change rows at random (strength > 0)
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
@@ -206,6 +207,22 @@ class Structured(ABC):
             {"input": str(x), "truth": str(t), "predicted": str(a)}
             for x, t, a in zip(inputs, truth, answers, strict=True)
         ]
+
+    def judged(self, network: StructuredNetwork, data: Data, run: Run, label: str = "judging") -> list[Any]:
+        """What `measures` reads of labelled rows: answers to them, unless the task judges rows beside each other."""
+        from acclimate.structured.tuning import answers_to
+
+        return answers_to(network, data.inputs, run, label)
+
+    def judged_by(self, baseline: Baseline, data: Data) -> list[Any]:
+        """The same of a baseline."""
+        return baseline.answers(data.inputs)
+
+    def told(self, network: StructuredNetwork, inputs: Sequence[Any], state: State, run: Run) -> list[Any]:
+        """What predict says of new inputs."""
+        from acclimate.structured.tuning import answers_to
+
+        return answers_to(network, inputs, run, "predicting")
 
     def untrained(self, strategy: str, network: StructuredNetwork, train: Data) -> StructuredNetwork:
         """The network of a strategy that trains nothing, such as a prompt with examples."""

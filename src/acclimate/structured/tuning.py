@@ -164,7 +164,7 @@ def _train(
     opening = Unfreezing.over(network.backbone, tune.unfreeze, steps)
     what = f"{name} {tune} {network.backbone.origin} {network.backbone.settings()} {identity}"
     how = Descent(
-        tune.optimizer_of(network), schedule, batches, tune.mixed_precision, name, what,
+        tune.optimizer_of(network), schedule, batches, tune.mixed_precision, name, what, network.compared,
         prefix=rows.prefix, during=partial(_in_step, opening, rows),
     )  # fmt: skip
     evaluate = None if held_out is None else held_out.mean_loss

@@ -1,0 +1,98 @@
+"""Matching: places by hand, losses as slow loops, texts that are locked or move, names that were never trained on."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import acclimate
+import tiny_models as tm
+from acclimate.backbones import load
+from acclimate.errors import UserError
+from acclimate.structured.match import Match, ranked
+from acclimate.structured.match_network import MatchNetwork, Towers
+
+sys.path.append(str(Path(__file__).parent))
+from made import fit, match_example, pictures
+
+
+def test_places_count_what_comes_before_or_is_equal() -> None:
+    similar = torch.tensor([[0.5, 0.5, 0.1], [0.2, 0.9, 0.9], [0.3, 0.1, 0.2]])
+    found = ranked(similar, ["a", "b", "c"], ["a", "b", "a"])
+    assert [(r.place, r.text) for r in found] == [(2, "a"), (2, "b"), (1, "a")]
+    assert [r.back for r in found] == [1, 1, 1]
+    assert ranked(similar, ["a", "b", "c"], ["c", "c", "b"])[2].back == 3  # b: inputs 2 and 1 come before input 3
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT."""
+    return tm.write("bert", tmp_path_factory.mktemp("text") / "bert", layers=1)
+
+
+def network(text: Path, loss: str, *, locked: bool = True) -> MatchNetwork:
+    torch.manual_seed(0)
+    return MatchNetwork(Towers(load("small-cnn:16"), load(str(text)), locked=locked), 8, loss).eval()
+
+
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_the_loss_is_its_formula(loss: str, text: Path, tmp_path: Path) -> None:
+    one = network(text, loss)
+    pictures(tmp_path, 4, 0, "x")
+    words = ["good stone", "bad paper", "good stone", "river"]
+    batch = one.collate(one.encode([str(tmp_path / f"x{i}.png") for i in range(4)], words))
+    with torch.no_grad():
+        found = one(batch).tolist()
+        z = (one.head.scale.exp() * one.inputs(batch) @ one.texts(batch).T + one.head.bias).tolist()
+    for i in range(4):
+        if loss == "sigmoid":
+            expected = -sum(
+                math.log(1 / (1 + math.exp(-(z[i][j] if words[i] == words[j] else -z[i][j])))) for j in range(4)
+            )
+        else:
+            others = [j for j in range(4) if words[j] != words[i]]
+            row = sum(math.exp(z[i][j]) for j in [i, *others])
+            column = sum(math.exp(z[j][i]) for j in [i, *others])
+            expected = -0.5 * (math.log(math.exp(z[i][i]) / row) + math.log(math.exp(z[i][i]) / column))
+        assert found[i] == pytest.approx(expected, rel=1e-4)
+
+
+def test_locked_texts_have_no_parameters_and_moving_ones_move(text: Path, tmp_path: Path) -> None:
+    assert not any("of_text" in name for name, _ in network(text, "infonce").named_parameters())
+    moving = network(text, "infonce", locked=False)
+    assert any("of_text" in name for name, _ in moving.named_parameters())
+    one = match_example(tmp_path)
+    tuned = fit("match", one, tmp_path / "run", strategy="full", settings={"moves": "all", "text": "tuned"})
+    before = load(one.settings["text_model"]).state_dict()
+    after = tuned.learned.network.backbone.text.state_dict()  # type: ignore[union-attr, operator]
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_colours_are_learned_and_class_names_can_be_given(tmp_path: Path) -> None:
+    one = match_example(tmp_path)
+    how = {"moves": "all", "num_train_epochs": 25, "learning_rate": 2e-3}
+    model = fit("match", one, tmp_path / "run", strategy="full", settings=how)
+    assert model.scores is not None and (model.scores.estimates["recall_at_5"].value or 0) > 0.9
+    answers = model.choose(one.new, ["a red stone", "a green stone", "a blue stone", "a grey stone"])
+    assert len(answers) == 3 and all(a.startswith("a ") for a in answers)
+    assert "chance" in " ".join(model.scores.notes)
+
+
+def test_rows_without_text_or_picture_are_named(tmp_path: Path) -> None:
+    path = pictures(tmp_path, 12, 0, "x")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    path.write_text(path.read_text() + "broken.png,a stone\nmissing.png,a stone\nx0.png,\n")
+    account = acclimate.inspect(str(path), task="match").audit
+    assert (account.read, account.kept) == (15, 12)
+    assert account.dropped == {"not_a_picture": (14,), "missing_file": (15,), "no_text": (16,)}
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss"):
+        Match(loss="clip")
+    with pytest.raises(UserError, match="no column of texts"):
+        acclimate.fit([{"a": "x.png"}], task="match", quiet=True, output_dir=tmp_path / "run")
