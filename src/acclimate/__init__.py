@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from acclimate.api import Model, compare, fit, inspect, load
+    from acclimate.api.correcting import correct
     from acclimate.api.shifting import measure_shift
     from acclimate.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Model", "UserError", "__version__", "compare", "fit", "inspect", "load", "measure_shift"]
+__all__ = ["Model", "UserError", "__version__", "compare", "correct", "fit", "inspect", "load", "measure_shift"]
 
 _HOME = {
     "Model": "acclimate.api",
     "UserError": "acclimate.errors",
     "compare": "acclimate.api",
+    "correct": "acclimate.api.correcting",
     "fit": "acclimate.api",
     "inspect": "acclimate.api",
     "load": "acclimate.api",

@@ -16,10 +16,10 @@ import tiny_models as tm
 from acclimate.backbones import load
 from acclimate.errors import UserError
 from acclimate.run import Run
+from acclimate.structured.answering import answers_to
 from acclimate.structured.measuring import scores_of, value
 from acclimate.structured.tag import Tag
 from acclimate.structured.tag_network import TagNetwork, allowed_steps, best_path
-from acclimate.structured.tuning import answers_to
 
 sys.path.append(str(Path(__file__).parent))
 from made import fit, tag_example, tags

@@ -198,6 +198,12 @@ def remember_keys(run_dir: Path, keys: Sequence[str], name: str = LEARNED) -> No
     write_json(run_dir / name, sorted({_short(key) for key in keys}))
 
 
+def add_remembered(run_dir: Path, other: Path, name: str = LEARNED) -> None:
+    """What another run kept under this name, too."""
+    if (other / name).is_file():
+        write_json(run_dir / name, sorted({*read_json(run_dir / name), *read_json(other / name)}))
+
+
 def known(run_dir: Path, data: Data, name: str = LEARNED) -> int:
     """How many of these inputs were kept under this name (near duplicates count); 0 where no hashes were."""
     return known_keys(run_dir, kind_of(data).keys(data.inputs), name) if (run_dir / name).is_file() else 0

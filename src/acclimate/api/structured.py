@@ -29,11 +29,12 @@ from acclimate.settings import check_type
 from acclimate.strategies import SETTING_ALIASES
 from acclimate.strategies.tune import Tune
 from acclimate.structured import task_named
+from acclimate.structured.answering import answers_to
 from acclimate.structured.base import Asked, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
 from acclimate.structured.gate import clustered, leaks, repeats
 from acclimate.structured.measuring import difference, metric_of, scores_of
-from acclimate.structured.tuning import answers_to, tuned
+from acclimate.structured.tuning import tuned
 
 TEST_SHARE, VALID_SHARE = 0.2, 0.15
 PROBE = "linear_probe"

@@ -17,6 +17,7 @@ from acclimate import __version__, ranks
 from acclimate.cli import (
     cache,
     compare,
+    correct,
     datasets_cmd,
     demo,
     evaluate,
@@ -100,6 +101,7 @@ app.command("predict", cls=Aliased)(predict.predict)
 app.command("evaluate", cls=Aliased)(evaluate.evaluate)
 app.command("score", cls=Aliased, hidden=True)(evaluate.evaluate)
 app.command("compare", cls=Aliased)(compare.compare)
+app.command("correct", cls=Aliased)(correct.correct)
 app.command("report", cls=Aliased)(report.report)
 app.command("inspect", cls=Aliased)(inspect.inspect)
 app.command("shift", cls=Aliased)(shift.shift)

@@ -26,6 +26,7 @@ from acclimate.metrics.intervals import Weighted
 from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.tune import Tune
+from acclimate.structured.answering import answers_to
 
 State = dict[str, Any]  # what is fitted besides weights, as plain JSON: tag names, the prompt, the vocabulary
 
@@ -210,8 +211,6 @@ class Structured(ABC):
 
     def judged(self, network: StructuredNetwork, data: Data, run: Run, label: str = "judging") -> list[Any]:
         """What `measures` reads of labelled rows: answers to them, unless the task judges rows beside each other."""
-        from acclimate.structured.tuning import answers_to
-
         return answers_to(network, data.inputs, run, label)
 
     def judged_by(self, baseline: Baseline, data: Data) -> list[Any]:
@@ -220,8 +219,6 @@ class Structured(ABC):
 
     def told(self, network: StructuredNetwork, inputs: Sequence[Any], state: State, run: Run) -> list[Any]:
         """What predict says of new inputs."""
-        from acclimate.structured.tuning import answers_to
-
         return answers_to(network, inputs, run, "predicting")
 
     def untrained(self, strategy: str, network: StructuredNetwork, train: Data) -> StructuredNetwork:

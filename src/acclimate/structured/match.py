@@ -23,10 +23,10 @@ from acclimate.errors import UserError, unknown
 from acclimate.metrics.base import mean_of
 from acclimate.run import Run
 from acclimate.strategies.tune import Tune
+from acclimate.structured.answering import answers_to
 from acclimate.structured.base import Asked, Baseline, Measure, New, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.gate import accounted
 from acclimate.structured.match_network import LOSSES, MatchNetwork, Ranked, Towers
-from acclimate.structured.tuning import answers_to
 
 _TEXTS = ("text", "caption", "title", "name", "description", "label")
 _KEPT = 20_000  # texts that a model remembers to answer with

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from acclimate import ranks
 from acclimate.backbones.augment import strength_of
-from acclimate.backbones.base import Encoded, budgeted
+from acclimate.backbones.base import Encoded
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.features import to_device
@@ -25,6 +25,7 @@ from acclimate.strategies import adapters
 from acclimate.strategies.moves import release, set_dropout
 from acclimate.strategies.rates import Unfreezing
 from acclimate.strategies.tune import Tune, cut_short
+from acclimate.structured.answering import answers_to as answers_to
 from acclimate.structured.base import StructuredNetwork
 from acclimate.train.batches import shuffled
 from acclimate.train.descent import Descent, descend
@@ -33,7 +34,6 @@ from acclimate.train.memory import Fitting, parts
 from acclimate.train.prefix import Prefix, build, frozen_depth
 
 _EVALUATED = 32  # rows of a batch when nothing is learned from them
-_ANSWERED = 16_384  # cost of a batch that is answered
 
 
 @dataclass(frozen=True)
@@ -197,21 +197,3 @@ def _replayed(
     if held_out is not None:
         held_out.prefix, held_out.first = prefix, len(rows.encoded)
     return f"the output of the {depth} frozen blocks is {note}"
-
-
-def answers_to(
-    network: StructuredNetwork, inputs: Sequence[Any], run: Run, label: str = "answers", most: int = _EVALUATED
-) -> list[Any]:
-    """One answer an input, in order; those of like size are read together."""
-    network = network.to(run.device).eval()
-    encoded = network.encode(inputs, None)
-    found: list[Any] = [None] * len(inputs)
-    with torch.inference_mode(), run.progress.steps(label, len(inputs)) as advance:
-        for at in budgeted([row.cost for row in encoded], _ANSWERED, most):
-            rows = [encoded[i] for i in at]
-            said = network.answers(rows, to_device(network.collate(rows), run.device))
-            for i, answer in zip(at, said, strict=True):
-                found[i] = answer
-            advance(len(at))
-    network.cpu()
-    return found

@@ -1,0 +1,36 @@
+"""Answers to many inputs, those of like size together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from acclimate.backbones.base import budgeted
+from acclimate.features import to_device
+from acclimate.run import Run
+
+if TYPE_CHECKING:
+    from acclimate.structured.base import StructuredNetwork
+
+MOST = 32  # rows of a batch
+_COST = 16_384  # of a batch
+
+
+def answers_to(
+    network: StructuredNetwork, inputs: Sequence[Any], run: Run, label: str = "answers", most: int = MOST
+) -> list[Any]:
+    """One answer an input, in order; those of like size are read together."""
+    network = network.to(run.device).eval()
+    encoded = network.encode(inputs, None)
+    found: list[Any] = [None] * len(inputs)
+    with torch.inference_mode(), run.progress.steps(label, len(inputs)) as advance:
+        for at in budgeted([row.cost for row in encoded], _COST, most):
+            rows = [encoded[i] for i in at]
+            said = network.answers(rows, to_device(network.collate(rows), run.device))
+            for i, answer in zip(at, said, strict=True):
+                found[i] = answer
+            advance(len(at))
+    network.cpu()
+    return found
