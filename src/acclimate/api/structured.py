@@ -299,6 +299,8 @@ def _candidate(
         one = tuned(name, tune, network, parts.train, parts.valid, run.at(name), request.content["train"])
         notes = (*said, *one.notes)
         found = Learned(task, fitted_state, one.network, name, one.settings, one.trained, tuple(one.history), notes)
+    trained, own = task.finished(found.network, found.state, parts.valid, run)
+    found = replace(found, network=trained, state=own)
     if parts.valid is None or request.strategy != "auto":
         return Candidate(found, None, [], time.monotonic() - began)
     answers = task.judged(found.network, parts.valid, run, f"judging {name}")

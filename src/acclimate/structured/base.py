@@ -232,6 +232,12 @@ class Structured(ABC):
         where its settings are None, and what `start="probe"` begins with."""
         raise UserError(f"task {self.name!r} has no head that could be fitted at once; leave start out")
 
+    def finished(
+        self, network: StructuredNetwork, state: State, valid: Data | None, run: Run
+    ) -> tuple[StructuredNetwork, State]:
+        """The trained network and the state with what is fitted on rows it did not learn from, such as a threshold."""
+        return network, state
+
     def settings(self) -> dict[str, Any]:
         """The fields as plain JSON, for the bundle."""
         return dataclasses.asdict(self)

@@ -31,14 +31,16 @@ class TagNetwork(StructuredNetwork):
 
     backbone: TextBackbone
 
-    def __init__(self, backbone: TextBackbone, tags: Sequence[str], words_a_row: float) -> None:
+    def __init__(
+        self, backbone: TextBackbone, tags: Sequence[str], words_a_row: float, other_less: float = 0.0
+    ) -> None:
         super().__init__(backbone, nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.width, len(tags))))
         if not getattr(backbone.tokenizer, "is_fast", False):
             raise UserError(
                 f"the tokeniser of {backbone.origin.name!r} cannot tell which word a piece is of; tagging needs one "
                 "that can (a folder with tokenizer.json)"
             )
-        self.tags, self.words_a_row = tuple(tags), words_a_row
+        self.tags, self.words_a_row, self.other_less = tuple(tags), words_a_row, other_less
         self.codes = {tag: i for i, tag in enumerate(tags)}
         self.allowed = allowed_steps(self.tags)
 
@@ -102,13 +104,19 @@ class TagNetwork(StructuredNetwork):
         total = torch.zeros(len(batch["rows"]), device=each.device).index_add_(0, batch["of_row"], each)
         return total / self.words_a_row
 
-    def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
-        """The most probable allowed sequence of each row; words that no window holds are outside."""
+    def scores(self, rows: Sequence[Encoded], batch: Batch) -> list[FloatArray]:
+        """Log-probabilities of the tags of each row's words, (words, tags)."""
         scores = torch.log_softmax(self._logits(batch), 1).double().cpu().numpy()
         owner = batch["of_row"].cpu().numpy()
+        return [scores[owner == i] for i in range(len(rows))]
+
+    def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
+        """The most probable allowed sequence of each row, the log-probability of "O" lowered by `other_less`; words
+        that no window holds are outside."""
         found = []
-        for i, row in enumerate(rows):
-            mine = scores[owner == i]
+        for row, mine in zip(rows, self.scores(rows, batch), strict=True):
+            if self.other_less and OTHER in self.codes:
+                mine[:, self.codes[OTHER]] -= self.other_less
             words = [w for part in row.parts for w in part["word"]]
             tags = [OTHER if OTHER in self.codes else self.tags[0]] * row.total
             for w, code in zip(words, best_path(mine, self.allowed), strict=True):
