@@ -18,7 +18,9 @@ from acclimate.settings import parse_duration, parse_settings
 def fit(
     train: Annotated[
         str | None,
-        typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
+        typer.Argument(
+            metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, NPZ, or a folder of pictures, sounds or series."
+        ),
     ] = None,
     label: options.Labels = None,
     model: Annotated[
@@ -26,8 +28,8 @@ def fit(
         typer.Option(
             metavar="MODEL",
             help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
-            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, rxn-albert for molecules, columns for "
-            "tables (mlp is a network on them).",
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, rxn-albert for molecules, series-cnn "
+            "for series, columns for tables (mlp is a network on them).",
         ),
     ] = None,
     strategy: Annotated[
@@ -92,6 +94,7 @@ def fit(
     id_column: options.IdColumn = None,
     subgroup_column: options.SubgroupColumn = None,
     domain_column: options.DomainColumn = None,
+    rate: options.Rate = None,
     weight_column: options.WeightColumn = None,
     drop: options.Drop = None,
     label_delimiter: options.LabelDelimiter = None,
@@ -257,6 +260,7 @@ def fit(
         id_column=id_column,
         subgroup_column=options.one_or_many(subgroup_column),
         domain_column=domain_column,
+        rate=rate,
         weight_column=weight_column,
         drop=tuple(drop or ()),
         metric=metric,
