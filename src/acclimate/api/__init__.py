@@ -94,6 +94,7 @@ def fit(
     label_weight: Mapping[str, float] | None = None,
     single_task: bool | None = None,
     label_delimiter: str | None = None,
+    horizon: int | None = None,
     learning_rate: float | None = None,
     num_train_epochs: float | None = None,
     batch_size: int | None = None,
@@ -160,7 +161,12 @@ def fit(
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:
         raise unknown("feature_dtype", feature_dtype, DTYPES)
-    own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
+    own = {
+        "horizon": horizon,
+        "learning_rate": learning_rate,
+        "num_train_epochs": num_train_epochs,
+        "batch_size": batch_size,
+    }
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
     name = None if task is None else task_name(task)
     if name in STRUCTURED:

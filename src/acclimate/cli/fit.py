@@ -112,6 +112,10 @@ def fit(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
+    horizon: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", min=1, help="For --task forecast: how many steps ahead. 24 when absent."),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="The strategy's own when absent.")
     ] = None,
@@ -216,9 +220,11 @@ def fit(
     order = None if class_order is None else _class_order(class_order)
 
     from acclimate.cli import early
+    from acclimate.data.labels import STRUCTURED
     from acclimate.data.rows import Columns
 
-    early.strategy(strategy)
+    if (task or "").strip().lower() not in STRUCTURED:  # those have strategies of their own
+        early.strategy(strategy)
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
@@ -280,6 +286,7 @@ def fit(
         label_weight=options.numbers("--label-weight", label_weight),
         single_task=single_task,
         label_delimiter=label_delimiter,
+        horizon=horizon,
         learning_rate=learning_rate,
         num_train_epochs=num_train_epochs,
         batch_size=batch_size,

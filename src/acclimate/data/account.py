@@ -36,6 +36,8 @@ REASONS = {
     "no_steps": "the series has no steps",
     "no_numbers": "the series holds no number: every value is missing",
     "other_channels": "the series has another number of channels than most",
+    "short_context": "too few known steps before the forecast",
+    "no_future": "nothing was measured in the steps to forecast",
     "broken_file": "the file is damaged or cut off",
     "too_large": "more pixels than can be read (178 million)",
 }
