@@ -76,8 +76,8 @@ class Block(Depthwise):
 
     def forward(self, x: Tensor, dilation: int) -> Tensor:
         """(n, t, d) to (n, t, d)."""
-        x = self.norm1(x + self.pw(self.mixed(x, dilation)))
-        out: Tensor = self.norm2(x + self.ffn(x))
+        x = self.norm1((x + self.pw(self.mixed(x, dilation))).float())
+        out: Tensor = self.norm2((x + self.ffn(x)).float())
         return out
 
 
@@ -90,7 +90,7 @@ class Smoothing(Depthwise):
 
     def forward(self, x: Tensor, dilation: int) -> Tensor:
         """(n, h, d) to (n, h, d)."""
-        out: Tensor = self.norm(x + self.mixed(x, dilation))
+        out: Tensor = self.norm((x + self.mixed(x, dilation)).float())
         return out
 
 
@@ -176,7 +176,7 @@ class Head(nn.Module):
         summary = torch.cat([states.mean(1), states[:, -1]], -1)[:, None].expand(-1, sizes.horizon, -1)
         x = self.summary_proj(torch.cat([ages, summary], -1)) + self.queries
         for layer, norm in zip(self.decoder_ffns, self.decoder_norms, strict=True):
-            x = norm(x + layer(x))
+            x = norm((x + layer(x)).float())
         for at, smooth in enumerate(self.fc_blocks):
             x = smooth(x, 2**at)
         period = periods_of(values, known, sizes.context, sizes.periods, sizes.alpha)[:, :1]

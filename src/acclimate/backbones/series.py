@@ -88,6 +88,7 @@ class SeriesBackbone(Backbone):
     modality = "series"
     architecture = ""
     longest = LONGEST
+    tuned_rate = 5e-4  # of so few weights
 
     def __init__(self, scale: Scale | None, origin: Origin | None) -> None:
         super().__init__()

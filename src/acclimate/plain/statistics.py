@@ -40,13 +40,13 @@ class StatisticsFeatures(Standardised):
 
 def _of_one(values: Values) -> list[float]:
     filled = np.array([interpolated(row) for row in values])
-    found = [v for row, own in zip(filled, values, strict=True) for v in _channel(row, float(np.isnan(own).mean()))]
+    found = np.concatenate([_moments(filled), np.isnan(values).mean(1, keepdims=True), _pieces(filled)], 1)
+    out: list[float] = found.ravel().tolist()
     some = filled[:_PAIRS]
     if len(some) > 1:
-        spread = some.std(1)
-        centred = (some - some.mean(1, keepdims=True)) / np.maximum(spread, _FLOOR)[:, None]
-        found += (centred @ centred.T / some.shape[1])[np.triu_indices(len(some), 1)].tolist()
-    return [*found, float(np.log(values.shape[1]))]
+        centred = (some - some.mean(1, keepdims=True)) / np.maximum(some.std(1, keepdims=True), _FLOOR)
+        out += (centred @ centred.T / some.shape[1])[np.triu_indices(len(some), 1)].tolist()
+    return [*out, float(np.log(values.shape[1]))]
 
 
 def interpolated(row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -62,29 +62,35 @@ def interpolated(row: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.interp(at, at[known], row[known]) if known.any() else np.zeros(len(row))
 
 
-def _channel(row: NDArray[np.float64], missing: float) -> list[float]:
-    steps = np.diff(row) if len(row) > 1 else np.zeros(1)
-    mean, spread = float(row.mean()), float(row.std())
-    centred = (row - mean) / max(spread, _FLOOR)
-    place = np.linspace(-0.5, 0.5, len(row))
-    slope = float(centred @ place / max(float(place @ place), _FLOOR))
-    crossings = float(np.mean(centred[1:] * centred[:-1] < 0)) if len(row) > 1 else 0.0
-    memory = [float(np.mean(centred[lag:] * centred[:-lag])) if len(row) > lag else 0.0 for lag in (1, 2)]
-    pieces = [float(part.mean()) for part in np.array_split(row, _PIECES) if len(part)]
-    pieces += [pieces[-1]] * (_PIECES - len(pieces))  # of fewer steps than parts: the last one again
-    low, first, middle, third, high = np.quantile(row, [0, 0.25, 0.5, 0.75, 1]).tolist()
-    return [
-        mean, spread, low, high, first, middle, third, slope, float(np.abs(steps).mean()), float(steps.std()),
-        crossings, *memory, missing, *_octaves(centred), *pieces,
-    ]  # fmt: skip
+def _moments(rows: Values) -> Values:
+    """Level, spread, extremes, quartiles, slope, roughness, memory and spectrum of each channel, (c, 21)."""
+    count = rows.shape[1]
+    steps = np.diff(rows, axis=1) if count > 1 else np.zeros((len(rows), 1))
+    mean, spread = rows.mean(1), rows.std(1)
+    centred = (rows - mean[:, None]) / np.maximum(spread, _FLOOR)[:, None]
+    place = np.linspace(-0.5, 0.5, count)
+    slope = centred @ place / max(float(place @ place), _FLOOR)
+    none = np.zeros(len(rows))
+    crossings = (centred[:, 1:] * centred[:, :-1] < 0).mean(1) if count > 1 else none
+    memory = [(centred[:, lag:] * centred[:, :-lag]).mean(1) if count > lag else none for lag in (1, 2)]
+    quantiles = np.quantile(rows, [0, 0.25, 0.5, 0.75, 1], axis=1)
+    roughness = np.abs(steps).mean(1), steps.std(1)
+    return np.stack([mean, spread, *quantiles, slope, *roughness, crossings, *memory, *_octaves(centred)], 1)
 
 
-def _octaves(centred: NDArray[np.float64]) -> list[float]:
-    """The share of power in octaves, the highest last."""
-    power = np.abs(np.fft.rfft(centred * np.hanning(len(centred) + 2)[1:-1])[1:]) ** 2
-    if not len(power):
-        return [0.0] * _BANDS
-    frequency = np.arange(1, len(power) + 1) / len(power)
-    band = np.clip(_BANDS + np.ceil(np.log2(frequency) - 1e-9) - 1, 0, _BANDS - 1).astype(int)
-    shares: list[float] = (np.bincount(band, power, _BANDS) / max(float(power.sum()), _FLOOR)).tolist()
-    return shares
+def _pieces(rows: Values) -> Values:
+    """The means of 16 consecutive parts, (c, 16); of fewer steps than parts the last one again."""
+    means = [part.mean(1) for part in np.array_split(rows, _PIECES, axis=1) if part.shape[1]]
+    return np.stack(means + [means[-1]] * (_PIECES - len(means)), 1)
+
+
+def _octaves(centred: Values) -> list[NDArray[np.float64]]:
+    """The share of power in each octave, (c,) each, the highest last."""
+    count = centred.shape[1]
+    power = np.abs(np.fft.rfft(centred * np.hanning(count + 2)[1:-1], axis=1)[:, 1:]) ** 2
+    if not power.shape[1]:
+        return [np.zeros(len(centred))] * _BANDS
+    frequency = np.arange(1, power.shape[1] + 1) / power.shape[1]
+    band = np.clip(_BANDS + np.ceil(np.log2(frequency) - 1e-9) - 1, 0, _BANDS - 1)
+    total = np.maximum(power.sum(1), _FLOOR)
+    return [power[:, band == at].sum(1) / total for at in range(_BANDS)]

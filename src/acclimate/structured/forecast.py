@@ -55,8 +55,10 @@ class Forecast(Structured):
     model: ClassVar[str] = "fracast"
     strategies: ClassVar[Mapping[str, Tune | None]] = {
         "zero_shot": None,
-        "linear_probe": Tune(moves="head", head_learning_rate=1e-3, augment=1.0, num_train_epochs=10),
-        "full": Tune(learning_rate=3e-4, augment=1.0, num_train_epochs=10),
+        "linear_probe": Tune(
+            moves="head", head_learning_rate=1e-3, augment=1.0, num_train_epochs=10, mixed_precision="no"
+        ),
+        "full": Tune(learning_rate=3e-4, augment=1.0, num_train_epochs=10, mixed_precision="no"),
     }
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "linear_probe", "full")
 
