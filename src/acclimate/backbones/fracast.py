@@ -26,14 +26,15 @@ class Fracast(SeriesBackbone):
 
     A context is laid between 0 and 1 by its least and largest value, each channel by itself. Features of a channel: the
     mean of its states over time, the last state, the least value and the logarithm of the span (both in units of the
-    training rows), 130 numbers. They read the steps there are, without the empty ones before them that a forecast of a
-    short context reads, so that short series are quick.
+    training rows), 130 numbers. They read a window as long as the longest training series, not the 2,048 steps that a
+    forecast reads, so that short series are quick.
 
     Use when: values ahead are asked for, or labels and there are few rows. Prefer `series-cnn`, tuned, with many.
     """
 
     architecture = NAME
     longest = Sizes.context
+    tuned_rate = 1e-4  # one block at ten dilations: each step moves all of them
 
     def __init__(self, sizes: Sizes, scale: Scale | None = None, origin: Origin | None = None) -> None:
         super().__init__(scale, origin)

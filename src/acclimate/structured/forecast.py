@@ -35,6 +35,7 @@ from acclimate.structured.forecast_shown import drawn
 from acclimate.structured.gate import accounted
 
 _ENCODED = 512  # steps of the context of an encoder, at most
+_TUNE = Tune(augment=1.0, num_train_epochs=10, mixed_precision="no")  # fewer digits would blur a long range of values
 _MEMORY = 0.3  # autocorrelation at a period from which on it is a season
 
 
@@ -55,10 +56,9 @@ class Forecast(Structured):
     model: ClassVar[str] = "fracast"
     strategies: ClassVar[Mapping[str, Tune | None]] = {
         "zero_shot": None,
-        "linear_probe": Tune(
-            moves="head", head_learning_rate=1e-3, augment=1.0, num_train_epochs=10, mixed_precision="no"
-        ),
-        "full": Tune(learning_rate=3e-4, augment=1.0, num_train_epochs=10, mixed_precision="no"),
+        "linear_probe": replace(_TUNE, moves="head"),
+        "partial": replace(_TUNE, moves="top:1"),
+        "full": _TUNE,
     }
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "linear_probe", "full")
 
