@@ -111,10 +111,13 @@ class Forecaster(StructuredNetwork):
         return (each * weight).sum((1, 2)) / batch["there"].sum((1, 2)).clamp(min=1)
 
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
-        """One forecast a row, as tuples (channels, horizon)."""
-        found = self.middle(self.ahead(batch)).double()
-        whole = found * batch["spread"][..., None] + batch["last"][..., None]
-        return [as_future(one) for one in whole.cpu().numpy()]
+        """One forecast a row, as tuples (channels, horizon); each row by itself, so that none depends on its mates."""
+        found = []
+        for at in range(len(rows)):
+            one = {name: values[at : at + 1] for name, values in batch.items()}
+            ahead = self.middle(self.ahead(one)).double() * one["spread"][..., None] + one["last"][..., None]
+            found.append(as_future(ahead[0].cpu().numpy()))
+        return found
 
 
 class LinearForecaster(Forecaster):
