@@ -19,6 +19,7 @@ CNN, TRANSFORMER = "series-cnn", "series-transformer"
 WIDTH = 64
 _LEAST = 32  # steps from which on a layer of the convolutions leaves out every second
 _LAYERS, _HEADS, _DROPOUT = 3, 4, 0.1
+_PLACE = 0.1  # how much the place of a patch counts beside its values: those of a quiet series are small
 _PATCHES = 16  # of a window, at least, where it has so many steps
 
 
@@ -206,7 +207,7 @@ class SeriesTransformer(SmallSeries):
         padded = F.pad(values, (0, -values.shape[2] % self.patch))
         patches = padded.unfold(2, self.patch, self.patch).permute(0, 2, 1, 3).flatten(2)  # (w, p, inputs * patch)
         inside = torch.arange(patches.shape[1], device=values.device) * self.patch < sizes[:, None]
-        hidden = self.stem(patches) + places(patches.shape[1]).to(patches)
+        hidden = self.stem(patches) + _PLACE * places(patches.shape[1]).to(patches)
         for layer in self.layers:
             hidden = layer(hidden, inside)
         return self.norm(hidden), inside
