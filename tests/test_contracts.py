@@ -30,7 +30,7 @@ RUN = Run(seed=3)
 # Baselines of other kinds of input are `tfidf` on texts: tests/plain and tests/api have theirs. `distil` needs a saved
 # teacher: tests/strategies/test_distil.py has its contract. `osbp` has a class more: tests/strategies/test_opposed.py.
 # `in_context` needs a package and weights: its tests stand beside it.
-OTHERS = ("consistency", "pixels", "spectra", "fingerprints", "distil", "osbp", "in_context")
+OTHERS = ("consistency", "pixels", "spectra", "statistics", "fingerprints", "distil", "osbp", "in_context")
 EVERY = {n: s for n, s in {**BASELINES, **STRATEGIES, **ADAPTATIONS}.items() if n not in OTHERS}
 CLASSES = {  # what reads the classes of rows, each of one class; `self_train` has none in an order either
     "centroid": ("classify", "ordinal", "multilabel"), "self_train": ("classify",),

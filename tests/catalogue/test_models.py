@@ -23,14 +23,14 @@ Packager = Callable[..., Wheel]
 NAMES = [
     "minilm", "minilm-sre", "minilm-l3", "e5-multilingual", "smollm2", "rxn-albert", "mobilenetv2",
     "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "dinov2-small",
-    "whisper-tiny", "whisper-base", "resemblyzer",
+    "whisper-tiny", "whisper-base", "resemblyzer", "fracast",
 ]  # fmt: skip
 
 
 def test_every_model_of_the_issue_is_listed_with_what_a_user_asks_for() -> None:
     rows = models.listing()
     assert [row["name"] for row in rows] == NAMES
-    assert {row["modality"] for row in rows} == {"text", "molecule", "image", "audio"}
+    assert {row["modality"] for row in rows} == {"text", "molecule", "image", "audio", "series"}
     assert not any(row["here"] for row in rows)
     assert rows[0] == {
         "name": "minilm",

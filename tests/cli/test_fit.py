@@ -27,6 +27,8 @@ DEFAULTS = {
     "id_column": None,
     "subgroup_column": None,
     "domain_column": None,
+    "rate": None,
+    "horizon": None,
     "weight_column": None,
     "drop": (),
     "metric": None,
@@ -143,6 +145,8 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--feature-dtype": "fp16",
         "--candidates": "knn, lora",
         "--domain-column": "site",
+        "--rate": "50",
+        "--horizon": "12",
     }
     flat = [part for pair in given.items() for part in pair]
     repeated = ["--text-column", "a", "--text-column", "b", "--subgroup-column", "sex", "--drop", "p", "--drop", "q"]
@@ -187,6 +191,8 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "id_column": "id",
         "subgroup_column": "sex",
         "domain_column": "site",
+        "rate": 50.0,
+        "horizon": 12,
         "weight_column": "w",
         "drop": ("p", "q"),
         "metric": "macro_f1",

@@ -12,6 +12,7 @@ import numpy as np
 
 import acclimate
 import tiny_models as tm
+import tiny_series as ts
 from acclimate.api.structured_model import StructuredModel
 
 NAMES = {"person": ["happy", "warm", "kind"], "place": ["river", "street", "garden"]}
@@ -81,7 +82,19 @@ def match_example(folder: Path) -> Example:
     return Example(train, test, "small-cnn:16", "partial", settings, new, {})
 
 
-EXAMPLES: dict[str, Callable[[Path], Example]] = {"match": match_example, "tag": tag_example}
+def forecast_example(folder: Path) -> Example:
+    """Forecasts of two waves."""
+    train, test = ts.waves(folder / "train.csv", 400), ts.waves(folder / "test.csv", 200, 1)
+    new = [np.sin(np.arange(60.0 + i))[None].repeat(2, 0) for i in range(3)]
+    settings = {"horizon": 6, "context": 32}
+    return Example(train, test, "series-transformer", "partial", settings, new, {})
+
+
+EXAMPLES: dict[str, Callable[[Path], Example]] = {
+    "forecast": forecast_example,
+    "match": match_example,
+    "tag": tag_example,
+}
 
 
 def fit(task: str, one: Example, output: Path, **given: Any) -> StructuredModel:

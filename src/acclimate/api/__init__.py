@@ -74,6 +74,7 @@ def fit(
     id_column: str | None = None,
     subgroup_column: str | Sequence[str] | None = None,
     domain_column: str | None = None,
+    rate: float | None = None,
     weight_column: str | None = None,
     drop: Sequence[str] = (),
     metric: str | None = None,
@@ -93,6 +94,7 @@ def fit(
     label_weight: Mapping[str, float] | None = None,
     single_task: bool | None = None,
     label_delimiter: str | None = None,
+    horizon: int | None = None,
     learning_rate: float | None = None,
     num_train_epochs: float | None = None,
     batch_size: int | None = None,
@@ -159,7 +161,12 @@ def fit(
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:
         raise unknown("feature_dtype", feature_dtype, DTYPES)
-    own = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs, "batch_size": batch_size}
+    own = {
+        "horizon": horizon,
+        "learning_rate": learning_rate,
+        "num_train_epochs": num_train_epochs,
+        "batch_size": batch_size,
+    }
     every = {**{k: v for k, v in own.items() if v is not None}, **(settings or {})}
     name = None if task is None else task_name(task)
     if name in STRUCTURED:
@@ -204,6 +211,7 @@ def fit(
                 file=file_column,
                 modality=modality,
                 kinds=column_kinds,
+                rate=rate,
             ),
             gate=Gate(on_bad, label_delimiter, private, split),
             choice=Choice(positive, threshold, cost, specificity, alert_budget, prevalence),

@@ -28,6 +28,7 @@ BASELINE_NAMES = {
     "tfidf": "TF-IDF + linear",
     "pixels": "pixels + linear",
     "spectra": "spectra + linear",
+    "statistics": "statistics + linear",
     "boosting": "gradient boosting",
     "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",

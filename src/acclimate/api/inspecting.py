@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def columns_of(
     file: str | None = None,
     modality: str | None = None,
     kinds: Mapping[str, str] | None = None,
+    rate: float | None = None,
 ) -> Columns:
     """Which column plays which part, as the arguments of `fit`, `inspect` and `shift` name them."""
     labels = many(label)
@@ -52,7 +54,15 @@ def columns_of(
         kind=kind_named(modality, kinds),
         features=tuple(kinds or ()),
         holds=tuple((kinds or {}).values()),
+        rate=rate_of(rate),
     )
+
+
+def rate_of(rate: float | None) -> float | None:
+    """Steps a second as the user says, or an error in words."""
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise UserError(f"rate {rate!r} is how many steps of a series a second has: give a number above 0")
+    return rate
 
 
 def kind_named(modality: str | None, kinds: Mapping[str, str] | None) -> str:
@@ -101,6 +111,7 @@ def inspect(
     id_column: str | None = None,
     subgroup_column: str | Sequence[str] | None = None,
     domain_column: str | None = None,
+    rate: float | None = None,
     weight_column: str | None = None,
     drop: Sequence[str] = (),
     label_delimiter: str | None = None,
@@ -115,10 +126,12 @@ def inspect(
     from acclimate.data.audit import audit
     from acclimate.data.columns import guess
     from acclimate.data.read import read
+    from acclimate.data.series_tables import gathered
 
     columns = columns_of(
         label=label, text=text_column, group=group_column, time=time_column, id=id_column, subgroup=subgroup_column,
         weight=weight_column, drop=drop, domain=domain_column, file=file_column, modality=modality, kinds=column_kinds,
+        rate=rate,
     )  # fmt: skip
     name = None if task is None else task_name(task)
     if name in STRUCTURED:
@@ -127,7 +140,7 @@ def inspect(
 
         _, report = task_named(name).read(data, Asked(columns, private), "train")
         return Inspection(report, ())
-    table = read(data)
+    table = gathered(read(data), columns)
     found = guess(table, columns, name, label_delimiter, private=private)
     gate = Gate(on_bad, label_delimiter, private, split)
     measure = None

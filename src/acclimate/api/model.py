@@ -20,6 +20,7 @@ from acclimate.data.kinds import Reading, kind_of
 from acclimate.data.read import read
 from acclimate.data.renamed import renamed
 from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.series_tables import gathered
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference, Scores
@@ -145,6 +146,7 @@ class Model:
                             "are adapted; give --adapt or --conformal")  # fmt: skip
         asked = Asked.of(self.predictor, conformal, abstain_below)
         table = source if isinstance(source, Table) else read(source, may_be_empty=True)
+        table = gathered(table, self.columns)
         read_in = self._reading(table)
         answers = None if adapt is None else adapted(self.predictor, read_in.inputs, adapt, self._run())
         return predictions(
@@ -165,13 +167,13 @@ class Model:
             inputs = [inputs]
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
         if named or isinstance(inputs, (str, Path)):
-            table = read(inputs)
+            table = gathered(read(inputs), self.columns)
             return list(self._reading(table).inputs), table
         if hasattr(inputs, "tolist") and getattr(inputs, "ndim", 1) == 1:  # a numpy array or a pandas series
             inputs = inputs.tolist()
         rows = list(inputs)
         if rows and isinstance(rows[0], dict):
-            table = read(rows)
+            table = gathered(read(rows), self.columns)
             return list(self._reading(table).inputs), table
         return [kind.given(x, self.columns, i) for i, x in enumerate(rows)], None
 
@@ -229,7 +231,7 @@ class Model:
     def labelled(self, source: Any) -> tuple[Data, Any]:
         """Labelled rows through the gate."""
         decoder = self.predictor.decoder
-        table = read(source)
+        table = gathered(read(source), self.columns)
         known, said = renamed(self.columns, table, decoder.classes)
         lacking = [name for name in known.labels if name not in table.columns]
         if lacking:

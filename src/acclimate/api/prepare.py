@@ -14,6 +14,7 @@ from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.series_tables import gathered
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
@@ -84,7 +85,7 @@ def gather(
 ) -> Sources:
     """Read every source and infer columns and task from the training rows."""
     given = {"train": train, "valid": valid, "test": test, "target": target, LABELS: target_labels}
-    tables = {role: read(source) for role, source in given.items() if source is not None}
+    tables = {role: gathered(read(source), columns) for role, source in given.items() if source is not None}
     table = tables["train"]
     guessed = guess(table, columns, task, gate.label_delimiter, private=gate.private)
     if guessed.columns.label is None:
@@ -222,7 +223,13 @@ def unlabelled(
     whole = guessed.columns
     row_id = whole.id if whole.id in table.columns else None
     columns = Columns(
-        text=whole.text, file=whole.file, kind=whole.kind, id=row_id, features=whole.features, holds=whole.holds
+        text=whole.text,
+        file=whole.file,
+        kind=whole.kind,
+        id=row_id,
+        features=whole.features,
+        holds=whole.holds,
+        rate=whole.rate,
     )
     data, report = gated(table, columns, guessed.task, gate, measure, "target", None, progress)
     return data, report, said

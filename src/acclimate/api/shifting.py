@@ -76,6 +76,7 @@ def measure_shift(
     text_column: str | Sequence[str] | None = None,
     file_column: str | None = None,
     modality: str | None = None,
+    rate: float | None = None,
     column_kinds: Mapping[str, str] | None = None,
     group_column: str | None = None,
     max_length: int | None = None,
@@ -93,7 +94,13 @@ def measure_shift(
     progress = Progress(quiet=quiet)
     run = Run(seed=seed, device=pick_device(), cache=cache.features(), progress=progress)
     columns = columns_of(
-        label=label, text=text_column, group=group_column, file=file_column, modality=modality, kinds=column_kinds
+        label=label,
+        text=text_column,
+        group=group_column,
+        file=file_column,
+        modality=modality,
+        kinds=column_kinds,
+        rate=rate,
     )
     gate = Gate(on_bad, None, private)
     tables = read(source), read(target)

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.modality import TABLE, modality_of
+from acclimate.backbones.modality import SERIES, TABLE, modality_of
 from acclimate.errors import UserError
 
-_READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table"}
+_READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table",
+          "series": "series"}  # fmt: skip
 
 __all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load"]
 
@@ -25,7 +26,8 @@ def load(
     seconds: float | None = None,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
-    "mlp" (for tables: `fit_rows` comes next), these with a text model for free text ("columns+minilm"), or a folder.
+    "mlp" (for tables), these with a text model for free text ("columns+minilm"), "series-cnn" or "series-transformer"
+    (random), or a folder. Those of tables and series learn from rows what they read: `fit_rows` comes next.
 
     A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
@@ -45,14 +47,15 @@ def load(
     elif Path(name).expanduser().exists():
         path = str(Path(name).expanduser())
         origin = Origin(Path(path).name, _licence_of(path), "local folder")
-    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn" or name in TABLE:
+    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn" or name in (*TABLE, *SERIES):
         origin = Origin(name)
     elif "/" not in name and not name.startswith((".", "~")):
         from acclimate.errors import unknown
 
         raise UserError(
             f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
-            "as hf:org/name, timm:name, small-cnn, columns, mlp or the path of a folder."
+            "as hf:org/name, timm:name, small-cnn, series-cnn, series-transformer, columns, mlp or the path of a "
+            "folder."
         )
     reads = modality_of(path)
     if seconds is not None and reads != "audio":
@@ -70,7 +73,7 @@ def load(
         return _other(path, origin, reads)
     if reads != "text":
         raise UserError(
-            f"{name!r} reads {reads}, and what can be loaded reads text, images, sounds or tables; "
+            f"{name!r} reads {reads}, and what can be loaded reads text, images, sounds, series or tables; "
             "`acclimate models list` shows them"
         )
     from acclimate.backbones.text import load_text
@@ -107,6 +110,10 @@ def _other(path: str, origin: Origin, reads: str) -> Backbone:
 
         inside = Path(path) / TEXT
         return load_table(path, origin, Texts(load(str(inside))) if inside.is_dir() else None)
+    if reads == "series":
+        from acclimate.backbones.series_small import load_series
+
+        return load_series(path, origin)
     if reads == "timm":
         from acclimate.backbones.image import load_image
 

@@ -52,6 +52,7 @@ class Backbone(nn.Module, ABC):
     runtime: str = "torch"  # what computed the features last
     pretrained: bool = True  # False where weights are random, or there are none
     random_rate: float = 2e-3  # the learning rate that suits its weights while they are random
+    tuned_rate: float = 5e-5  # the one that suits its pretrained weights
     padded: bool = False  # whether rows are padded though they could be packed
 
     @abstractmethod

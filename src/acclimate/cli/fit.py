@@ -18,7 +18,9 @@ from acclimate.settings import parse_duration, parse_settings
 def fit(
     train: Annotated[
         str | None,
-        typer.Argument(metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, or a folder of pictures or sounds."),
+        typer.Argument(
+            metavar="TRAIN", help="CSV, TSV, Parquet, JSONL, JSON, NPZ, or a folder of pictures, sounds or series."
+        ),
     ] = None,
     label: options.Labels = None,
     model: Annotated[
@@ -26,8 +28,8 @@ def fit(
         typer.Option(
             metavar="MODEL",
             help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
-            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, rxn-albert for molecules, columns for "
-            "tables (mlp is a network on them).",
+            "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, rxn-albert for molecules, series-cnn "
+            "for series, columns for tables (mlp is a network on them).",
         ),
     ] = None,
     strategy: Annotated[
@@ -92,6 +94,7 @@ def fit(
     id_column: options.IdColumn = None,
     subgroup_column: options.SubgroupColumn = None,
     domain_column: options.DomainColumn = None,
+    rate: options.Rate = None,
     weight_column: options.WeightColumn = None,
     drop: options.Drop = None,
     label_delimiter: options.LabelDelimiter = None,
@@ -109,6 +112,10 @@ def fit(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace RUN if it is there.")] = False,
+    horizon: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", min=1, help="For --task forecast: how many steps ahead. 24 when absent."),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="The strategy's own when absent.")
     ] = None,
@@ -213,9 +220,11 @@ def fit(
     order = None if class_order is None else _class_order(class_order)
 
     from acclimate.cli import early
+    from acclimate.data.labels import STRUCTURED
     from acclimate.data.rows import Columns
 
-    early.strategy(strategy)
+    if (task or "").strip().lower() not in STRUCTURED:  # those have strategies of their own
+        early.strategy(strategy)
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
@@ -257,6 +266,7 @@ def fit(
         id_column=id_column,
         subgroup_column=options.one_or_many(subgroup_column),
         domain_column=domain_column,
+        rate=rate,
         weight_column=weight_column,
         drop=tuple(drop or ()),
         metric=metric,
@@ -276,6 +286,7 @@ def fit(
         label_weight=options.numbers("--label-weight", label_weight),
         single_task=single_task,
         label_delimiter=label_delimiter,
+        horizon=horizon,
         learning_rate=learning_rate,
         num_train_epochs=num_train_epochs,
         batch_size=batch_size,

@@ -123,7 +123,8 @@ FileColumn = Annotated[
 Modality = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="What the inputs are: text, image, audio, table or molecule. Told by the data when absent."
+        metavar="NAME",
+        help="What the inputs are: text, image, audio, series, table or molecule. Told by the data when absent.",
     ),
 ]
 ColumnKind = Annotated[
@@ -133,6 +134,10 @@ ColumnKind = Annotated[
         help="What a column of a table holds: number, category, boolean, date, text, or none to leave it out. May be "
         "repeated.",
     ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar="HZ", help="Steps a second of series (sensors), where their files do not say."),
 ]
 GroupColumn = Annotated[
     str | None,

@@ -31,6 +31,13 @@ REASONS = {
     "not_a_sound": "the file is no sound that can be read (WAV, FLAC, Ogg, MP3, AIFF ... can)",
     "cut_short": "the file ends early: its header says that the sound is longer",
     "no_samples": "the sound has no samples",
+    "bad_series": "no series that can be read (NPZ, a sound, or lists of numbers)",
+    "uneven_channels": "the channels of the series differ in length",
+    "no_steps": "the series has no steps",
+    "no_numbers": "the series holds no number: every value is missing",
+    "other_channels": "the series has another number of channels than most",
+    "short_context": "too few known steps before the forecast",
+    "no_future": "nothing was measured in the steps to forecast",
     "broken_file": "the file is damaged or cut off",
     "too_large": "more pixels than can be read (178 million)",
 }

@@ -71,6 +71,8 @@ def audit(
     read = kind.read(table, columns, progress or Progress())
     labels, notes = _labels(table, columns, task, label_delimiter, classes, on_bad == "fail", private)
     times = None if columns.time is None else to_numbers(table.columns[columns.time], columns.time)
+    if kind.name == "series" and times is not None and len(set(times)) == 1:
+        times = None  # steps counted from the start of each series: no row is later than another
     reasons = [_reason(table, columns, task, i, read, labels, times) for i in range(len(table))]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     dropped: dict[str, tuple[int, ...]] = {

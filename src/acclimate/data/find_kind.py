@@ -13,6 +13,9 @@ from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank
 from acclimate.data.molecules import available
 from acclimate.data.rows import Columns, Table
+from acclimate.data.series import Series
+from acclimate.data.series_tables import listed
+from acclimate.data.sounds import SUFFIXES as SOUNDS
 from acclimate.data.sounds import is_pair
 from acclimate.errors import UserError
 
@@ -30,20 +33,30 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
         )
     free = [columns.file] if columns.file is not None else [] if columns.text else _without_part(table, columns)
     kinds = [columns.kind] if columns.kind in ENDINGS else [] if columns.kind else list(ENDINGS)
+    if columns.file is None and "series" in kinds and not columns.text:
+        lists = columns.features or listed(table, free, asked=bool(columns.kind))
+        if lists:
+            found = replace(columns, kind="series", features=lists, holds=("numbers",) * len(lists))
+            return found, [f"series: a channel in each of {', '.join(lists)}"]
     by_folder = table.facts.get("kind")
+    if by_folder == "audio" and columns.kind == "series":
+        by_folder = "series"  # sounds are series of as many channels as they have, where the user says so
     if by_folder in kinds and columns.file in (None, "file") and "file" in table.columns:
         return _with(columns, str(by_folder), "file"), [f"{PLURALS[str(by_folder)]}: the files of a folder"]
     for kind in kinds:
         for name in free:
-            if _holds(kind, table.columns[name]):
+            if _holds(kind, table.columns[name], asked=columns.kind == kind):
                 why = "as named" if columns.file is not None else "by the names of its files"
+                if kind == "series" and isinstance(next(iter(table.columns[name]), None), Series):
+                    why = "as arrays"
                 return _with(columns, kind, name), [f"{PLURALS[kind]} from column {name!r}, {why}"]
     if columns.file is not None or columns.kind in ENDINGS:
         what = columns.kind or " or ".join(ENDINGS)
+        more = " or lists of numbers" if what == "series" else ""
         where = f"column {columns.file!r}" if columns.file is not None else f"no column of {table.source}"
         says = "does not hold" if columns.file is not None else "holds"
         raise UserError(
-            f"{where} {says} {what} files; name the column that does with --file-column (columns: "
+            f"{where} {says} {what} files{more}; name the column that does with --file-column (columns: "
             f"{', '.join(list(table.columns)[:20])})"
         )
     return _of_texts(table, columns)
@@ -112,13 +125,26 @@ def _with(columns: Columns, kind: str, file: str | None) -> Columns:
     return replace(columns, kind=kind, file=file)
 
 
-def _holds(kind: str, cells: Sequence[object]) -> bool:
-    """Whether most cells are files of this kind by their ending, or what Python holds of such."""
+def _holds(kind: str, cells: Sequence[object], *, asked: bool) -> bool:
+    """Whether most cells are files of this kind by their ending, or what Python holds of such.
+
+    Sounds and arrays are series only where the user `asked` for series.
+    """
     some = [c for c in cells[: 50 * _SAMPLE] if not (c is None or (isinstance(c, str) and is_blank(c)))][:_SAMPLE]
-    return bool(some) and sum(_is(kind, c) for c in some) >= _MOST * len(some)
+    return bool(some) and sum(
+        _is(kind, c) or (asked and kind == "series" and _may_be_series(c)) for c in some
+    ) >= _MOST * len(some)
+
+
+def _may_be_series(cell: object) -> bool:
+    if isinstance(cell, (str, PurePath)):
+        return PurePath(cell).suffix.lower() in SOUNDS
+    return is_pair(cell) or getattr(cell, "ndim", 0) in (1, 2)
 
 
 def _is(kind: str, cell: object) -> bool:
+    if isinstance(cell, Series):
+        return kind == "series"
     if isinstance(cell, (str, PurePath)):
         return PurePath(cell).suffix.lower() in ENDINGS[kind] and "\n" not in str(cell)
     if is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys()):

@@ -1,4 +1,4 @@
-"""A folder of pictures or recordings as a table: one row a file, its label the folder that it lies in."""
+"""A folder of pictures, recordings or series as a table: one row a file, its label the folder that it lies in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 from acclimate.data.pictures import SUFFIXES as PICTURES
 from acclimate.data.rows import Table
+from acclimate.data.series import SUFFIXES as SERIES
 from acclimate.data.sounds import SUFFIXES as SOUNDS
 from acclimate.errors import UserError
 
-KINDS = {"image": PICTURES, "audio": SOUNDS}  # kind of input -> endings of its files
-PLURALS = {"image": "images", "audio": "sounds"}
+KINDS = {"image": PICTURES, "audio": SOUNDS, "series": SERIES}  # kind of input -> endings of its files
+PLURALS = {"image": "images", "audio": "sounds", "series": "series"}
 LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv")  # a table that names the files beside it
 _PARTS = {
     "train": "TRAIN", "training": "TRAIN", "test": "--test-data", "testing": "--test-data", "val": "--valid-data",

@@ -13,7 +13,7 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
-STRUCTURED = ("match", "tag")  # whose answers are more than a label (acclimate.structured)
+STRUCTURED = ("forecast", "match", "tag")  # whose answers are more than a label (acclimate.structured)
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",

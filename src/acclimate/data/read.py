@@ -18,6 +18,7 @@ from acclimate.data.dialect import cut
 from acclimate.data.encoding import Decoded, decode
 from acclimate.data.folders import has_files, in_folder, listed, of_one, read_folder
 from acclimate.data.rows import Table
+from acclimate.data.series_tables import of_npz
 from acclimate.errors import MachineFailed, UserError
 
 _DATA = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -45,7 +46,7 @@ _FOREIGN = (  # first bytes -> what it is and what to do
 def read(
     source: Any, *, delimiter: str | None = None, encoding: str | None = None, may_be_empty: bool = False
 ) -> Table:
-    """Read a file (CSV, TSV, text, Parquet, JSONL, JSON), a folder of pictures, a frame, an Arrow table, a
+    """Read a file (CSV, TSV, text, Parquet, JSONL, JSON, NPZ), a folder of pictures, a frame, an Arrow table, a
     `datasets.Dataset`, a dict or a list.
 
     The content of a file decides, not its name. Cells of text files stay text ("NA" and "null" too); an empty cell
@@ -60,6 +61,8 @@ def read(
     if isinstance(source, (str, Path)):
         path, name = Path(source).expanduser(), str(source)
         if not _is_folder(path):
+            if path.suffix.lower() == ".npz" and _is_file(path):
+                return of_npz(path, name)
             one = of_one(path, name) if _is_file(path) else None
             return one if one is not None else read_file(path, name, delimiter, encoding, may_be_empty)
         there(path, name)

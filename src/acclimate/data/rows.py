@@ -50,6 +50,7 @@ class Columns:
     kind: str = ""  # what the inputs are, a name of data/kinds; empty where it is still to be found out
     features: tuple[str, ...] = ()  # the columns of a table that are learned from
     holds: tuple[str, ...] = ()  # what each of them holds (data/column_types), in the same order
+    rate: float | None = None  # steps a second of series that do not say their own
     tasks: tuple[str, ...] = ()  # of several label columns that are a task each: which, in the same order
 
     @property

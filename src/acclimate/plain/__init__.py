@@ -1,5 +1,5 @@
-"""Features without transfer, by the kind of input: words of texts, pixels of pictures, spectra of sounds, columns of a
-table, fingerprints of molecules. What every baseline reads.
+"""Features without transfer, by the kind of input: words of texts, pixels of pictures, spectra of sounds,
+statistics of series, columns of a table, fingerprints of molecules. What every baseline reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from acclimate.plain.columns import ColumnFeatures, fit_columns
 from acclimate.plain.fingerprints import FingerprintFeatures
 from acclimate.plain.pixels import PixelFeatures
 from acclimate.plain.spectra import SpectrumFeatures
+from acclimate.plain.statistics import StatisticsFeatures
 from acclimate.plain.words import WordFeatures, fit_words, sparse
 
 __all__ = ["CLASSES", "Plain", "fit_plain", "load", "save", "sparse"]
@@ -22,6 +23,7 @@ _EVERY: tuple[type[Plain], ...] = (
     WordFeatures,
     PixelFeatures,
     SpectrumFeatures,
+    StatisticsFeatures,
     ColumnFeatures,
     FingerprintFeatures,
 )
@@ -31,6 +33,7 @@ _FIT: dict[str, Callable[[Sequence[Any], int], Plain | None]] = {  # by kind of 
     "smiles": fit_words,
     "image": lambda inputs, most: PixelFeatures.of(inputs),
     "audio": lambda inputs, most: SpectrumFeatures.of(inputs),
+    "series": lambda inputs, most: StatisticsFeatures.of(inputs),
     "table": lambda inputs, most: fit_columns(inputs),
     "molecule": lambda inputs, most: FingerprintFeatures(),
 }

@@ -36,6 +36,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "tfidf": Probe(features=False, plain=True),  # of texts, and of free text in a table
     "pixels": Probe(features=False, plain=True),  # of pictures
     "spectra": Probe(features=False, plain=True),  # of sounds
+    "statistics": Probe(features=False, plain=True),  # of series
     "boosting": Boosting(),  # of rows of a table
     "fingerprints": Probe(features=False, plain=True),  # of molecules
 }

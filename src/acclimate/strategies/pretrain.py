@@ -1,4 +1,7 @@
-"""Continued pretraining: the text backbone goes on with its first task, on the target's own texts, before tuning."""
+"""Continued pretraining: the text backbone goes on with its first task, on the target's own texts, before tuning.
+
+That of series is in `pretrain_series`.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ from acclimate.run import Run
 from acclimate.settings import parse_named
 from acclimate.strategies.base import Problem, Splits, unlabelled
 from acclimate.strategies.hidden_words import DRAWS, Guesser, Texts
+from acclimate.strategies.pretrain_series import MaskedSteps, reconstructed
 from acclimate.train.descent import Descent, descend
 from acclimate.train.loop import History, Schedule
 from acclimate.train.memory import Fitting
@@ -73,10 +77,10 @@ class Mlm:
             raise unknown("rows of mlm", self.rows, ROWS)
 
 
-PRETRAINING: dict[str, type[Mlm]] = {"mlm": Mlm}
+PRETRAINING: dict[str, type[Mlm] | type[MaskedSteps]] = {"mlm": Mlm, "masked_steps": MaskedSteps}
 
 
-def check_pretrain(pretrain: str) -> Mlm:
+def check_pretrain(pretrain: str) -> Mlm | MaskedSteps:
     """What "mlm:KEY=VALUE,..." asks for, or an error in words."""
     kind, settings = parse_named("pretraining", pretrain, PRETRAINING)
     return kind(**settings)
@@ -98,6 +102,8 @@ def pretrained(asked: str, problem: Problem, splits: Splits, mixed: str, run: Ru
     mlm = check_pretrain(asked)
     check_one_process()
     unlabelled(splits, f"pretraining ({asked})")
+    if isinstance(mlm, MaskedSteps):
+        return reconstructed(mlm, problem, splits, mixed, run)
     base, part = _text_backbone(problem), run.at("pretrain")
     texts = _texts(mlm, base, splits)
     what, store = f"{_what(mlm, base, texts)} {mixed} {run.seed}", problem.network()[1]
@@ -235,6 +241,8 @@ def foretell(asked: str, problem: Problem, splits: Splits, run: Run) -> float:
     if asked == "none":
         return 0.0
     mlm = check_pretrain(asked)
+    if isinstance(mlm, MaskedSteps):  # a small network: seconds, which no plan needs
+        return 0.0
     base = _text_backbone(problem)
     guesser, own = _guesser(base, run)
     texts = _texts(mlm, base, splits)

@@ -52,7 +52,6 @@ from acclimate.train.used_rows import named_rows
 
 _LOOKED_AT = 1000  # rows of each domain, to tell how far they lie apart
 _LAST = "the last epoch was kept: with an alignment the loss on source rows does not say when the target is served best"
-_RATE = 5e-5  # of pretrained weights
 _LOOKED_BY = 256  # training rows whose gradient says which part of the blocks moves
 _STEPS = 300  # what a small data set needs before the weights settle (Mosbach et al. 2021, arXiv:2006.04884)
 
@@ -102,7 +101,7 @@ class Tune:
     hold: str = "none"  # or a name of HOLDS, with weight and settings: "l2_sp:0.01", "bss:0.001,k=2"; sums: "l2_sp+bss"
     unfreeze: float = 0.0  # the share of all steps over which layers start to move, from the top; 0: all at once
     layer_decay: float = 1.0  # of the learning rate, from each layer to the one below
-    learning_rate: float | None = None  # None: 5e-5; of random weights what suits them (Backbone.random_rate)
+    learning_rate: float | None = None  # None: what suits the weights, 5e-5 of most (Backbone.tuned_rate, random_rate)
     head_learning_rate: float = 1e-3
     num_train_epochs: int | None = None  # None: about 300 steps, 3 to 20 epochs
     batch_size: int = 16
@@ -154,7 +153,9 @@ class Tune:
         """These settings with the learning rate for this backbone, where none is given."""
         if self.learning_rate is not None:
             return self
-        return dataclasses.replace(self, learning_rate=backbone.random_rate if backbone.untrained else _RATE)
+        return dataclasses.replace(
+            self, learning_rate=backbone.random_rate if backbone.untrained else backbone.tuned_rate
+        )
 
     def epochs(self, rows: int) -> int:
         """The number of passes over `rows` training rows."""

@@ -11,6 +11,7 @@ from acclimate.data.kinds.audio import AUDIO
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.kinds.image import IMAGE
 from acclimate.data.kinds.molecule import MOLECULE, SMILES
+from acclimate.data.kinds.series import SERIES
 from acclimate.data.kinds.table import TABLE
 from acclimate.data.kinds.text import TEXT
 from acclimate.data.rows import Columns, Data, Table
@@ -18,7 +19,7 @@ from acclimate.errors import unknown
 
 __all__ = ["KINDS", "Kind", "Reading", "kind_of", "model_for", "named"]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE, AUDIO, TABLE, MOLECULE, SMILES)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXT, IMAGE, AUDIO, SERIES, TABLE, MOLECULE, SMILES)}
 
 
 def kind_of(what: Columns | Data) -> Kind:
