@@ -31,6 +31,10 @@ REASONS = {
     "not_a_sound": "the file is no sound that can be read (WAV, FLAC, Ogg, MP3, AIFF ... can)",
     "cut_short": "the file ends early: its header says that the sound is longer",
     "no_samples": "the sound has no samples",
+    "no_transcript": "no transcript, or one of punctuation alone",
+    "silent_sound": "nothing but silence (60 dB and more below full scale)",
+    "too_long": "longer than is read at a time in training (the setting `longest`)",
+    "text_too_long": "more letters than the sound has frames for (the setting `frames_a_second`)",
     "broken_file": "the file is damaged or cut off",
     "too_large": "more pixels than can be read (178 million)",
 }

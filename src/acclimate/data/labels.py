@@ -13,7 +13,7 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
-STRUCTURED = ("match", "tag")  # whose answers are more than a label (acclimate.structured)
+STRUCTURED = ("match", "tag", "transcribe")  # whose answers are more than a label (acclimate.structured)
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -39,6 +39,11 @@ _ALIASES = {
     "named-entity-recognition": "tag",
     "token": "tag",  # token-classification
     "pos": "tag",
+    "asr": "transcribe",
+    "speech-recognition": "transcribe",
+    "automatic-speech-recognition": "transcribe",
+    "speech-to-text": "transcribe",
+    "transcription": "transcribe",
     "regression": "regress",
     "regressor": "regress",
 }

@@ -238,6 +238,16 @@ class Structured(ABC):
         """The trained network and the state with what is fitted on rows it did not learn from, such as a threshold."""
         return network, state
 
+    def refuses(self, strategy: str, network: StructuredNetwork) -> str:
+        """Why this strategy cannot be had with this network, in one sentence; empty where it can. `auto` leaves it
+        out."""
+        return ""
+
+    def network_of(self, strategy: str, network: StructuredNetwork, state: State) -> StructuredNetwork:
+        """The network that this strategy trains, where it is another one on the same weights; a fresh head is drawn
+        from torch's generator."""
+        return network
+
     def settings(self) -> dict[str, Any]:
         """The fields as plain JSON, for the bundle."""
         return dataclasses.asdict(self)
