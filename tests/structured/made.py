@@ -12,6 +12,7 @@ import numpy as np
 
 import acclimate
 import tiny_models as tm
+import tiny_sounds as ts
 from acclimate.api.structured_model import StructuredModel
 
 NAMES = {"person": ["happy", "warm", "kind"], "place": ["river", "street", "garden"]}
@@ -81,7 +82,19 @@ def match_example(folder: Path) -> Example:
     return Example(train, test, "small-cnn:16", "partial", settings, new, {})
 
 
-EXAMPLES: dict[str, Callable[[Path], Example]] = {"match": match_example, "tag": tag_example}
+def transcribe_example(folder: Path) -> Example:
+    """Transcripts by a tiny Whisper."""
+    model = ts.dictation(folder / "whisper")
+    new: list[Any] = list(ts.sounds(3, seed=5))
+    train, test = ts.spoken(folder, 24), ts.spoken(folder, 10, seed=1)
+    return Example(train, test, str(model), "partial", {"longest": 1.0}, new, {"label": "text"})
+
+
+EXAMPLES: dict[str, Callable[[Path], Example]] = {
+    "match": match_example,
+    "tag": tag_example,
+    "transcribe": transcribe_example,
+}
 
 
 def fit(task: str, one: Example, output: Path, **given: Any) -> StructuredModel:
