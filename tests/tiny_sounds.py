@@ -56,6 +56,30 @@ def dictation(folder: Path) -> Path:
     return folder
 
 
+def voice(folder: Path) -> Path:
+    """A tiny SpeechT5 that speaks letters."""
+    import transformers as t
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(3)
+    letters = ["<s>", "<pad>", "</s>", *LETTERS]
+    inner = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="</s>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", pad_token="<pad>")
+    config = t.SpeechT5Config(
+        vocab_size=len(letters), hidden_size=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24,
+        decoder_layers=2, decoder_ffn_dim=24, decoder_attention_heads=2, num_mel_bins=8, speech_decoder_prenet_units=8,
+        speaker_embedding_dim=12, speech_decoder_postnet_units=8, speech_decoder_postnet_layers=2,
+        max_text_positions=40, max_speech_positions=400, positional_dropout=0.0, hidden_dropout=0.0,
+        attention_dropout=0.0, activation_dropout=0.0, conv_dim=(8,), conv_stride=(5,), conv_kernel=(10,),
+    )  # fmt: skip
+    with quiet_transformers():
+        t.SpeechT5ForTextToSpeech(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        t.SpeechT5FeatureExtractor(num_mel_bins=8).save_pretrained(folder)
+    return folder
+
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

@@ -90,8 +90,17 @@ def transcribe_example(folder: Path) -> Example:
     return Example(train, test, str(model), "partial", {"longest": 1.0}, new, {"label": "text"})
 
 
+def speak_example(folder: Path) -> Example:
+    """Speech by a tiny SpeechT5, without a judge of words."""
+    model, speaker = ts.voice(folder / "voice"), ts.write("resemblyzer", folder / "speaker")
+    settings = {"voice": str(speaker), "judge": ""}
+    return Example(ts.spoken(folder, 24), ts.spoken(folder, 10, seed=1), str(model), "partial", settings,
+                   ["hi", "lo", "solo"], {"label": "text"})  # fmt: skip
+
+
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     "match": match_example,
+    "speak": speak_example,
     "tag": tag_example,
     "transcribe": transcribe_example,
 }

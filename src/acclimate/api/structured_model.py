@@ -93,11 +93,12 @@ class StructuredModel:
             if value is not None:
                 raise UserError(f"{name} is for labels of whole rows, and this model answers task {self._name!r}")
         new: New = self.learned.task.read_new(source, self._asked)
-        columns = self.learned.task.columns(new.inputs, self._answers(new.inputs))
+        answers = self._answers(new.inputs)
+        columns = self.learned.task.columns(new.inputs, answers)
         kinds: dict[str, type] = {name: _kind(cells) for name, cells in columns.items()}
         if any(new.problems):
             columns, kinds = {**columns, "note": list(new.problems)}, {**kinds, "note": str}
-        return Predictions(new.table, kinds, iter([columns]))
+        return Predictions(new.table, kinds, iter([columns]), files=self.learned.task.files(answers))
 
     def evaluate(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> Scores:
         """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""

@@ -13,6 +13,7 @@ __all__ = ["TASKS", "Structured", "task_named"]
 TASKS = {  # name -> the module and class that do it
     "match": ("acclimate.structured.match", "Match"),
     "tag": ("acclimate.structured.tag", "Tag"),
+    "speak": ("acclimate.structured.speak", "Speak"),
     "transcribe": ("acclimate.structured.transcribe", "Transcribe"),
 }
 

@@ -202,6 +202,10 @@ class Structured(ABC):
         answers are None where there was nothing to read."""
         return {"prediction": [None if one is None else str(one) for one in answers]}
 
+    def files(self, answers: Sequence[Any]) -> dict[str, bytes]:
+        """Files that the cells of `columns` name, by their path beside the table; empty where answers are cells."""
+        return {}
+
     def shown(self, inputs: Sequence[Any], truth: Sequence[Any], answers: Sequence[Any]) -> list[dict[str, Any]]:
         """Rows as the report shows them: {"input", "truth", "predicted"}, and "picture" or "sound" as data URIs."""
         return [
