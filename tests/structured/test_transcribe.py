@@ -74,9 +74,15 @@ def odd(folder: Path) -> Path:
     soundfile.write(folder / "loud.wav", np.clip(20 * tone, -1, 1), rate)
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("this is no sound at all")
-    rows += ["quiet.wav,low,x", "long.wav,low,x", "short.wav,a transcript with far too many letters,x", "loud.wav,low,x",
-             "empty.wav,low,x", "text.wav,low,x", "missing.wav,low,x", "clips0/000.wav,,x", "clips0/002.wav,...,x",
-             ",low,x"]  # fmt: skip
+    rows += ["quiet.wav,lo,x", "long.wav,lo,x", "short.wav,far too many letters,x", "loud.wav,lo,x"]
+    rows += [
+        "empty.wav,lo,x",
+        "text.wav,lo,x",
+        "missing.wav,lo,x",
+        "clips0/000.wav,,x",
+        "clips0/002.wav,...,x",
+        ",lo,x",
+    ]
     table.write_text("\n".join(rows) + "\n")
     return table
 
@@ -134,7 +140,10 @@ def test_a_ctc_head_on_an_encoder(kind: str, tmp_path: Path) -> None:
 def test_a_linear_probe_of_whisper_keeps_its_encoder_alone(tmp_path: Path) -> None:
     one = transcribe_example(tmp_path)
     made = fit("transcribe", one, tmp_path / "run", strategy="linear_probe", settings={"moves": "head"})
-    assert isinstance(made.learned.network, CtcNetwork) and set(made.learned.trained) == {"head.1.weight", "head.1.bias"}
+    assert isinstance(made.learned.network, CtcNetwork) and set(made.learned.trained) == {
+        "head.1.weight",
+        "head.1.bias",
+    }
     loaded = acclimate.load(tmp_path / "run")
     before = acclimate.load(made.save(tmp_path / "copy")).learned.network.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in loaded.learned.network.state_dict().items())
@@ -191,4 +200,6 @@ def test_whisper_tiny_hears_digits() -> None:
     state = {"letters": ["a"], "letters_a_row": 3.0, "words_a_row": 1.0}
     network = Transcribe().network("whisper-tiny", state, {})
     said = answers_to(network, [str(recordings / f"{i}_george_3.wav") for i in (1, 8, 9)], Run())
-    assert Transcribe(normalise="english").measures(["one", "eight", "nine"], said, {})["wer"].at(np.ones((1, 3)))[0] < 1
+    assert (
+        Transcribe(normalise="english").measures(["one", "eight", "nine"], said, {})["wer"].at(np.ones((1, 3)))[0] < 1
+    )

@@ -167,5 +167,3 @@ def load_dictation(
     stored = as_stored(found, Path(path), seconds, truncation)
     assert isinstance(stored, Dictation)
     return stored
-
-

@@ -32,6 +32,8 @@ class Voice(Backbone):
     """
 
     modality = "text"
+    model: Any
+    vocoder: Any  # None where there is none
 
     def __init__(self, model: Any, tokenizer: Any, extractor: Any, vocoder: Any | None, origin: Origin) -> None:
         super().__init__()
@@ -113,7 +115,7 @@ class Voice(Backbone):
         inner = _plain(self.model).speecht5
         return [*inner.encoder.wrapped_encoder.layers, inner.decoder.wrapped_decoder.layers]
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> Voice:
         """The statistics of BatchNorm stay as they were pretrained: those of small batches, padding among them, would
         be worse."""
         super().train(mode)

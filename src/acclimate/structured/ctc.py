@@ -61,7 +61,7 @@ def beam(log_p: NDArray[np.floating], letters: Sequence[str], width: int) -> str
             for code in likely:
                 before = blank if text and code == text[-1] else both
                 _put(found, (*text, code), 1, before + row[code])
-        best = sorted(found.items(), key=lambda one: -np.logaddexp(*one[1]))[:width]
+        best = sorted(found.items(), key=lambda one: -np.logaddexp(one[1][0], one[1][1]))[:width]
         held = {text: (pair[0], pair[1]) for text, pair in best}
     return "".join(letters[c - 1] for c in max(held, key=lambda text: np.logaddexp(*held[text])))
 

@@ -55,6 +55,7 @@ class SpeakNetwork(StructuredNetwork):
     """
 
     backbone: Voice
+    voice: Tensor
     replays = False
 
     def __init__(self, backbone: Voice, voice: Sequence[float]) -> None:
