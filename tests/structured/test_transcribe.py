@@ -113,6 +113,19 @@ def test_every_row_in_gives_a_row_out(tmp_path: Path) -> None:
     assert rows[28]["note"] and not rows[28]["prediction"] and rows[25]["note"] == ""
 
 
+def test_no_speaker_stands_on_both_sides_of_the_split(tmp_path: Path) -> None:
+    one = transcribe_example(tmp_path)
+    made = fit("transcribe", one, tmp_path / "run", strategy="zero_shot", test_data=None, group_column="speaker")
+    told = json.loads((tmp_path / "run" / "run.json").read_text())["rows"]
+    assert told == {"train": 18, "test": 6} and made.scores is not None
+    assert "clusters" in made.scores.covers
+    other = ts.spoken(tmp_path, 8, seed=3)
+    other.write_text(other.read_text().replace("speaker", "who"))
+    assert acclimate.load(tmp_path / "run").evaluate(str(other)).n == 8
+    with pytest.raises(UserError, match="group-column"):
+        fit("transcribe", one, tmp_path / "two", strategy="zero_shot", group_column="nobody")
+
+
 def test_a_folder_of_sounds_with_texts_beside_them(tmp_path: Path) -> None:
     for i, sound in enumerate(ts.sounds(4)):
         soundfile.write(tmp_path / f"{i}.wav", *sound)
@@ -162,6 +175,15 @@ def test_what_a_model_cannot_do_is_said(tmp_path: Path) -> None:
         fit("transcribe", one, tmp_path / "run", model=str(hubert), settings={"head": "decoder"})
     with pytest.raises(UserError, match="longest"):
         fit("transcribe", one, tmp_path / "run", max_seconds=0.3, settings={"longest": 1.0})
+
+
+def test_auto_leaves_out_what_a_model_cannot_do(tmp_path: Path) -> None:
+    one = transcribe_example(tmp_path)
+    hubert, names = ts.write("hubert", tmp_path / "hubert"), ["zero_shot", "linear_probe"]
+    settings = {"moves": "head", "num_train_epochs": 1}
+    made = fit("transcribe", one, tmp_path / "run", model=str(hubert), strategy="auto", candidates=names,
+               settings=settings)  # fmt: skip
+    assert made.learned.strategy == "linear_probe"
 
 
 def long_and_network(folder: Path, **settings: Any) -> tuple[Any, Any]:

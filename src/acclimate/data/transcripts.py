@@ -56,10 +56,6 @@ def clips(source: Any, columns: Columns, progress: Progress, *, texts: bool) -> 
     group = None
     if columns.group is not None and columns.group in table.columns:
         group = table.columns[columns.group]
-    elif columns.group is not None and texts:
-        raise UserError(
-            f"{table.source} has no column {columns.group!r} (--group-column); its columns: {', '.join(table.columns)}"
-        )
     cells = [None if p else c for c, p in zip(table.columns[at], table.problems, strict=True)]
     inputs = [None if empty(cell) else _one(cell, base_of(table)) for cell in cells]
     heard = _heard(inputs, progress)

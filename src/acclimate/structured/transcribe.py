@@ -85,12 +85,19 @@ class Transcribe(Structured):
         """Sounds with a transcript; those that cannot be heard, or hold too little for it, are counted by line."""
         _jiwer_there()
         found, table = clips(source, asked.columns, asked.progress, texts=True)
+        group = asked.columns.group
+        if group is not None and group not in table.columns:
+            if role != "test":
+                raise UserError(
+                    f"{table.source} has no column {group!r} (--group-column); its columns: {', '.join(table.columns)}"
+                )
+            group = None
         judged = [self._gated(one, role) for one in found]
         kept = [one for one in judged if one.reason is None]
         data = Data(
             inputs=tuple(one.sound for one in kept),
             labels=tuple(one.text or "" for one in kept),
-            groups=None if asked.columns.group is None else tuple(one.group or f"line {one.line}" for one in kept),
+            groups=None if group is None else tuple(one.group or f"line {one.line}" for one in kept),
             lines=tuple(one.line for one in kept),
             source=table.source,
             kind="audio",
