@@ -173,6 +173,8 @@ def test_what_a_model_cannot_do_is_said(tmp_path: Path) -> None:
         fit("transcribe", one, tmp_path / "run", model=str(speaker), strategy="full")
     with pytest.raises(UserError, match="decoder"):
         fit("transcribe", one, tmp_path / "run", model=str(hubert), settings={"head": "decoder"})
+    with pytest.raises(UserError, match="head of its own"):
+        fit("transcribe", one, tmp_path / "run", strategy="gradual", settings={"moves": "all"})
     with pytest.raises(UserError, match="longest"):
         fit("transcribe", one, tmp_path / "run", max_seconds=0.3, settings={"longest": 1.0})
 
