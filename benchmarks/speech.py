@@ -1,14 +1,14 @@
 """Spoken digits as words: whisper-tiny before and after tuning, new speakers, few rows, synthetic voices.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/speech.py --data FOLDER [--parts zero,speakers,ways,rows,voices,adapt]
+Run: OMP_NUM_THREADS=1 python benchmarks/speech.py --data FOLDER [--parts zero,speakers,ways,voices ...]
 [--seeds S]. FOLDER holds fsdd (six speakers, ten digits, 50 takes of each). A speaker is held out: learned from are N
 recordings of the other five, drawn by the seed; judged are takes 0 to 4 of each digit of the one held out (50 rows).
 What tunes reads 1.2 s at a time (longer clips are left out of training, and judged in windows), `zero` Whisper's own
 30 s. `voices` needs espeak-ng on the path (apt-get install espeak-ng): 200 clips of 16 of its voices. `adapt`
 standardises the frames of the frozen encoder by domain, folded into the CTC head: the target's mean and spread come
-from 50 other recordings of its speaker, without their texts.
-Results are added to benchmarks/results/speech.json one by one; a run that is cut off
-goes on. --table prints them.
+from 50 other recordings of its speaker, without their texts. `strings` joins three to five digits of a speaker, read
+4 s at a time. Results are added to benchmarks/results/speech.json one by one; a run that is cut off goes on. --table
+prints them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import tempfile
 import time
@@ -27,9 +28,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import soundfile
 import torch
 
 import acclimate
+from acclimate.data.sounds import read
 from acclimate.run import Run
 from acclimate.structured.measuring import scores_of
 from acclimate.structured.transcribe import Transcribe
@@ -46,7 +49,7 @@ Rows = list[dict[str, str]]
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--parts", default="zero,speakers,ways,voices,adapt,rows")
+    parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
@@ -85,12 +88,14 @@ def drawn(folder: Path, held: str, count: int, seed: int) -> Rows:
     return rows[:count]
 
 
-def tuned(train: Rows, test: Rows, strategy: str, seed: int, work: Path) -> tuple[Any, dict[str, Any]]:
+def tuned(
+    train: Rows, test: Rows, strategy: str, seed: int, work: Path, seconds: float = SECONDS
+) -> tuple[Any, dict[str, Any]]:
     """A model and its numbers on the rows held out."""
-    settings = {"longest": SECONDS, "mixed_precision": "no"}
+    settings = {"longest": seconds, "mixed_precision": "no"}
     epochs = 100 if strategy == "linear_probe" else EPOCHS
     model = acclimate.fit(
-        train, test_data=test, task="transcribe", strategy=strategy, max_seconds=SECONDS, num_train_epochs=epochs,
+        train, test_data=test, task="transcribe", strategy=strategy, max_seconds=seconds, num_train_epochs=epochs,
         settings=settings, seed=seed, output_dir=work / "run", overwrite=True, quiet=True,
     )  # fmt: skip
     return model, told(model.scores)
@@ -103,8 +108,18 @@ def told(scores: Any) -> dict[str, Any]:
     return {**found, **{f"wer_{k}": round(v["value"], 3) for k, v in (scores.baseline or {}).items()}}
 
 
+def compared(said: list[str]) -> dict[str, tuple[Transcribe, list[str]]]:
+    """Whisper writes "2" for two: as it is, in Whisper's own normal form, and with digits spelled out."""
+    spelled = [re.sub(r"\d", lambda d: f" {WORDS[int(d[0])]} ", text) for text in said]
+    return {
+        "words": (Transcribe(), said),
+        "english": (Transcribe(normalise="english"), said),
+        "spelled": (Transcribe(), spelled),
+    }
+
+
 def zero(folder: Path, seeds: int, work: Path) -> Any:
-    """Whisper as it is, 20 recordings of each speaker, compared in two ways of writing numbers."""
+    """Whisper as it is, 20 recordings of each speaker, compared in three ways of writing numbers."""
     rows = recordings(folder, SPEAKERS, range(2))
     state = {"letters": ["a"], "letters_a_row": 3.0, "words_a_row": 1.0}
 
@@ -113,11 +128,10 @@ def zero(folder: Path, seeds: int, work: Path) -> Any:
         said = answers_to(network, [r["path"] for r in rows], Run())
         truth = [r["text"] for r in rows]
         numbers: dict[str, Any] = {}
-        for how in ("words", "english"):
-            task = Transcribe(normalise=how)
-            scores = scores_of(task, truth, said, state)
+        for how, (task, texts) in compared(said).items():
+            scores = scores_of(task, truth, texts, state)
             each = [
-                float(task.measures(truth[i : i + 20], said[i : i + 20], state)["wer"].at(np.ones((1, 20)))[0])
+                float(task.measures(truth[i : i + 20], texts[i : i + 20], state)["wer"].at(np.ones((1, 20)))[0])
                 for i in range(0, len(rows), 20)
             ]
             numbers[how] = {**told(scores), "speakers": dict(zip(SPEAKERS, np.round(each, 3).tolist(), strict=True))}
@@ -142,13 +156,55 @@ def speakers(folder: Path, seeds: int, work: Path) -> Any:
 
 def ways(folder: Path, seeds: int, work: Path) -> Any:
     for seed in range(seeds):
-        for strategy in ("partial", "linear_probe", "lora", "full"):
+        for strategy in ("partial", "linear_probe"):
+            yield one(folder, "tuned", "lucas", strategy, 100, seed, work)
+
+
+def moves(folder: Path, seeds: int, work: Path) -> Any:
+    for seed in range(seeds):
+        for strategy in ("lora", "full"):
             yield one(folder, "tuned", "lucas", strategy, 100, seed, work)
 
 
 def rows(folder: Path, seeds: int, work: Path) -> Any:
     for strategy in ("partial", "linear_probe"):
         yield one(folder, "tuned", "lucas", strategy, 600, 0, work)
+
+
+def strings(folder: Path, seeds: int, work: Path) -> Any:
+    """Three to five digits of one speaker one after another, made by joining recordings with 0.1 s between."""
+    test = joined_up(recordings(folder, ["lucas"], range(10)), 50, 99, work)
+
+    def run() -> dict[str, Any]:
+        state = {"letters": ["a"], "letters_a_row": 3.0, "words_a_row": 1.0}
+        said = answers_to(Transcribe().network("whisper-tiny", state, {}), [r["path"] for r in test], Run())
+        truth = [r["text"] for r in test]
+        return {how: told(scores_of(task, truth, texts, state)) for how, (task, texts) in compared(said).items()}
+
+    yield {"part": "strings", "held_out": "lucas", "strategy": "zero_shot", "seconds": 30}, run
+    for seed in range(seeds):
+        for strategy in ("partial", "linear_probe"):
+
+            def learn(strategy: str = strategy, seed: int = seed) -> dict[str, Any]:
+                others = recordings(folder, [s for s in SPEAKERS if s != "lucas"], range(50))
+                train = joined_up(others, 100, seed, work)
+                return tuned(train, test, strategy, seed, work, 4.0)[1]
+
+            yield {"part": "strings", "held_out": "lucas", "strategy": strategy, "rows": 100, "seed": seed}, learn
+
+
+def joined_up(rows: Rows, count: int, seed: int, work: Path) -> Rows:
+    """Strings of recordings of one speaker each."""
+    draw, found = random.Random(seed), []
+    for i in range(count):
+        speaker = draw.choice(sorted({r["speaker"] for r in rows}))
+        some = draw.sample([r for r in rows if r["speaker"] == speaker], draw.randint(3, 5))
+        gap = np.zeros(800, np.float32)
+        line = np.concatenate([part for r in some for part in (read(r["path"], 8000), gap)])
+        path = work / f"string{seed}-{i}.wav"
+        soundfile.write(path, line, 8000)
+        found.append({"path": str(path), "text": " ".join(r["text"] for r in some), "speaker": speaker})
+    return found
 
 
 def spoken(work: Path) -> Rows:
@@ -215,7 +271,16 @@ def moments(network: Any, paths: list[str]) -> tuple[torch.Tensor, torch.Tensor]
     return every.mean(0).clone(), every.std(0).clone()
 
 
-PARTS = {"zero": zero, "speakers": speakers, "ways": ways, "rows": rows, "voices": voices, "adapt": adapt}
+PARTS = {
+    "zero": zero,
+    "speakers": speakers,
+    "ways": ways,
+    "moves": moves,
+    "rows": rows,
+    "strings": strings,
+    "voices": voices,
+    "adapt": adapt,
+}
 
 if __name__ == "__main__":
     main()

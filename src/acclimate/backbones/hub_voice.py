@@ -196,7 +196,7 @@ def load_voice(path: str, origin: Origin, vocoder: str = "") -> Voice:
             f"{origin.name!r} is a VITS model, and the library transformers has VITS for speaking alone: its training "
             "needs a discriminator and losses that are not there; take a SpeechT5 folder (microsoft/speecht5_tts)"
         )
-    if kind != "speecht5":
+    if kind not in (None, "speecht5"):  # of None the loader says what is wrong
         raise UserError(f"speech is made by SpeechT5 folders (microsoft/speecht5_tts), and {origin.name!r} is {kind!r}")
     inside = Path(path) / _VOCODER
     given = vocoder or (str(inside) if inside.is_dir() else "")

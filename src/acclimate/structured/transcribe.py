@@ -102,10 +102,8 @@ class Transcribe(Structured):
             source=table.source,
             kind="audio",
         )
-        words = Counter(w for one in kept for w in normalised(one.text or "", self.normalise).split())
         said = [*AUDIO.findings(data, asked.private), *self._findings(kept, state, asked.private)]
-        counts = {} if asked.private else dict(words.most_common(50))
-        return data, accounted(self, table, role, [one.reason for one in judged], said, counts)
+        return data, accounted(self, table, role, [one.reason for one in judged], said, {})
 
     def _gated(self, one: Clip, role: str) -> Clip:
         """The row with the reason why it cannot be used, if there is one."""

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Batch, Encoded
 from acclimate.backbones.hub_speech import Dictation
 from acclimate.backbones.sound import Prepared, SoundBackbone
-from acclimate.data.sounds import name_of, seconds_of
+from acclimate.data.sounds import count_windows, name_of, seconds_of, windows
 from acclimate.errors import UserError
 from acclimate.metrics.transcripts import normalised
 from acclimate.structured.base import StructuredNetwork
 from acclimate.structured.ctc import BLANK, beam, frames_needed, greedy
 
 _SEAM = 12  # words on each side of a cut between windows among which the same words are looked for
+_FILLED = 0.95  # of what is read at a time, at most, by a window of a longer sound
 _NOT = -100  # a token that is not learned from
 _KEPT = 4 * 3600.0  # seconds of sounds in all that are prepared once; more are read again in every epoch
 
@@ -53,7 +54,9 @@ class SoundNetwork(StructuredNetwork):
         seconds = [seconds_of(one) for one in inputs]
         if labels is None:
             read = self.backbone.encode_later(inputs)
-            return [Spoken(row.parts, row.cost, row.lost, row.total) for row in read]
+            rows = [Spoken(row.parts, row.cost, row.lost, row.total) for row in read]
+            long = [self.backbone.count(there) > 1 for there in seconds]
+            return [self._in_windows(x, row) if yes else row for x, row, yes in zip(inputs, rows, long, strict=True)]
         for one, there in zip(inputs, seconds, strict=True):
             if there > self.backbone.sound.seconds + 1e-6:
                 raise UserError(
@@ -66,6 +69,19 @@ class SoundNetwork(StructuredNetwork):
         for one, row, text in zip(inputs, rows, labels, strict=True):
             self.check(one, row, text)
         return list(rows)
+
+    def _in_windows(self, sound: Any, row: Spoken) -> Spoken:
+        """A long sound in windows of one length: a short last one would be heard without what goes before. Each leaves
+        room for some silence after it, without which a decoder that was tuned on shorter sounds goes in circles."""
+        backbone, rate = self.backbone, self.backbone.sound.rate
+        samples = round(seconds_of(sound) * rate)
+        most = round(_FILLED * backbone.sound.seconds * rate)
+        shared = round(backbone.overlap * most)
+        count = count_windows(samples, most, shared)
+        room = -(-(samples + (count - 1) * shared) // count)
+        cut = windows(sound, rate, room + 16, shared)  # a little more: rounding makes no window of its own
+        parts = tuple(Prepared(backbone.prepare(one), len(one)) for one in cut)
+        return Spoken(parts, len(parts) * backbone.cost(room / rate), row.lost, row.total)
 
     def check(self, sound: Any, row: Spoken, text: str) -> None:
         """Refuse a transcript that cannot be learned from this sound."""
@@ -183,21 +199,23 @@ class CtcNetwork(SoundNetwork):
         lines = [line[:n] for line, n in zip(log_p.double().cpu().numpy(), frames.tolist(), strict=True)]
         found = []
         for i in range(len(rows)):
-            scores = self._one([lines[k] for k in np.flatnonzero(owner == i)])
+            scores = self._one([lines[k] for k in np.flatnonzero(owner == i)], rows[i])
             text = greedy(scores, self.letters) if self.beams == 1 else beam(scores, self.letters, self.beams)
             found.append(" ".join(text.split()))
         return found
 
-    def _one(self, windows: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def _one(self, scores: Sequence[np.ndarray[Any, Any]], row: Encoded) -> np.ndarray[Any, Any]:
         """The scores of the windows of a sound one after another; where two overlap, each gives the half that lies
         further from its end."""
-        if len(windows) == 1:
-            return windows[0]
-        overlap = round(len(windows[0]) * self.backbone.overlap)
+        if len(scores) == 1:
+            return scores[0]
+        sound = self.backbone.sound
+        shared = self.backbone.overlap * _FILLED * sound.seconds * sound.rate
+        overlap = round(len(scores[0]) * shared / row.parts[0].samples)
         after, before = overlap // 2, overlap - overlap // 2
-        last = len(windows) - 1
+        last = len(scores) - 1
         return np.concatenate(
-            [w[after if i else 0 : len(w) - (before if i < last else 0)] for i, w in enumerate(windows)]
+            [one[after if i else 0 : len(one) - (before if i < last else 0)] for i, one in enumerate(scores)]
         )
 
 
