@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--judge", default="whisper-tiny")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -49,13 +50,14 @@ def main() -> None:
         model = acclimate.fit(
             train[: asked.rows], test_data=recordings(folder, ["jackson"], range(2)), task="speak", strategy="full",
             model=str(small(Path(work) / "tiny-speecht5")), num_train_epochs=asked.epochs, seed=asked.seed,
-            settings={"learning_rate": 1e-3, "mixed_precision": "no"}, output_dir=Path(work) / "run", quiet=True,
+            settings={"learning_rate": 1e-3, "mixed_precision": "no", "judge": asked.judge}, output_dir=Path(work) / "run", quiet=True,
         )  # fmt: skip
         took = {"minutes": (time.time() - began[0]) / 60, "cpu_s": time.process_time() - began[1]}
         print(model.learned.history[0], model.learned.history[-1])
     scores = model.scores
     numbers = {name: [one.value, one.low, one.high] for name, one in scores.estimates.items()}
-    found = {**vars(asked), "data": "fsdd", **numbers, "notes": list(scores.notes), "nearest": scores.baseline, **took}
+    found = {**vars(asked), "data": "fsdd", **numbers, "notes": list(scores.notes), **took}
+    found |= {name: {k: row[k] for k in ("value", "low", "high")} for name, row in scores.baseline.items()}
     before: list[Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     RESULTS.write_text(json.dumps([*before, found], indent=1) + "\n")
     print(json.dumps(found, indent=1))
