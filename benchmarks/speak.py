@@ -50,7 +50,8 @@ def main() -> None:
         model = acclimate.fit(
             train[: asked.rows], test_data=recordings(folder, ["jackson"], range(2)), task="speak", strategy="full",
             model=str(small(Path(work) / "tiny-speecht5")), num_train_epochs=asked.epochs, seed=asked.seed,
-            settings={"learning_rate": 1e-3, "mixed_precision": "no", "judge": asked.judge}, output_dir=Path(work) / "run", quiet=True,
+            settings={"learning_rate": 1e-3, "mixed_precision": "no", "judge": asked.judge},
+            output_dir=Path(work) / "run", quiet=True,
         )  # fmt: skip
         took = {"minutes": (time.time() - began[0]) / 60, "cpu_s": time.process_time() - began[1]}
         print(model.learned.history[0], model.learned.history[-1])
