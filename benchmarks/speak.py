@@ -2,7 +2,7 @@
 
 Run: OMP_NUM_THREADS=1 python benchmarks/speak.py --data FOLDER [--epochs E] [--rows N]. FOLDER holds fsdd. No registry
 package ships weights for synthesis, so this shows that the way works, not how a voice sounds that was tuned from real
-ones. Learned from are N recordings of jackson (takes 5 and up), judged are takes 0 and 1 (20 rows), by what
+ones. Learned from are N recordings of jackson (takes 5 and up), judged are takes 0 and 1 (--takes), by what
 whisper-tiny writes of them and by resemblyzer. The result is printed, and added to benchmarks/results/speak.json.
 """
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", default="whisper-tiny")
+    parser.add_argument("--takes", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -48,9 +49,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         began = time.time(), time.process_time()
         model = acclimate.fit(
-            train[: asked.rows], test_data=recordings(folder, ["jackson"], range(2)), task="speak", strategy="full",
-            model=str(small(Path(work) / "tiny-speecht5")), num_train_epochs=asked.epochs, seed=asked.seed,
+            train[: asked.rows], test_data=recordings(folder, ["jackson"], range(asked.takes)), task="speak",
+            strategy="full", model=str(small(Path(work) / "tiny-speecht5")), seed=asked.seed,
             settings={"learning_rate": 1e-3, "mixed_precision": "no", "judge": asked.judge},
+            num_train_epochs=asked.epochs,
             output_dir=Path(work) / "run", quiet=True,
         )  # fmt: skip
         took = {"minutes": (time.time() - began[0]) / 60, "cpu_s": time.process_time() - began[1]}
