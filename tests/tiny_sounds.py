@@ -28,6 +28,76 @@ def write(kind: str, folder: Path) -> Path:
     return folder
 
 
+def dictation(folder: Path) -> Path:
+    """A tiny Whisper with decoder and tokeniser, whose vocabulary is that of `LETTERS`."""
+    import transformers as t
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    torch.manual_seed(3)
+    letters = ["<|end|>", "<|start|>", "<|notimestamps|>", "\u2581", *LETTERS]
+    inner = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    inner.decoder = decoders.Metaspace(prepend_scheme="never")
+    inner.add_special_tokens(letters[:3])
+    tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=letters[0], pad_token=letters[0])
+    config = t.WhisperConfig(
+        d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=2,
+        decoder_attention_heads=2, decoder_ffn_dim=32, num_mel_bins=8, max_source_positions=50,
+        vocab_size=len(letters), max_target_positions=24, init_std=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=0,
+        decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    with quiet_transformers():
+        model = t.WhisperForConditionalGeneration(config)
+        model.generation_config.no_timestamps_token_id = 2
+        model.generation_config.eos_token_id = model.generation_config.pad_token_id = 0
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        t.WhisperFeatureExtractor(feature_size=8, chunk_length=1).save_pretrained(folder)
+    return folder
+
+
+def voice(folder: Path) -> Path:
+    """A tiny SpeechT5 that speaks letters."""
+    import transformers as t
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(3)
+    letters = ["<s>", "<pad>", "</s>", *LETTERS]
+    inner = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="</s>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", pad_token="<pad>")
+    config = t.SpeechT5Config(
+        vocab_size=len(letters), hidden_size=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24,
+        decoder_layers=2, decoder_ffn_dim=24, decoder_attention_heads=2, num_mel_bins=8, speech_decoder_prenet_units=8,
+        speaker_embedding_dim=12, speech_decoder_postnet_units=8, speech_decoder_postnet_layers=2,
+        max_text_positions=40, max_speech_positions=400, positional_dropout=0.0, hidden_dropout=0.0,
+        attention_dropout=0.0, activation_dropout=0.0, conv_dim=(8,), conv_stride=(5,), conv_kernel=(10,),
+    )  # fmt: skip
+    with quiet_transformers():
+        t.SpeechT5ForTextToSpeech(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        t.SpeechT5FeatureExtractor(num_mel_bins=8).save_pretrained(folder)
+    return folder
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def spoken(path: Path, n: int, *, seed: int = 0) -> Path:
+    """A table of `n` tones: "lo" or "hi", and who speaks."""
+    import soundfile
+
+    lines = ["file,text,speaker"]
+    (path / f"clips{seed}").mkdir(parents=True, exist_ok=True)
+    for i, (line, rate) in enumerate(sounds(n, seed=seed)):
+        name = f"clips{seed}/{i:03}.wav"
+        soundfile.write(path / name, line, rate)
+        lines.append(f"{name},{'Hi!' if i % 2 else 'Lo'},s{i % 4}")
+    table = path / f"spoken{seed}.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
 def _whisper() -> tuple[Any, Any]:
     import transformers as t
 

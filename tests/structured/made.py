@@ -12,7 +12,8 @@ import numpy as np
 
 import acclimate
 import tiny_models as tm
-import tiny_series as ts
+import tiny_series as series
+import tiny_sounds as ts
 from acclimate.api.structured_model import StructuredModel
 
 NAMES = {"person": ["happy", "warm", "kind"], "place": ["river", "street", "garden"]}
@@ -84,16 +85,34 @@ def match_example(folder: Path) -> Example:
 
 def forecast_example(folder: Path) -> Example:
     """Forecasts of two waves."""
-    train, test = ts.waves(folder / "train.csv", 400), ts.waves(folder / "test.csv", 200, 1)
+    train, test = series.waves(folder / "train.csv", 400), series.waves(folder / "test.csv", 200, 1)
     new = [np.sin(np.arange(60.0 + i))[None].repeat(2, 0) for i in range(3)]
     settings = {"horizon": 6, "context": 32}
     return Example(train, test, "series-transformer", "partial", settings, new, {})
 
 
+def transcribe_example(folder: Path) -> Example:
+    """Transcripts by a tiny Whisper."""
+    model = ts.dictation(folder / "whisper")
+    new: list[Any] = list(ts.sounds(3, seed=5))
+    train, test = ts.spoken(folder, 24), ts.spoken(folder, 10, seed=1)
+    return Example(train, test, str(model), "partial", {"longest": 1.0}, new, {"label": "text"})
+
+
+def speak_example(folder: Path) -> Example:
+    """Speech by a tiny SpeechT5, without a judge of words."""
+    model, speaker = ts.voice(folder / "voice"), ts.write("resemblyzer", folder / "speaker")
+    settings = {"voice": str(speaker), "judge": ""}
+    return Example(ts.spoken(folder, 24), ts.spoken(folder, 10, seed=1), str(model), "partial", settings,
+                   ["hi", "lo", "solo"], {"label": "text"})  # fmt: skip
+
+
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     "forecast": forecast_example,
     "match": match_example,
+    "speak": speak_example,
     "tag": tag_example,
+    "transcribe": transcribe_example,
 }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from typing import Any
 
@@ -46,6 +46,7 @@ class Predictions:
     parts: Iterator[dict[str, list[Any]]]
     told: Told | None = None  # of adapting to these rows
     said: tuple[str, ...] = ()  # of cells that could not be read, and count as missing
+    files: Mapping[str, bytes] = field(default_factory=dict)  # that new cells name, by their path beside the table
 
 
 @dataclass(frozen=True)

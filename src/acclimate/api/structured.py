@@ -32,7 +32,7 @@ from acclimate.structured import task_named
 from acclimate.structured.answering import answers_to
 from acclimate.structured.base import Asked, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import clustered, leaks, repeats
+from acclimate.structured.gate import clustered, clusters_of, leaks, repeats
 from acclimate.structured.measuring import difference, metric_of, scores_of
 from acclimate.structured.tuning import tuned
 
@@ -108,6 +108,7 @@ def _fit(
             f"{request.model!r} is not the model that the unfinished run {request.folder} was begun with; put it back, "
             "or start anew with --overwrite"
         )
+    names = _possible(request, task, names, network)
     inner = before_the_end(run, TO_FINISH + 2 * _seconds_to_answer(network, parts, run))
     candidates = [
         _candidate(request, task, name, tunes[name], network, fitted_state, parts, _share_of(inner, len(names) - i))
@@ -123,7 +124,7 @@ def _fit(
     for name, make in task.baselines(parts.train, fitted_state, run).items():
         say(f"baseline {name}")
         others[name] = task.judged_by(make(), parts.test)
-    clusters = clusters_of(task, parts.test)
+    clusters = clusters_of(parts.test)
     scores = scores_of(task, truth, answers, fitted_state, metric=metric, clusters=clusters, seed=run.seed)
     gaps: dict[str, Difference] = {}
     theirs: dict[str, Scores] = {}
@@ -237,13 +238,6 @@ def _stratified(task: Structured, data: Data) -> Data:
     return replace(data, labels=task.strata(data))
 
 
-def clusters_of(task: Structured, data: Data) -> Any:
-    """Rows that are copies of each other are one case; None where none are."""
-    if data.groups is not None:
-        return np.unique(np.array(data.groups), return_inverse=True)[1]
-    return data.clusters if data.clusters is not None and len(np.unique(data.clusters)) < len(data) else None
-
-
 def _content(task: Structured, data: Data) -> str:
     digest = hashlib.sha256()
     for key, label in zip(task.keys(data.inputs), labels_of(data), strict=True):
@@ -255,6 +249,20 @@ def _loaded(request: Request, task: Structured, fitted_state: State) -> Structur
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.run.seed)
         return task.network(request.model, fitted_state, request.reading).eval()
+
+
+def _possible(
+    request: Request, task: Structured, names: tuple[str, ...], network: StructuredNetwork
+) -> tuple[str, ...]:
+    """The strategies that this network can have; one that was asked for by name and cannot be had is an error."""
+    reasons = {name: task.refuses(name, network) for name in names}
+    left = tuple(name for name in names if not reasons[name])
+    if not left or (request.strategy != "auto" and len(left) < len(names)):
+        raise UserError("; ".join(reason for reason in reasons.values() if reason))
+    for name in names:
+        if reasons[name]:
+            request.run.progress.say(f"{name} is left out: {reasons[name]}")
+    return left
 
 
 def _seconds_to_answer(network: StructuredNetwork, parts: Parts, run: Run) -> float:
@@ -287,6 +295,9 @@ def _candidate(
     """Fit one strategy and judge it on the rows to choose by."""
     began = time.monotonic()
     run.progress.say(f"fitting {name} on {len(parts.train):,} rows")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.run.seed)
+        network = task.network_of(name, network, fitted_state)
     said: tuple[str, ...] = ()
     if (name == PROBE and tune is None) or (tune is not None and tune.start == "probe"):
         network, told = task.probe(network, parts.train, parts.valid, run)
@@ -306,7 +317,7 @@ def _candidate(
     answers = task.judged(found.network, parts.valid, run, f"judging {name}")
     scores = scores_of(
         task, labels_of(parts.valid), answers, fitted_state, metric=request.metric,
-        clusters=clusters_of(task, parts.valid), seed=run.seed,
+        clusters=clusters_of(parts.valid), seed=run.seed,
     )  # fmt: skip
     run.progress.say(f"{name}: {scores.metric} {scores.estimates[scores.metric]} on rows to choose by")
     return Candidate(found, scores, answers, time.monotonic() - began)

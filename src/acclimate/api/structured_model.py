@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from acclimate.api import runs
 from acclimate.api.predicting import Predictions
 from acclimate.data.rows import Columns, Data
@@ -20,7 +18,7 @@ from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
 from acclimate.structured.base import Asked, New, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import clustered
+from acclimate.structured.gate import clustered, clusters_of
 from acclimate.structured.measuring import difference, scores_of
 
 
@@ -95,11 +93,12 @@ class StructuredModel:
             if value is not None:
                 raise UserError(f"{name} is for labels of whole rows, and this model answers task {self._name!r}")
         new: New = self.learned.task.read_new(source, self._asked)
-        columns = self.learned.task.columns(new.inputs, self._answers(new.inputs))
+        answers = self._answers(new.inputs)
+        columns = self.learned.task.columns(new.inputs, answers)
         kinds: dict[str, type] = {name: _kind(cells) for name, cells in columns.items()}
         if any(new.problems):
             columns, kinds = {**columns, "note": list(new.problems)}, {**kinds, "note": str}
-        return Predictions(new.table, kinds, iter([columns]))
+        return Predictions(new.table, kinds, iter([columns]), files=self.learned.task.files(answers))
 
     def evaluate(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> Scores:
         """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
@@ -114,7 +113,7 @@ class StructuredModel:
         answers = self.learned.task.judged(self.learned.network, rows, self._run())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         task, state = self.learned.task, self.learned.state
-        clusters = rows.clusters if rows.clusters is not None and len(np.unique(rows.clusters)) < len(rows) else None
+        clusters = clusters_of(rows)
         scores = scores_of(task, labels_of(rows), answers, state, metric=chosen, clusters=clusters)
         extra: dict[str, Any] = {"baseline": {}, "audit": audit.to_json()}
         if self.run_dir is not None:
@@ -146,7 +145,9 @@ class StructuredModel:
         rows, _ = self.labelled(data)
         name = metric or (self.scores.metric if self.scores else self.learned.task.metric)
         mine, theirs = (m.learned.task.judged(m.learned.network, rows, self._run()) for m in (self, other))
-        return difference(self.learned.task, name, labels_of(rows), mine, theirs, self.learned.state)
+        return difference(
+            self.learned.task, name, labels_of(rows), mine, theirs, self.learned.state, clusters=clusters_of(rows)
+        )
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report: HTML, or Markdown where the name ends in .md."""

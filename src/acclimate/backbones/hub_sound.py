@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,24 +111,50 @@ class HubSound(SoundBackbone):
 
     def vectors(self, batch: Batch) -> Tensor:
         """The mean (w, d) of the frames that hold sound."""
-        values, sizes = batch["values"], batch["sizes"]
         if self.architecture in _FIXED:
-            pooled: Tensor = self.model(values).pooler_output
+            pooled: Tensor = self.model(batch["values"]).pooler_output
             return pooled
-        if not self._alone or int(sizes.min()) == values.shape[1]:
-            return self._pooled(values, sizes)
-        lengths = sorted(set(sizes.tolist()))
-        at = [torch.nonzero(sizes == length)[:, 0] for length in lengths]
-        found = [self._pooled(values[rows, :length], sizes[rows]) for rows, length in zip(at, lengths, strict=True)]
-        return torch.cat(found)[torch.argsort(torch.cat(at))]
+        parts = [hidden.mean(1) if full else mean_of(hidden, frames) for hidden, frames, full in self._parts(batch)]
+        return torch.cat(parts)[self._back(batch)]
 
-    def _pooled(self, values: Tensor, sizes: Tensor) -> Tensor:
-        if int(sizes.min()) == values.shape[1]:
-            hidden: Tensor = self.model(values).last_hidden_state
-            return hidden.mean(1)
-        mask = torch.arange(values.shape[1], device=values.device) < sizes[:, None]
-        hidden = self.model(values, attention_mask=mask.long()).last_hidden_state
-        return mean_of(hidden, self._frames(sizes))
+    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The last hidden states (w, t, d), and how many of each line hold sound."""
+        if self.architecture in _FIXED:
+            return super().sequence(batch)
+        parts = [(hidden, frames) for hidden, frames, _ in self._parts(batch)]
+        most = max(hidden.shape[1] for hidden, _ in parts)
+        hidden = torch.cat([nn.functional.pad(h, (0, 0, 0, most - h.shape[1])) for h, _ in parts])
+        return hidden[self._back(batch)], torch.cat([frames for _, frames in parts])[self._back(batch)]
+
+    def frames_in(self, window: Prepared) -> int:
+        """As many as the convolutions give."""
+        return int(self._frames(torch.tensor([len(window.values)])))
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """Hidden states, frames that hold sound, and whether all do, of the lines that are read together: all of them,
+        or those of one length each."""
+        values, sizes = batch["values"], batch["sizes"]
+        for length in self._lengths(batch):
+            rows = slice(None) if length is None else sizes == length
+            some, there = values[rows, :length], sizes[rows]
+            if int(there.min()) == some.shape[1]:
+                yield self.model(some).last_hidden_state, self._frames(there), True
+                continue
+            mask = torch.arange(some.shape[1], device=values.device) < there[:, None]
+            yield self.model(some, attention_mask=mask.long()).last_hidden_state, self._frames(there), False
+
+    def _lengths(self, batch: Batch) -> list[int | None]:
+        sizes = batch["sizes"]
+        together = not self._alone or int(sizes.min()) == batch["values"].shape[1]
+        return [None] if together else sorted(set(sizes.tolist()))
+
+    def _back(self, batch: Batch) -> Tensor:
+        """The order that puts the lines of `_parts` back."""
+        sizes = batch["sizes"]
+        lengths = self._lengths(batch)
+        at = [torch.arange(len(sizes), device=sizes.device) if n is None else torch.nonzero(sizes == n)[:, 0]
+              for n in lengths]  # fmt: skip
+        return torch.argsort(torch.cat(at))
 
     def _frames(self, sizes: Tensor) -> Tensor:
         frames: Tensor = self.model._get_feat_extract_output_lengths(sizes) if self._raw else sizes

@@ -23,7 +23,7 @@ def modality_of(path: str) -> str:
         return "table"
     if path in SERIES and not Path(path).exists():
         return "series"
-    config = _config(path)
+    config = config_of(path)
     if config.get("model_type") in TABLE:
         return "table"
     if config.get("model_type") == "small-cnn":
@@ -42,7 +42,8 @@ def modality_of(path: str) -> str:
     return "text"
 
 
-def _config(path: str) -> dict[str, Any]:
+def config_of(path: str) -> dict[str, Any]:
+    """The config.json of a folder, or of a name of the hub; empty where there is none."""
     if Path(path).exists():
         return read_object(Path(path) / "config.json")
     from transformers import PreTrainedConfig

@@ -92,6 +92,17 @@ class SoundBackbone(Backbone):
     def vectors(self, batch: Batch) -> Tensor:
         """One vector a line of the batch (w, d)."""
 
+    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One vector a frame (w, t, d), and how many frames of each line hold sound (w,)."""
+        raise UserError(
+            f"{self.origin.name!r} gives one vector a sound, and transcripts need one a frame; take a model such as "
+            "whisper-tiny, or a wav2vec2 or HuBERT folder"
+        )
+
+    def frames_in(self, window: Prepared) -> int:
+        """How many vectors `sequence` gives of the sound in this window."""
+        return 1
+
     @abstractmethod
     def length(self, batch: Batch) -> int:
         """Frames of 20 ms of every line of the batch."""
@@ -129,6 +140,11 @@ class SoundBackbone(Backbone):
         if self.sound.truncation != "chunk" or seconds <= self.sound.seconds:
             return 1
         return count_windows(round(seconds * self.sound.rate), *self._room)
+
+    @property
+    def overlap(self) -> float:
+        """The share of a window that the next one has too."""
+        return self._room[1] / self._room[0]
 
     @property
     def _room(self) -> tuple[int, int]:
@@ -241,15 +257,19 @@ class Encoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """(n, bands, 2 t) -> (n, t, d)."""
-        inner: Any = self.inner
-        hidden = nn.functional.gelu(inner.conv1(mel))
-        hidden = nn.functional.gelu(inner.conv2(hidden)).transpose(1, 2)
-        hidden = hidden + inner.embed_positions.weight[: hidden.shape[1]]
-        hidden = nn.functional.dropout(hidden, p=inner.dropout, training=self.training)
-        for layer in inner.layers:
-            hidden = layer(hidden, None)
-        found: Tensor = inner.layer_norm(hidden)
-        return found
+        return encoded(self.inner, mel, self.training)
+
+
+def encoded(inner: Any, mel: Tensor, training: bool) -> Tensor:
+    """What transformers' Whisper encoder gives of spectra of any length, (n, bands, 2 t) -> (n, t, d)."""
+    hidden = nn.functional.gelu(inner.conv1(mel))
+    hidden = nn.functional.gelu(inner.conv2(hidden)).transpose(1, 2)
+    hidden = hidden + inner.embed_positions.weight[: hidden.shape[1]]
+    hidden = nn.functional.dropout(hidden, p=inner.dropout, training=training)
+    for layer in inner.layers:
+        hidden = layer(hidden, None)
+    found: Tensor = inner.layer_norm(hidden)
+    return found
 
 
 class Whisper(SoundBackbone):
@@ -298,7 +318,15 @@ class Whisper(SoundBackbone):
 
     def vectors(self, batch: Batch) -> Tensor:
         """The mean (w, d) of the frames that hold sound."""
-        return mean_of(self.model(batch["mel"]), batch["frames"])
+        return mean_of(*self.sequence(batch))
+
+    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The encoder's output, one vector every 20 ms."""
+        return self.model(batch["mel"]), batch["frames"]
+
+    def frames_in(self, window: Prepared) -> int:
+        """One every 20 ms."""
+        return self.frames(window.samples)
 
     def length(self, batch: Batch) -> int:
         """Two columns of the spectrum are a frame."""

@@ -65,6 +65,11 @@ def predict(
             typer.echo(f"note: {source} has a column {old!r} already; the new one is {name!r}", err=True)
     kinds = {names[old]: kind for old, kind in found.kinds.items()}
     parts = ({names[old]: values for old, values in part.items()} for part in found.parts)
+    if found.files and output == "-":
+        raise UserError("what this model answers is files, which lie beside a table; name the table with -o")
+    for name, content in found.files.items():
+        target.parent.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        target.parent.joinpath(name).write_bytes(content)
     write(table.columns, kinds, parts, None if output == "-" else target)
     for line in () if found.told is None else found.told.lines():
         typer.echo(line, err=True)

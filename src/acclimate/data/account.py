@@ -38,6 +38,10 @@ REASONS = {
     "other_channels": "the series has another number of channels than most",
     "short_context": "too few known steps before the forecast",
     "no_future": "nothing was measured in the steps to forecast",
+    "no_transcript": "no transcript, or one of punctuation alone",
+    "silent_sound": "nothing but silence (60 dB and more below full scale)",
+    "too_long": "longer than is read at a time in training (the setting `longest`)",
+    "text_too_long": "more letters than the sound has frames for (the setting `frames_a_second`)",
     "broken_file": "the file is damaged or cut off",
     "too_large": "more pixels than can be read (178 million)",
 }

@@ -13,7 +13,13 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
-STRUCTURED = ("forecast", "match", "tag")  # whose answers are more than a label (acclimate.structured)
+STRUCTURED = (
+    "forecast",
+    "match",
+    "speak",
+    "tag",
+    "transcribe",
+)  # whose answers are more than a label (acclimate.structured)
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -39,6 +45,15 @@ _ALIASES = {
     "named-entity-recognition": "tag",
     "token": "tag",  # token-classification
     "pos": "tag",
+    "tts": "speak",
+    "text-to-speech": "speak",
+    "text-to-audio": "speak",
+    "speech-synthesis": "speak",
+    "asr": "transcribe",
+    "speech-recognition": "transcribe",
+    "automatic-speech-recognition": "transcribe",
+    "speech-to-text": "transcribe",
+    "transcription": "transcribe",
     "regression": "regress",
     "regressor": "regress",
 }

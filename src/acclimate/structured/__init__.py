@@ -14,6 +14,8 @@ TASKS = {  # name -> the module and class that do it
     "match": ("acclimate.structured.match", "Match"),
     "forecast": ("acclimate.structured.forecast", "Forecast"),
     "tag": ("acclimate.structured.tag", "Tag"),
+    "speak": ("acclimate.structured.speak", "Speak"),
+    "transcribe": ("acclimate.structured.transcribe", "Transcribe"),
 }
 
 

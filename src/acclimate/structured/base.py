@@ -202,6 +202,10 @@ class Structured(ABC):
         answers are None where there was nothing to read."""
         return {"prediction": [None if one is None else str(one) for one in answers]}
 
+    def files(self, answers: Sequence[Any]) -> dict[str, bytes]:
+        """Files that the cells of `columns` name, by their path beside the table; empty where answers are cells."""
+        return {}
+
     def shown(self, inputs: Sequence[Any], truth: Sequence[Any], answers: Sequence[Any]) -> list[dict[str, Any]]:
         """Rows as the report shows them: {"input", "truth", "predicted"}, and "picture" or "sound" as data URIs."""
         return [
@@ -237,6 +241,16 @@ class Structured(ABC):
     ) -> tuple[StructuredNetwork, State]:
         """The trained network and the state with what is fitted on rows it did not learn from, such as a threshold."""
         return network, state
+
+    def refuses(self, strategy: str, network: StructuredNetwork) -> str:
+        """Why this strategy cannot be had with this network, in one sentence; empty where it can. `auto` leaves it
+        out."""
+        return ""
+
+    def network_of(self, strategy: str, network: StructuredNetwork, state: State) -> StructuredNetwork:
+        """The network that this strategy trains, where it is another one on the same weights; a fresh head is drawn
+        from torch's generator."""
+        return network
 
     def settings(self) -> dict[str, Any]:
         """The fields as plain JSON, for the bundle."""

@@ -37,6 +37,14 @@ def clustered(keys: Sequence[str]) -> IntArray:
     return np.unique(np.asarray(keys, dtype=object).astype(str), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
+def clusters_of(data: Data) -> IntArray | None:
+    """What intervals draw: the groups where they are named, else rows that are copies of each other as one case; None
+    where every row is one of its own."""
+    if data.groups is not None:
+        return clustered(data.groups)
+    return data.clusters if data.clusters is not None and len(np.unique(data.clusters)) < len(data) else None
+
+
 def repeats(keys: Sequence[str], data: Data, noun: str) -> list[Finding]:
     """Rows whose content stands in an earlier row."""
     seen: set[str] = set()

@@ -56,6 +56,11 @@ def refuse(name: str, tune: Tune, network: StructuredNetwork) -> None:
                 f"{setting}={getattr(tune, setting)!r} is for labels of whole rows, and {name} here learns structured "
                 "answers; leave it out"
             )
+    if tune.unfreeze and not any(True for _ in network.head.parameters()):
+        raise UserError(
+            f"unfreeze={tune.unfreeze:g} lets the head move alone first, and {network.backbone.origin.name!r} has no "
+            "head of its own; use full, partial or lora"
+        )
     if tune.moves == "surgical":
         raise UserError("moves='surgical' reads the gradient of labels of whole rows; use top:K, first:K or middle:K")
     if strength_of(tune.augment) and not network.augments:
