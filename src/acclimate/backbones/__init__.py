@@ -23,11 +23,12 @@ def load(
     prefix: str | None = None,
     precision: str | None = None,
     seconds: float | None = None,
+    writes: bool = False,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
     "mlp" (for tables: `fit_rows` comes next), these with a text model for free text ("columns+minilm"), or a folder.
 
-    A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
+    `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
     from acclimate.catalogue import models
 
@@ -55,6 +56,8 @@ def load(
             "as hf:org/name, timm:name, small-cnn, columns, mlp or the path of a folder."
         )
     reads = modality_of(path)
+    if writes and reads != "text":
+        raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
     if reads in _READS:
@@ -73,6 +76,10 @@ def load(
             f"{name!r} reads {reads}, and what can be loaded reads text, images, sounds or tables; "
             "`acclimate models list` shows them"
         )
+    if writes:
+        from acclimate.backbones.writer import load_writer
+
+        return load_writer(path, origin, max_length=max_length, precision=precision)
     from acclimate.backbones.text import load_text
 
     return load_text(

@@ -13,7 +13,7 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
-STRUCTURED = ("match", "tag")  # whose answers are more than a label (acclimate.structured)
+STRUCTURED = ("generate", "match", "tag")  # whose answers are more than a label (acclimate.structured)
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -39,6 +39,16 @@ _ALIASES = {
     "named-entity-recognition": "tag",
     "token": "tag",  # token-classification
     "pos": "tag",
+    "generation": "generate",
+    "text-generation": "generate",
+    "text2text-generation": "generate",
+    "seq2seq": "generate",
+    "translation": "generate",
+    "translate": "generate",
+    "summarization": "generate",
+    "summarize": "generate",
+    "instruction-tuning": "generate",
+    "sft": "generate",
     "regression": "regress",
     "regressor": "regress",
 }

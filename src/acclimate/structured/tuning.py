@@ -169,7 +169,7 @@ def _train(
     )  # fmt: skip
     evaluate = None if held_out is None else held_out.mean_loss
     history, said = descend(network, lambda at: rows.losses(at).mean(), evaluate, how, run)
-    notes = [note, said, str(opening) if tune.unfreeze else "", cut_short(history)]
+    notes = [network.cut(rows.encoded), note, said, str(opening) if tune.unfreeze else "", cut_short(history)]
     for sentence in filter(None, notes):
         run.progress.say(sentence)
     return history, notes
