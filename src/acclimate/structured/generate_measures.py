@@ -53,7 +53,8 @@ def chrf_counts(truth: Sequence[str], answers: Sequence[str]) -> FloatArray:
         there, written, row = "".join(t.split()), "".join(a.split()), []
         for n in range(1, _LETTERS + 1):
             mine, theirs = _grams(written, n), _grams(there, n)
-            row += [mine.total(), theirs.total(), (mine & theirs).total()]
+            # As in sacrebleu, an order that the right text is too short for says nothing of the written one.
+            row += [mine.total() if theirs else 0, theirs.total(), (mine & theirs).total()]
         rows.append(row)
     return np.array(rows, float).reshape(-1, 3 * _LETTERS)
 

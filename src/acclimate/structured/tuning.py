@@ -161,7 +161,8 @@ def _train(
     )
     batches = partial(shuffled, rows.costs, tune.batch_size, run.seed)
     steps = -(-len(batches(0)) // tune.gradient_accumulation_steps) * epochs
-    opening = Unfreezing.over(network.backbone, tune.unfreeze, steps)
+    headed = any(True for _ in network.head.parameters())
+    opening = Unfreezing.over(network.backbone, tune.unfreeze, steps, headed=headed)
     what = f"{name} {tune} {network.backbone.origin} {network.backbone.settings()} {identity}"
     how = Descent(
         tune.optimizer_of(network), schedule, batches, tune.mixed_precision, name, what, network.compared,
