@@ -139,7 +139,7 @@ def test_rouge_knows_letters_with_accents_and_baselines_have_no_perplexity(tmp_p
     assert scores.estimates["rouge_l"].value == pytest.approx(2 * 0.5 / 1.5)
     assert scores.estimates["perplexity"].value is None
     net = network(writer(tmp_path, "llama"))
-    answers = answers_to(net, ASKS, Run(), truth=SAYS)
+    answers = net.beside(answers_to(net, ASKS, Run()), ASKS, SAYS, Run())
     losses = net(net.collate(rows := net.encode(ASKS, SAYS)))
     tokens = sum(len(r.parts[0]["input_ids"]) - r.parts[0]["start"][0] for r in rows)
     found = value(Generate().measures(SAYS, answers, {})["perplexity"], 4)

@@ -215,7 +215,7 @@ def fit(
     from acclimate.cli import early
     from acclimate.data.rows import Columns
 
-    early.strategy(strategy)
+    early.strategy(strategy, task)
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(

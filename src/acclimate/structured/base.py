@@ -107,10 +107,6 @@ class StructuredNetwork(nn.Module, ABC):
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
         """One answer a row, in the form of `Data.labels`. Called in eval mode, without gradients."""
 
-    def beside(self, answers: list[Any], inputs: Sequence[Any], truth: Sequence[Any], run: Run) -> list[Any]:
-        """The answers, with what else is to be measured where the truth is known."""
-        return answers
-
     def cut(self, encoded: Sequence[Encoded]) -> str:
         """A sentence on what of the rows did not fit; empty where all did."""
         return ""

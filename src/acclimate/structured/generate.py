@@ -143,6 +143,11 @@ class Generate(Structured):
             network.examples = [(train.inputs[i], labels[i]) for i in at]
         return network
 
+    def judged(self, network: StructuredNetwork, data: Data, run: Run, label: str = "judging") -> list[Any]:
+        """The answers, with how likely the model finds the right ones."""
+        assert isinstance(network, GenerateNetwork)
+        return network.beside(super().judged(network, data, run, label), data.inputs, labels_of(data), run)
+
     def baselines(self, train: Data, state: State, run: Run) -> dict[str, Callable[[], Baseline]]:
         """The input itself, and the answer to the most similar training row."""
         found: dict[str, Callable[[], Baseline]] = {"nearest": partial(Nearest, train)}
