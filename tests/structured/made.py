@@ -102,7 +102,11 @@ def generate_example(folder: Path) -> Example:
     return Example(texts(folder), texts(folder, 12, 1, "test"), str(model), "partial", settings, new, {})
 
 
-EXAMPLES: dict[str, Callable[[Path], Example]] = {"generate": generate_example, "match": match_example, "tag": tag_example}
+EXAMPLES: dict[str, Callable[[Path], Example]] = {
+    "generate": generate_example,
+    "match": match_example,
+    "tag": tag_example,
+}
 
 
 def fit(task: str, one: Example, output: Path, **given: Any) -> StructuredModel:

@@ -201,7 +201,9 @@ def test_instruction_data_and_columns_by_name(tmp_path: Path) -> None:
         exchanges(rows, Columns(), answered=True)
 
 
-@pytest.mark.parametrize(("kind", "strategy"), [("llama", "lora"), ("llama", "gradual"), ("t5", "lora"), ("bart", "full")])
+@pytest.mark.parametrize(
+    ("kind", "strategy"), [("llama", "lora"), ("llama", "gradual"), ("t5", "lora"), ("bart", "full")]
+)
 def test_answers_are_learned(kind: str, strategy: str, tmp_path: Path) -> None:
     one = generate_example(tmp_path)
     model = str(tm.write(kind, tmp_path / kind, layers=2))
@@ -216,7 +218,11 @@ def test_answers_are_learned(kind: str, strategy: str, tmp_path: Path) -> None:
 
 
 def test_a_language_model_chooses_among_labels_with_examples_in_its_prompt(tmp_path: Path) -> None:
-    rows = [{"text": f"{w} {t}", "label": "warm" if w in tm.GOOD else "cold"} for w in (*tm.GOOD, *tm.BAD) for t in tm.NEUTRAL[:3]]
+    rows = [
+        {"text": f"{w} {t}", "label": "warm" if w in tm.GOOD else "cold"}
+        for w in (*tm.GOOD, *tm.BAD)
+        for t in tm.NEUTRAL[:3]
+    ]
     model = str(tm.write("llama", tmp_path / "llama", layers=2))
     how = {"answers": "labels", "template": "{input} -", "shots": 2, "calibrated": True}
     run = acclimate.fit(rows, task="generate", label="label", text_column="text", model=model, strategy="few_shot",
@@ -244,4 +250,3 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
                           output_dir=tmp_path / "run", quiet=True)  # fmt: skip
     with pytest.raises(UserError, match="does not write"):
         load(str(tm.write("bert", tmp_path / "bert", layers=1)), writes=True)
-

@@ -28,7 +28,8 @@ def load(
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
     "mlp" (for tables: `fit_rows` comes next), these with a text model for free text ("columns+minilm"), or a folder.
 
-    `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
+    `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A
+    catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
     from acclimate.catalogue import models
 

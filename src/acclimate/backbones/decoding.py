@@ -115,11 +115,9 @@ def label_scores(
     device = next(model.parameters()).device
     ids, mask = ids.to(device), torch.cat([torch.ones(len(rows), shared, dtype=torch.long), mask], 1).to(device)
     places = (mask.cumsum(1) - 1).clamp_min(0)
-    out = model(
-        input_ids=ids, attention_mask=mask, position_ids=places[:, shared:], use_cache=True, **{name: past}
-    )
+    out = model(input_ids=ids, attention_mask=mask, position_ids=places[:, shared:], use_cache=True, **{name: past})
     first = out.logits[:, -1].float().log_softmax(-1)  # (n, vocabulary)
-    found = first[:, [label[0] for label in labels]]  # (n, k)
+    found: Tensor = first[:, [label[0] for label in labels]]  # (n, k)
     longest = max(len(label) for label in labels)
     if longest > 1:
         k, n = len(labels), len(rows)
@@ -129,9 +127,7 @@ def label_scores(
         there = torch.tensor([[1] * len(x) + [0] * (longest - len(x)) for x in labels], device=device).repeat(n, 1)
         seen = torch.cat([mask.repeat_interleave(k, 0), there[:, :-1]], 1)
         at = places[:, -1:].repeat_interleave(k, 0) + 1 + torch.arange(longest - 1, device=device)
-        after = model(
-            input_ids=rest[:, :-1], attention_mask=seen, position_ids=at, use_cache=True, **{name: kept}
-        )
+        after = model(input_ids=rest[:, :-1], attention_mask=seen, position_ids=at, use_cache=True, **{name: kept})
         more = after.logits.float().log_softmax(-1).gather(2, rest[:, 1:, None])[..., 0]  # (n * k, longest - 1)
         found = found + (more * there[:, 1:]).sum(1).view(n, k)
     if mean:

@@ -15,13 +15,14 @@ Asking: TypeAlias = str | Turns
 Examples: TypeAlias = Sequence[tuple[Asking, str]]
 
 _PLACE = "{input}"
+_BETWEEN = "\n\n"  # examples in a prompt that is plain text
 
 
 @dataclass(frozen=True)
 class Prompt:
     """How an input becomes a prompt: the template round it, then the model's own chat template where it has one."""
 
-    template: str = ""  # holds {input}; empty: the input alone (and a new line, for a decoder that has no chat template)
+    template: str = ""  # holds {input}; empty: the input alone (before a new line where a decoder has no chat template)
     chat: bool = True  # False: without the model's chat template
 
     def __post_init__(self) -> None:
@@ -43,8 +44,12 @@ class Prompt:
             found: str = writer.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             return found
         shown = [self._plain(writer, asks) for asks, _ in examples]
-        before = [_joined(asks, answer) + "\n\n" for asks, (_, answer) in zip(shown, examples, strict=True)]
+        before = [_joined(asks, answer) + _BETWEEN for asks, (_, answer) in zip(shown, examples, strict=True)]
         return "".join(before) + self._plain(writer, given)
+
+    def stop(self, writer: Writer, examples: Examples) -> str:
+        """The text at which an answer ends as another example would begin; empty where it has an end of its own."""
+        return _BETWEEN if examples and not self.chats(writer) else ""
 
     def _turns(self, given: Asking) -> Turns:
         return (("user", self._filled(given)),) if isinstance(given, str) else given

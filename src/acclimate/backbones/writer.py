@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,8 @@ class Writer(TextBackbone):
             return logits[0] if "logits_to_keep" in self._takes else logits[0, place[:, 1]]
         return logits[place[:, 0], place[:, 1] - first]
 
-    def write(self, prompts: Sequence[Sequence[int]], how: Decoding) -> list[list[int]]:
-        """The tokens that follow each prompt, up to the end or `max_new_tokens`."""
+    def write(self, prompts: Sequence[Sequence[int]], how: Decoding, stop: str = "") -> list[list[int]]:
+        """The tokens that follow each prompt, up to the end, `max_new_tokens`, or the text `stop` where one is given."""
         fill = int(self.tokenizer.pad_token_id or 0)
         ids, mask = to_the_left(prompts, fill)
         device = next(self.parameters()).device
@@ -105,20 +106,24 @@ class Writer(TextBackbone):
                 past, _ = read_once(self.inner, prompts)
             elif how.num_beams == 1:
                 ids, mask, past = self._begun(prompts, fill)
-            out = self._generate(ids.to(device), mask.to(device), prompts, how, past)
+            out = self._generate(ids.to(device), mask.to(device), prompts, how, past, stop)
         return [self._ended(row) for row in out[:, ids.shape[1] :].tolist()]
 
     def _begun(self, prompts: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor, Any]:
-        """Ids and mask with what all prompts begin with at their left end, padding after it; and its keys and values."""
+        """Ids and mask with what all prompts begin with at the left, padding after it; and its keys and values."""
         past, shared = read_once(self.inner, prompts)
         ids, mask = to_the_left([row[shared:] for row in prompts], fill)
         begin = torch.tensor([list(prompts[0][:shared])] * len(prompts), dtype=torch.long)
         return torch.cat([begin, ids], 1), torch.cat([torch.ones_like(begin), mask], 1), past
 
-    def _generate(self, ids: Tensor, mask: Tensor, prompts: Sequence[Any], how: Decoding, past: Any = None) -> Tensor:
+    def _generate(
+        self, ids: Tensor, mask: Tensor, prompts: Sequence[Any], how: Decoding, past: Any = None, stop: str = ""
+    ) -> Tensor:
         more: dict[str, Any] = {kept_as(self.inner): past} if past is not None else {}
         if how.temperature > 0:
             more["logits_processor"] = [Drawn(how, prompts)]
+        if stop:
+            more["stopping_criteria"] = [partial(_stopped, self.tokenizer, stop, ids.shape[1])]
         with quiet_transformers():
             found: Tensor = self.inner.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=how.max_new_tokens, num_beams=how.num_beams,
@@ -151,10 +156,12 @@ class Translator(Writer):
         return [*_layers(self.inner.get_encoder()), *_layers(self.inner.get_decoder())]
 
     def stem_and_top(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """All embeddings and what lies between the two halves; the decoder's last norm and an output layer of its own."""
+        """Embeddings and what lies between the halves; the decoder's last norm and an output layer of its own."""
         inside_blocks = {id(p) for block in self.blocks for p in block.parameters()}
         decoder = self.inner.get_decoder()
-        last = {id(p) for n in ("final_layer_norm", "layer_norm") for p in getattr(decoder, n, nn.Module()).parameters()}
+        last = {
+            id(p) for n in ("final_layer_norm", "layer_norm") for p in getattr(decoder, n, nn.Module()).parameters()
+        }
         embedded = {id(p) for p in self.inner.get_input_embeddings().parameters()}
         output = self.inner.get_output_embeddings()
         last |= set() if output is None else {id(p) for p in output.parameters()} - embedded
@@ -198,13 +205,15 @@ class Translator(Writer):
             ).logits  # fmt: skip
         return out
 
-    def write(self, prompts: Sequence[Sequence[int]], how: Decoding) -> list[list[int]]:
+    def write(self, prompts: Sequence[Sequence[int]], how: Decoding, stop: str = "") -> list[list[int]]:
         """The tokens that the decoder writes for each text."""
         rows = [Encoded(({"input_ids": list(ids)},), len(ids)) for ids in prompts]
         batch = self.collate(rows)
         device = next(self.parameters()).device
         with numbers(self.text.precision, device):
-            out = self._generate(batch["input_ids"].to(device), batch["attention_mask"].to(device), prompts, how)
+            out = self._generate(
+                batch["input_ids"].to(device), batch["attention_mask"].to(device), prompts, how, None, stop
+            )
         return [self._ended(row) for row in out[:, 1:].tolist()]
 
 
@@ -217,9 +226,20 @@ def summed(logits: Tensor, batch: Batch) -> Likely:
     return Likely(zeros.index_add(0, batch["answer_of"], -losses), tokens)
 
 
+def _stopped(tokenizer: Any, stop: str, start: int, ids: Tensor, _: Any) -> Tensor:
+    """Whether each row (n,) has written `stop`."""
+    texts = tokenizer.batch_decode(ids[:, start:])
+    return torch.tensor([stop in text for text in texts], device=ids.device)
+
+
 def _layers(half: nn.Module) -> list[nn.Module]:
     lists = [list(m) for m in half.modules() if isinstance(m, nn.ModuleList) and len(m)]
     return max(lists, key=lambda found: sum(p.numel() for block in found for p in block.parameters()), default=[])
+
+
+def _loaded(auto: Any, path: str) -> tuple[Any, Any]:
+    model, info = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+    return model, info
 
 
 def load_writer(path: str, origin: Origin, *, max_length: int | None = None, precision: str | None = None) -> Writer:
@@ -232,7 +252,7 @@ def load_writer(path: str, origin: Origin, *, max_length: int | None = None, pre
             config = AutoConfig.from_pretrained(path)
             encodes = bool(getattr(config, "is_encoder_decoder", False))
             auto = AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM
-            model, info = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+            model, info = _loaded(auto, path)
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise UserError(cannot_load(origin.name, error)) from error

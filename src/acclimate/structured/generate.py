@@ -109,7 +109,7 @@ class Generate(Structured):
         return [x if isinstance(x, str) else as_turns(x) for x in inputs]
 
     def learn(self, train: Data) -> State:
-        """The mean length of answers with their ends, in characters; and what answers there are, where one is chosen."""
+        """The mean length of answers with their ends, in characters; and the answers, where one is to be chosen."""
         answers = labels_of(train)
         state: State = {"characters": float(np.mean([len(y) + 1 for y in answers]))}
         if self.answers == "labels":
@@ -154,8 +154,8 @@ class Generate(Structured):
         return found if self.answers == "labels" else {"copy": Copy, **found}
 
     def measures(self, truth: Sequence[Any], answers: Sequence[Any], state: State) -> dict[str, Measure]:
-        """chrF, BLEU and perplexity of sums of counts; the shares of exact matches and of ROUGE-L are means of rows."""
-        exact = np.array([" ".join(t.split()) == " ".join(a.split()) for t, a in zip(truth, answers, strict=True)], float)
+        """chrF, BLEU and perplexity are of summed counts; exact matches and ROUGE-L are means of rows."""
+        exact = np.array([t.split() == a.split() for t, a in zip(truth, answers, strict=True)], float)
         found = {"exact_match": Measure(partial(mean_of, exact))}
         if self.answers == "labels":
             return found
@@ -234,7 +234,9 @@ def _findings(kept: Sequence[Exchange], labels: set[str]) -> list[Finding]:
         answers[text_of(one.asks or "").casefold()].add(str(one.answer))
     several = [one.line for one in kept if len(answers[text_of(one.asks or "").casefold()]) > 1]
     if several:
-        message = f"{rows_text(len(several))} {verb(len(several), 'have')} an input that is answered otherwise elsewhere"
+        message = (
+            f"{rows_text(len(several))} {verb(len(several), 'have')} an input that is answered otherwise elsewhere"
+        )
         found.append(finding("several_answers", "warning", message, len(several), several))
     if labels and (new := [one.line for one in kept if one.answer not in labels]):
         message = f"the answer of {rows_text(len(new))} was never seen in training"

@@ -21,7 +21,7 @@ def bleu_counts(truth: Sequence[str], answers: Sequence[str]) -> FloatArray:
     """(n, 10): words written and words right; n-grams that match, and n-grams written, for n = 1 to 4. By sacrebleu,
     with its tokenisation 13a."""
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise UserError("BLEU needs the package sacrebleu: pip install 'acclimate[generate]'") from error
     judge = BLEU(effective_order=True)

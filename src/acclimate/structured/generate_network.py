@@ -76,7 +76,7 @@ class GenerateNetwork(StructuredNetwork):
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """With answers what their loss needs; without them the prompts, padded on the left."""
         part = rows[0].parts[0]
-        if "answer" in part and part["answer"] or not self.backbone.encodes and len(part["input_ids"]) > part["start"][0]:
+        if part["answer"] if self.backbone.encodes else len(part["input_ids"]) > part["start"][0]:
             return self.backbone.with_answers(rows)
         ids, mask = to_the_left([row.parts[0]["input_ids"] for row in rows], 0)
         return {"input_ids": ids, "attention_mask": mask}
@@ -90,9 +90,11 @@ class GenerateNetwork(StructuredNetwork):
         prompts = [row.parts[0]["input_ids"] for row in rows]
         if self.labels is not None:
             return [self.labels.texts[i] for i in self._scores(prompts).argmax(1).tolist()]
-        found = self.backbone.write(prompts, self.how)
+        stop = self.prompt.stop(self.backbone, self.examples)
+        found = self.backbone.write(prompts, self.how, stop)
         tokenizer = self.backbone.tokenizer
-        return [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in found]
+        texts = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in found]
+        return [(text.partition(stop)[0] if stop else text).strip() for text in texts]
 
     def _scores(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """(n, labels): how likely each is, less what an input without content gives it where that is asked for."""
