@@ -101,7 +101,9 @@ def table(found: list[dict[str, Any]]) -> str:
         cells = [plus_minus([r["metrics"][m][0] for r in mine], 1 if m == "perplexity" else 3) for m in METRICS]
         _, low, high = mine[0]["metrics"]["chrf"]
         minutes = f"{np.median([r['seconds'] for r in mine]) / 60:.1f}"
-        lines.append(f"| {way} | {len(mine)} | {cells[0]} | [{low:.3f}, {high:.3f}] | {' | '.join(cells[1:])} | {minutes} |")
+        lines.append(
+            f"| {way} | {len(mine)} | {cells[0]} | [{low:.3f}, {high:.3f}] | {' | '.join(cells[1:])} | {minutes} |"
+        )
     return "\n".join(lines)
 
 

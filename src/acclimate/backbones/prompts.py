@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from acclimate.backbones.base import Encoded
 from acclimate.backbones.writer import Writer
@@ -119,3 +122,21 @@ def _joined(asks: str, answer: str, *, alone: bool = False) -> str:
     """An answer behind its prompt, with a space between where there is none; or `alone`, with that space."""
     answer = answer if not asks or asks[-1].isspace() else " " + answer
     return answer if alone else asks + answer
+
+
+def drawn(labels: Sequence[Any], shots: int, seed: int, *, even: bool) -> list[int]:
+    """Positions of some rows at random; `even`: of every label as many as of the others, as far as they go round.
+
+    >>> sorted({"aabb"[i] for i in drawn("aabb", 2, 0, even=True)})
+    ['a', 'b']
+    """
+    order = [int(i) for i in np.random.default_rng(seed).permutation(len(labels))]
+    if not even:
+        return order[:shots]
+    seen: dict[Any, int] = defaultdict(int)
+    rounds = []
+    for place, i in enumerate(order):
+        rounds.append((seen[labels[i]], place, i))
+        seen[labels[i]] += 1
+    chosen = sorted(sorted(rounds)[:shots], key=lambda one: one[1])
+    return [i for _, _, i in chosen]

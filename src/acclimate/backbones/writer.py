@@ -96,7 +96,7 @@ class Writer(TextBackbone):
         return logits[place[:, 0], place[:, 1] - first]
 
     def write(self, prompts: Sequence[Sequence[int]], how: Decoding, stop: str = "") -> list[list[int]]:
-        """The tokens that follow each prompt, up to the end, `max_new_tokens`, or the text `stop` where one is given."""
+        """The tokens that follow each prompt, up to the end, `max_new_tokens`, or the text `stop` if one is given."""
         fill = int(self.tokenizer.pad_token_id or 0)
         ids, mask = to_the_left(prompts, fill)
         device = next(self.parameters()).device

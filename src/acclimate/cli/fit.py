@@ -153,6 +153,13 @@ def fit(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the strategy. Repeatable."),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Of classes of texts: also ask this language model (smollm2), without and with examples, to compare.",
+        ),
+    ] = None,
     positive: Annotated[
         str | None, typer.Option(metavar="CLASS", help="The class that a threshold is for, where there are two.")
     ] = None,
@@ -275,6 +282,7 @@ def fit(
         class_order=order,
         label_weight=options.numbers("--label-weight", label_weight),
         single_task=single_task,
+        prompt=prompt,
         label_delimiter=label_delimiter,
         learning_rate=learning_rate,
         num_train_epochs=num_train_epochs,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acclimate.backbones.decoding import Decoding
-from acclimate.backbones.prompts import Prompt
+from acclimate.backbones.prompts import Prompt, drawn
 from acclimate.backbones.writer import Writer
 from acclimate.data.account import Audit
 from acclimate.data.exchanges import Exchange, as_turns, exchanges, text_of
@@ -202,24 +202,6 @@ class Generate(Structured):
     def shown(self, inputs: Sequence[Any], truth: Sequence[Any], answers: Sequence[Any]) -> list[dict[str, Any]]:
         """The texts."""
         return super().shown([text_of(x) for x in inputs], truth, answers)
-
-
-def drawn(labels: Sequence[Any], shots: int, seed: int, *, even: bool) -> list[int]:
-    """Positions of some rows at random; `even`: of every label as many as of the others, as far as they go round.
-
-    >>> sorted({"aabb"[i] for i in drawn("aabb", 2, 0, even=True)})
-    ['a', 'b']
-    """
-    order = [int(i) for i in np.random.default_rng(seed).permutation(len(labels))]
-    if not even:
-        return order[:shots]
-    seen: dict[Any, int] = defaultdict(int)
-    rounds = []
-    for place, i in enumerate(order):
-        rounds.append((seen[labels[i]], place, i))
-        seen[labels[i]] += 1
-    chosen = sorted(sorted(rounds)[:shots], key=lambda one: one[1])
-    return [i for _, _, i in chosen]
 
 
 def _findings(kept: Sequence[Exchange], labels: set[str]) -> list[Finding]:
