@@ -21,11 +21,11 @@ from acclimate.data.exchanges import exchanges
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 from acclimate.run import Run
+from acclimate.structured.answering import answers_to
 from acclimate.structured.generate import Generate
 from acclimate.structured.generate_measures import bleu, bleu_counts, chrf, chrf_counts
 from acclimate.structured.generate_network import GenerateNetwork
 from acclimate.structured.measuring import scores_of, value
-from acclimate.structured.tuning import answers_to
 
 sys.path.append(str(Path(__file__).parent))
 from made import generate_example, texts
