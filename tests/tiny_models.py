@@ -116,9 +116,31 @@ def network(kind: str, layers: int = 3) -> Any:
             **size, **heads, num_key_value_heads=2, initializer_range=0.1, bos_token_id=3, eos_token_id=3
         )
         model = t.LlamaForCausalLM(config)
+    elif kind in ("t5", "bart", "marian"):
+        return encoder_decoder(kind, layers).eval()
     else:
         raise AssertionError(kind)
     return model.eval()
+
+
+def encoder_decoder(kind: str, layers: int) -> Any:
+    """A model that reads with one half and writes with the other."""
+    import transformers as t
+
+    ids: dict[str, Any] = {"vocab_size": len(TOKENS), "d_model": 32, "pad_token_id": 0, "eos_token_id": 3}
+    if kind == "t5":
+        return t.T5ForConditionalGeneration(
+            t.T5Config(**ids, d_kv=8, d_ff=48, num_layers=layers, num_heads=4, decoder_start_token_id=0)
+        )
+    halves: dict[str, Any] = {
+        f"{half}_{name}": size
+        for half in ("encoder", "decoder")
+        for name, size in (("layers", layers), ("attention_heads", 4), ("ffn_dim", 48))
+    }
+    config: dict[str, Any] = {**ids, **halves, "max_position_embeddings": 64, "forced_eos_token_id": 3}
+    if kind == "bart":
+        return t.BartForConditionalGeneration(t.BartConfig(**config, bos_token_id=2, decoder_start_token_id=3))
+    return t.MarianMTModel(t.MarianConfig(**config, decoder_start_token_id=0))
 
 
 def write(kind: str, folder: Path, *, layers: int = 3, frame: Any = None) -> Path:

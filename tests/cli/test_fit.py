@@ -47,6 +47,7 @@ DEFAULTS = {
     "class_order": None,
     "label_weight": None,
     "single_task": None,
+    "prompt": None,
     "label_delimiter": None,
     "learning_rate": None,
     "num_train_epochs": None,
@@ -147,6 +148,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "--domain-column": "site",
         "--rate": "50",
         "--horizon": "12",
+        "--prompt": "smollm2",
     }
     flat = [part for pair in given.items() for part in pair]
     repeated = ["--text-column", "a", "--text-column", "b", "--subgroup-column", "sex", "--drop", "p", "--drop", "q"]
@@ -210,6 +212,7 @@ def test_every_option_reaches_the_api(cli, api, tmp_path: Path) -> None:
         "class_order": ("low", "medium", "high"),
         "label_weight": {"stars": 0.5},
         "single_task": False,
+        "prompt": "smollm2",
         "label_delimiter": ";",
         "learning_rate": 1e-4,
         "num_train_epochs": 2,

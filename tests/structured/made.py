@@ -107,8 +107,30 @@ def speak_example(folder: Path) -> Example:
                    ["hi", "lo", "solo"], {"label": "text"})  # fmt: skip
 
 
+def texts(folder: Path, rows: int = 40, seed: int = 0, name: str = "train") -> Path:
+    """Two words, and their answer: the kind of the first, and the second again."""
+    rng = np.random.default_rng(seed)
+    path = folder / f"{name}.jsonl"
+    lines = []
+    for i in range(rows):
+        word, thing = rng.choice([*tm.GOOD[:4], *tm.BAD[:4]]), rng.choice(tm.NEUTRAL[:6])
+        kind = "warm" if word in tm.GOOD else "cold"
+        lines.append(json.dumps({"input": f"{word} {thing} {i}", "output": f"{kind} {thing}"}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def generate_example(folder: Path) -> Example:
+    """Generation with a tiny Llama."""
+    model = tm.write("llama", folder / "llama", layers=2)
+    settings = {"moves": "top:1", "template": "{input} -", "max_new_tokens": 5}
+    new = ["good table", "bad river 7", "warm"]
+    return Example(texts(folder), texts(folder, 12, 1, "test"), str(model), "partial", settings, new, {})
+
+
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     "forecast": forecast_example,
+    "generate": generate_example,
     "match": match_example,
     "speak": speak_example,
     "tag": tag_example,

@@ -112,6 +112,7 @@ def fit(
     checkpoint_every: float = 30.0,
     feature_dtype: str = "fp32",
     candidates: Sequence[str] | None = None,
+    prompt: str | None = None,
     **others: Any,
 ) -> Model | StructuredModel:
     """Learn from `train_data` (a path, frame, Dataset, list of dicts or dict of lists) and return a `Model`.
@@ -136,6 +137,8 @@ def fit(
     strategies start from a network that first went on guessing hidden words of the target's texts; `hold`, a name of
     `acclimate.hold` with its weight such as "l2_sp:0.01", ties what moves to the pretrained network. Everything is also
     written to `output_dir`, a new dated folder under runs/ by default.
+    With `prompt`, a causal language model such as "smollm2", the report shows beside a classifier of texts what that
+    model answers when it is asked, without and with 8 examples: transfer without training, and slow on a CPU.
     A run that was killed or stopped goes on with `resume`: alone with `output_dir`, or with the same arguments again.
     """
     arguments = {name: value for name, value in locals().items() if name not in state.HOW}
@@ -191,7 +194,7 @@ def fit(
              "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "precision": precision,
              "class_weight": class_weight, "label_weight": label_weight, "private": private,
              "split": split, "feature_dtype": feature_dtype, "single_task": single_task,
-             "candidates": candidates, **own,
+             "candidates": candidates, "prompt": prompt, **own,
              "settings": dict(settings or {})}  # fmt: skip
     return _carried_out(
         Request(
@@ -240,6 +243,7 @@ def fit(
             label_weight=dict(label_weight or {}),
             single_task=single_task,
             candidates=compared,
+            prompt=prompt,
             settings=every,
             auto_weight=is_auto(lambda_),
             reading={

@@ -53,6 +53,8 @@ def again(request: Request, labels: Sequence[str], change: Mapping[str, str | No
         parts += ["--column-kind", f"{name}={kind}"]
     for name, weight in (given.get("label_weight") or {}).items():
         parts += ["--label-weight", f"{name}={weight:g}"]
+    if given.get("prompt") is not None:
+        parts += ["--prompt", str(given["prompt"])]
     if given.get("single_task") is not None:
         parts.append("--single-task" if given["single_task"] else "--no-single-task")
     for name, value in ({} if anew else given.get("settings") or {}).items():

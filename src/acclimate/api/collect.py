@@ -32,6 +32,8 @@ BASELINE_NAMES = {
     "boosting": "gradient boosting",
     "fingerprints": "fingerprints + linear",
     "source_only": "the source alone",
+    "zero_shot": "a prompt",
+    "few_shot": "a prompt with examples",
     SINGLE_TASK: "each label column alone",
 }
 

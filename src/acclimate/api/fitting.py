@@ -14,7 +14,7 @@ from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
 from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_TEXT, Race, race
-from acclimate.api import adapting, deciding, labelled, over_domains, state
+from acclimate.api import adapting, deciding, labelled, over_domains, prompting, state
 from acclimate.api import multitask as columns
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
@@ -143,6 +143,7 @@ def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | No
     """What can be told wrong before a model is loaded, and perhaps fetched."""
     kind = kind_of(guessed.columns)
     columns.check(request, guessed.columns)
+    prompting.check(request, guessed)
     if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(guessed.columns):
         raise UserError(
             f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by {kind.baseline}"
@@ -278,6 +279,7 @@ def _choose_and_fit(
         assert trial is not None
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
     baselines = _baselines(prepared, problem, contest, data, pairs, run, adapts(chosen))
+    baselines |= prompting.beside(request, prepared, problem, data, pairs, run)
     beside = baselines.get(SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
@@ -390,10 +392,8 @@ def _baselines(
             if prepared.test is not None:
                 found[name] = (fitted, judged_on(fitted, prepared.test, run, problem))
             else:
-                found[name] = (
-                    fitted,
-                    judged_out_of_fold(problem, trial, data, pairs, Choice(positive=problem.decoder.positive)),
-                )
+                usual = Choice(positive=problem.decoder.positive)
+                found[name] = (fitted, judged_out_of_fold(problem, trial, data, pairs, usual))
         except UserError:
             continue  # texts without a single word have no TF-IDF
     return found

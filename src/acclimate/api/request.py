@@ -38,6 +38,7 @@ class Request:
     label_weight: Mapping[str, float] = field(default_factory=dict)  # of several label columns, in the one loss
     single_task: bool | None = None  # whether each is also trained alone, to compare; None: where that is soon done
     candidates: tuple[str, ...] = ()  # what `auto` compares
+    prompt: str | None = None  # a language model that is asked for the class of each judged row, to compare
     settings: Mapping[str, Any] = field(default_factory=dict)
     auto_weight: bool = False  # choose λ without labels
     reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation, precision

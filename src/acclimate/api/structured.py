@@ -41,7 +41,7 @@ PROBE = "linear_probe"
 FEWEST = 10  # rows in all below which nothing is fitted
 FEWEST_TO_CHOOSE_BY = 8  # rows held out for the epoch and the choice; with fewer none are
 _OTHERS_ONLY = (  # what speaks of labels of whole rows
-    "target", "target_labels", "class_weight", "class_order", "single_task",
+    "target", "target_labels", "class_weight", "class_order", "single_task", "prompt",
 )  # fmt: skip
 
 

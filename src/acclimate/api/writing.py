@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from acclimate import ranks
-from acclimate.api import collect, runs
+from acclimate.api import collect, prompting, runs
 from acclimate.api.again import COSTS, again
 from acclimate.api.collect import SINGLE_TASK
 from acclimate.api.finish import clusters_of, column_judged, gap_between, scores_of
@@ -182,6 +182,8 @@ def _write_files(
     if prepared.test is not None and request.test is not None and "test" in hashes:
         runs.count_use(folder, hashes["test"], str(request.test))
     for name, (predictor, _) in fitted.baselines.items():
+        if name in prompting.ROWS:
+            continue  # a language model takes half a gigabyte
         if not request.gate.private or predictor.plain is None or not predictor.plain.holds:
             predictor.save(folder / "baselines" / name)
 

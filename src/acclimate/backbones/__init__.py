@@ -24,12 +24,14 @@ def load(
     prefix: str | None = None,
     precision: str | None = None,
     seconds: float | None = None,
+    writes: bool = False,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
     "mlp" (for tables), these with a text model for free text ("columns+minilm"), "series-cnn" or "series-transformer"
     (random), or a folder. Those of tables and series learn from rows what they read: `fit_rows` comes next.
 
-    A catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
+    `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A
+    catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
     table, plus, text = name.partition("+")
     if plus and table in TABLE:
@@ -37,6 +39,8 @@ def load(
         return _with_text(table, load(text, truncation=truncation, seconds=seconds, **settings))  # type: ignore[arg-type]
     path, origin = located(name)
     reads = modality_of(path)
+    if writes and reads != "text":
+        raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
     if reads in _READS:
@@ -55,6 +59,10 @@ def load(
             f"{name!r} reads {reads}, and what can be loaded reads text, images, sounds, series or tables; "
             "`acclimate models list` shows them"
         )
+    if writes:
+        from acclimate.backbones.writer import load_writer
+
+        return load_writer(path, origin, max_length=max_length, precision=precision)
     from acclimate.backbones.text import load_text
 
     return load_text(

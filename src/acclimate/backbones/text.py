@@ -128,10 +128,14 @@ class TextBackbone(Backbone):
     def _features(self, batch: Batch) -> Tensor:
         if "lengths" in batch:
             return by_owner(self._packed(batch), batch["lengths"], batch["owner"], len(batch["rows"]))
-        pooled = self._pool(
-            self._run(batch, ("input_ids", "attention_mask", "token_type_ids")), batch["attention_mask"]
-        )
+        out = self._run(batch, ("input_ids", "attention_mask", "token_type_ids"))
+        pooled = self._pool(out, batch["attention_mask"])
         return by_owner(pooled, batch["attention_mask"].sum(1), batch["owner"], len(batch["rows"]))
+
+    @property
+    def body(self) -> Any:
+        """What gives hidden states."""
+        return self.model
 
     def _run(self, batch: Batch, names: Sequence[str]) -> Any:
         inputs: dict[str, Any] = {key: batch[key] for key in names if key in batch and key in self._takes}
@@ -139,7 +143,7 @@ class TextBackbone(Backbone):
             inputs["use_cache"] = False  # keys and values are kept for generation alone
         device = batch["input_ids"].device
         with numbers(self.text.precision, device), any_shape(device):
-            return self.model(**inputs)
+            return self.body(**inputs)
 
     def _packed(self, batch: Batch) -> Tensor:
         """One vector a window (w, d); without gradients a few windows at a time, so that memory has a limit."""
@@ -281,21 +285,18 @@ def load_text(
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
-    with (
-        quiet_transformers(),
-        torch.random.fork_rng(devices=[]),
-    ):  # what a file lacks is drawn at random before we see it
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # what a file lacks is drawn before we see it
         try:
             config = AutoConfig.from_pretrained(path)
             auto = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
             model, info = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise UserError(_cannot_load(origin.name, error)) from error
-    stored = _stored(Path(path))
+            raise UserError(cannot_load(origin.name, error)) from error
+    known = stored(Path(path))
     settings = replace(
-        _resolve(model, tokenizer, stored, pooling, max_length, truncation, prefix),
-        precision=check_precision(precision or stored.get("precision", "fp32")),
+        resolve(model, tokenizer, known, pooling, max_length, truncation, prefix),
+        precision=check_precision(precision or known.get("precision", "fp32")),
     )
     _check_weights(model, info, settings, origin.name)
     if tokenizer.pad_token_id is None:
@@ -306,7 +307,8 @@ def load_text(
     return found
 
 
-def _cannot_load(name: str, error: Exception) -> str:
+def cannot_load(name: str, error: Exception) -> str:
+    """What is said of a model that does not load."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"cannot load the model {name!r}: {first}\nGive a name from `acclimate models list`, a folder that holds "
@@ -330,7 +332,7 @@ def _check_weights(model: nn.Module, info: Any, settings: TextSettings, name: st
         model.pooler = None  # type: ignore[assignment]  # never read; keeping it would waste memory and blur the fingerprint
 
 
-def _stored(folder: Path) -> dict[str, Any]:
+def stored(folder: Path) -> dict[str, Any]:
     """Settings beside the weights: ours, the catalogue's, or those of a sentence-transformers folder."""
     found: dict[str, Any] = {}
     for name, keys in (
@@ -354,7 +356,7 @@ def stored_origin(folder: Path) -> Origin | None:
     return Origin(**values) if values else None
 
 
-def _resolve(
+def resolve(
     model: Any,
     tokenizer: Any,
     stored: dict[str, Any],
@@ -363,7 +365,8 @@ def _resolve(
     truncation: str | None,
     prefix: str | None,
 ) -> TextSettings:
-    limit = _position_limit(model.config, tokenizer)
+    """The settings as asked for, else as stored, else as the model suggests."""
+    limit = position_limit(model.config, tokenizer)
     default = "last" if _is_causal(model.config) else "mean"
     settings = replace(
         TextSettings(),
@@ -381,7 +384,8 @@ def _resolve(
     return settings
 
 
-def _position_limit(config: Any, tokenizer: Any) -> int:
+def position_limit(config: Any, tokenizer: Any) -> int:
+    """Tokens that the model takes at most."""
     positions = getattr(config, "max_position_embeddings", None) or 1_000_000
     if getattr(config, "model_type", "") in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
         positions -= 2  # these count from padding_idx + 1

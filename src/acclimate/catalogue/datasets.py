@@ -8,7 +8,7 @@ from pathlib import Path
 
 from acclimate import errors
 from acclimate.catalogue import cache as places
-from acclimate.catalogue import convert_series, store, unpack
+from acclimate.catalogue import convert_series, messages, store, unpack
 from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.cache import Say, quiet
 from acclimate.catalogue.fetch import Wheel
@@ -143,6 +143,22 @@ _SETS = (
         ),
         unpack.mnist5k,
         "5,000 handwritten digits of 28 x 28",
+    ),
+    Dataset(
+        "django-fr",
+        "generate",
+        "BSD-3-Clause",
+        (
+            Wheel(
+                "django",
+                "5.2.19",
+                "django-5.2.19-py3-none-any.whl",
+                "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00",
+                8.3,
+            ),
+        ),
+        messages.django,
+        "what Django says in English and in French: short messages with placeholders",
     ),
     Dataset(
         "digits",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import acclimate
 from acclimate.data.columns import check, task_name
+from acclimate.data.labels import STRUCTURED
 from acclimate.data.read import read, there
 from acclimate.data.rows import Columns
 from acclimate.errors import unknown
@@ -32,8 +33,10 @@ def columns(name: str, wanted: Columns, task: str | None) -> None:
         check(read(name), wanted)
 
 
-def strategy(name: str) -> None:
-    """Refuse a strategy that there is not."""
+def strategy(name: str, task: str | None = None) -> None:
+    """Refuse a strategy that there is not; tasks with structured answers have strategies of their own."""
+    if task is not None and task_name(task) in STRUCTURED:
+        return
     key = name.strip().lower().replace("-", "_")
     known, losses = keys("strategies", "EVERY"), keys("align", "ALIGNMENTS")
     if known and key not in ("auto", *known, *keys("strategies", "ALIASES")) and set(key.split("+")) - set(losses):

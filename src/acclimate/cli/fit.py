@@ -160,6 +160,13 @@ def fit(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the strategy. Repeatable."),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Of classes of texts: also ask this language model (smollm2), without and with examples, to compare.",
+        ),
+    ] = None,
     positive: Annotated[
         str | None, typer.Option(metavar="CLASS", help="The class that a threshold is for, where there are two.")
     ] = None,
@@ -220,11 +227,9 @@ def fit(
     order = None if class_order is None else _class_order(class_order)
 
     from acclimate.cli import early
-    from acclimate.data.labels import STRUCTURED
     from acclimate.data.rows import Columns
 
-    if (task or "").strip().lower() not in STRUCTURED:  # those have strategies of their own
-        early.strategy(strategy)
+    early.strategy(strategy, task)
     if source is not None:
         early.files(source, valid_data, test_data, target_data, target_labels)
         wanted = Columns(
@@ -285,6 +290,7 @@ def fit(
         class_order=order,
         label_weight=options.numbers("--label-weight", label_weight),
         single_task=single_task,
+        prompt=prompt,
         label_delimiter=label_delimiter,
         horizon=horizon,
         learning_rate=learning_rate,

@@ -13,13 +13,8 @@ from acclimate.data.rows import Label
 from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
-STRUCTURED = (
-    "forecast",
-    "match",
-    "speak",
-    "tag",
-    "transcribe",
-)  # whose answers are more than a label (acclimate.structured)
+# Tasks whose answers are more than a label (acclimate.structured).
+STRUCTURED = ("forecast", "generate", "match", "speak", "tag", "transcribe")
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -54,6 +49,16 @@ _ALIASES = {
     "automatic-speech-recognition": "transcribe",
     "speech-to-text": "transcribe",
     "transcription": "transcribe",
+    "generation": "generate",
+    "text-generation": "generate",
+    "text2text-generation": "generate",
+    "seq2seq": "generate",
+    "translation": "generate",
+    "translate": "generate",
+    "summarization": "generate",
+    "summarize": "generate",
+    "instruction-tuning": "generate",
+    "sft": "generate",
     "regression": "regress",
     "regressor": "regress",
 }

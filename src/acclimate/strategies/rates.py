@@ -58,21 +58,23 @@ class Unfreezing:
     backbone: Backbone
     opens: tuple[tuple[int, int, tuple[nn.Parameter, ...]], ...]
     steps: int  # of the whole training
+    headed: bool = True  # whether a head lies above them; without one the last layer moves at once
 
     @classmethod
-    def over(cls, backbone: Backbone, share: float, steps: int) -> Unfreezing:
+    def over(cls, backbone: Backbone, share: float, steps: int, *, headed: bool = True) -> Unfreezing:
         """The j-th of m layers that have something to move opens after step ⌈share·steps·j/m⌉, the head at once; with a
         share of 0 all of them do."""
         if not share:
-            return cls(backbone, (), steps)
+            return cls(backbone, (), steps, headed)
         layer = layers(backbone)
         parts: dict[int, list[nn.Parameter]] = {}
         for parameter in backbone.parameters():
             if parameter.requires_grad:
                 parts.setdefault(layer[id(parameter)], []).append(parameter)
         from_top = sorted(parts, reverse=True)
-        numbers = [-int(-share * steps * j // len(from_top)) for j in range(1, len(from_top) + 1)]
-        return cls(backbone, tuple((n, at, tuple(parts[at])) for n, at in zip(numbers, from_top, strict=True)), steps)
+        numbers = [-int(-share * steps * (j + headed) // len(from_top)) for j in range(len(from_top))]
+        opens = tuple((n, at, tuple(parts[at])) for n, at in zip(numbers, from_top, strict=True))
+        return cls(backbone, opens, steps, headed)
 
     @contextmanager
     def during(self, step: int) -> Iterator[None]:
@@ -93,4 +95,4 @@ class Unfreezing:
 
     def __str__(self) -> str:
         listed = ", ".join(f"{f'block {at}' if at else 'the stem'} from {opens + 1}" for opens, at, _ in self.opens)
-        return f"the head moved from step 1, {listed} of {self.steps}"
+        return f"{'the head moved from step 1, ' if self.headed else 'layers moved: '}{listed} of {self.steps}"

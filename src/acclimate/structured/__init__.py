@@ -11,6 +11,7 @@ from acclimate.structured.base import Structured
 __all__ = ["TASKS", "Structured", "task_named"]
 
 TASKS = {  # name -> the module and class that do it
+    "generate": ("acclimate.structured.generate", "Generate"),
     "match": ("acclimate.structured.match", "Match"),
     "forecast": ("acclimate.structured.forecast", "Forecast"),
     "tag": ("acclimate.structured.tag", "Tag"),

@@ -107,6 +107,10 @@ class StructuredNetwork(nn.Module, ABC):
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
         """One answer a row, in the form of `Data.labels`. Called in eval mode, without gradients."""
 
+    def cut(self, encoded: Sequence[Encoded]) -> str:
+        """A sentence on what of the rows did not fit; empty where all did."""
+        return ""
+
     def clone(self) -> Self:
         """A copy whose weights may be trained without touching this one's."""
         other = copy.copy(self)

@@ -17,6 +17,7 @@ from torch import Tensor
 from acclimate import ranks
 from acclimate.backbones.augment import strength_of
 from acclimate.backbones.base import Encoded
+from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.features import to_device
@@ -73,14 +74,16 @@ def tuned(
     """Train a copy of the network on these rows; with `valid` the epoch with the least loss there is kept."""
     tune = tune.known(network.backbone)
     refuse(name, tune, network)
-    with torch.random.fork_rng(devices=[] if run.device == "cpu" else None):
+    # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
+    with torch.random.fork_rng(devices=[] if run.device == "cpu" else None), full_precision():
         network, moved = _started(tune, network, run)
         history, notes = _train(name, tune, network, train, valid, run, identity)
     network.zero_grad(set_to_none=True)
     names = tuple(n for n, p in network.named_parameters() if p.requires_grad)
     if adapters.understood(tune.moves):
         some = network.encode(train.inputs[:2], None if train.labels is None else train.labels[:2])
-        adapters.take(network.backbone, to_device(network.backbone.collate(some), run.device))
+        with full_precision():
+            adapters.take(network.backbone, to_device(network.backbone.collate(some), run.device))
     network.requires_grad_(False)
     settings = {f.name: getattr(tune, f.name) for f in dataclasses.fields(tune) if f.init}
     said = tuple(sentence for sentence in (moved, *notes) if sentence)
@@ -166,7 +169,8 @@ def _train(
     )
     batches = partial(shuffled, rows.costs, tune.batch_size, run.seed)
     steps = -(-len(batches(0)) // tune.gradient_accumulation_steps) * epochs
-    opening = Unfreezing.over(network.backbone, tune.unfreeze, steps)
+    headed = any(True for _ in network.head.parameters())
+    opening = Unfreezing.over(network.backbone, tune.unfreeze, steps, headed=headed)
     what = f"{name} {tune} {network.backbone.origin} {network.backbone.settings()} {identity}"
     how = Descent(
         tune.optimizer_of(network), schedule, batches, tune.mixed_precision, name, what, network.compared,
@@ -174,7 +178,7 @@ def _train(
     )  # fmt: skip
     evaluate = None if held_out is None else held_out.mean_loss
     history, said = descend(network, lambda at: rows.losses(at).mean(), evaluate, how, run)
-    notes = [note, said, str(opening) if tune.unfreeze else "", cut_short(history)]
+    notes = [network.cut(rows.encoded), note, said, str(opening) if tune.unfreeze else "", cut_short(history)]
     for sentence in filter(None, notes):
         run.progress.say(sentence)
     return history, notes
