@@ -28,7 +28,7 @@ from acclimate.structured.generate_network import GenerateNetwork
 from acclimate.structured.measuring import scores_of, value
 
 sys.path.append(str(Path(__file__).parent))
-from made import generate_example, texts
+from task_examples import generate_example, texts
 
 ASKS = ["good table", "bad river stone paper", "kind", "warm bread warm bread warm bread"]
 SAYS = ["stone", "river good bad", "table chair", "street"]

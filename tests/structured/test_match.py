@@ -17,7 +17,7 @@ from acclimate.structured.match import Match, ranked
 from acclimate.structured.match_network import MatchNetwork, Towers
 
 sys.path.append(str(Path(__file__).parent))
-from made import fit, match_example, pictures
+from task_examples import fit, match_example, pictures
 
 
 def test_places_count_what_comes_before_or_is_equal() -> None:

@@ -24,7 +24,7 @@ from acclimate.structured.base import Asked
 from acclimate.structured.speak import Speak, SpeakNetwork
 
 sys.path.append(str(Path(__file__).parent))
-from made import fit, speak_example
+from task_examples import fit, speak_example
 
 
 def network_of(folder: Path) -> SpeakNetwork:

@@ -16,7 +16,7 @@ from acclimate.structured.measuring import metric_of
 from stopping import killed_at
 
 sys.path.append(str(Path(__file__).parent))
-from made import EXAMPLES, Example, fit
+from task_examples import EXAMPLES, Example, fit
 
 Made = tuple[str, Example, Path]
 

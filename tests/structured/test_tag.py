@@ -22,7 +22,7 @@ from acclimate.structured.tag import Tag
 from acclimate.structured.tag_network import TagNetwork, allowed_steps, best_path
 
 sys.path.append(str(Path(__file__).parent))
-from made import fit, tag_example, tags
+from task_examples import fit, tag_example, tags
 
 
 def test_entity_f1_is_that_of_conlleval() -> None:

@@ -31,7 +31,7 @@ from acclimate.structured.transcribe_networks import CtcNetwork, joined
 from acclimate.structured.tuning import answers_to
 
 sys.path.append(str(Path(__file__).parent))
-from made import fit, transcribe_example
+from task_examples import fit, transcribe_example
 
 WORDS = ["one two three", "four", "a b c d e", "the end"]
 SAID = ["one too three", "", "b c x d e f", "the end"]
