@@ -81,6 +81,7 @@ def test_the_words_train_and_score_are_understood_but_not_shown(cli, api) -> Non
         "predict",
         "evaluate",
         "compare",
+        "correct",
         "report",
         "inspect",
         "shift",
