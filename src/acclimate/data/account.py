@@ -32,6 +32,9 @@ REASONS = {
     "cut_short": "the file ends early: its header says that the sound is longer",
     "no_samples": "the sound has no samples",
     "broken_file": "the file is damaged or cut off",
+    "no_input": "nothing to answer (blank or null)",
+    "no_answer": "no answer",
+    "bad_messages": "messages are no list of {role, content} that ends with user or assistant",
     "too_large": "more pixels than can be read (178 million)",
 }
 
