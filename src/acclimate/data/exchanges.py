@@ -21,12 +21,6 @@ ASKED = ("input", "text", "source", "prompt", "question", "query")
 ANSWERED = ("output", "target", "answer", "completion", "response", "summary", "translation")
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}  # as ShareGPT calls them
 
-REASONS = {
-    "no_input": "nothing to answer (blank or null)",
-    "no_answer": "no answer",
-    "bad_messages": "messages are not a list of {role, content} that ends with user or assistant",
-}
-
 
 @dataclass(frozen=True)
 class Exchange:

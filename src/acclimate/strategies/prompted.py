@@ -36,7 +36,7 @@ class Prompting:
         if problem.task.name != "classify" or splits.train.kind != "text" or self.writer.encodes:
             raise UserError("a prompt is for classes of texts, and is read by a causal language model such as smollm2")
         classes = [str(c) for c in problem.decoder.classes]
-        prompt = Prompt(f"{{input}}\n\nWhich is it: {', '.join(classes)}?")
+        prompt = Prompt(f"Text: {{input}}\nLabel ({', '.join(classes)}):", chat=False)
         labels = [classes[int(i)] for i in problem.targets(splits.train)]
         texts = [x if isinstance(x, str) else "\n".join(x) for x in splits.train.inputs]
         examples = [(texts[i], labels[i]) for i in drawn(labels, self.shots, run.seed, even=True)]
