@@ -204,7 +204,7 @@ def test_instruction_data_and_columns_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy"), [("llama", "lora"), ("llama", "gradual"), ("t5", "lora"), ("bart", "full")]
+    ("kind", "strategy"), [("llama", "lora"), ("llama", "partial"), ("t5", "lora"), ("bart", "full")]
 )
 def test_answers_are_learned(kind: str, strategy: str, tmp_path: Path) -> None:
     one = generate_example(tmp_path)

@@ -63,7 +63,6 @@ class Generate(Structured):
         "bitfit": Tune(moves="bias", learning_rate=1e-3, batch_size=8),
         "lora": Tune(moves="lora", learning_rate=1e-3, batch_size=8),
         "full": Tune(learning_rate=1e-4, batch_size=8),
-        "gradual": Tune(unfreeze=0.5, learning_rate=1e-4, batch_size=8),
     }
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "few_shot", "lora")
 
