@@ -44,6 +44,11 @@ REASONS = {
     "text_too_long": "more letters than the sound has frames for (the setting `frames_a_second`)",
     "broken_file": "the file is damaged or cut off",
     "too_large": "more pixels than can be read (178 million)",
+    "no_annotation": "nothing says what is in the picture",
+    "bad_annotation": "what says so cannot be read",
+    "bad_box": "a box that is no four numbers, or has no label",
+    "other_size": "the answer was drawn on a picture of another size",
+    "no_usable_box": "every box lies outside of the picture or is empty",
 }
 
 
