@@ -49,5 +49,5 @@ clean:
 	touch $@
 
 .venv/.dev: pyproject.toml | .venv/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,image,fast,transport,audio,molecules,tag,speech,generate]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,image,fast,transport,audio,molecules,tag,speech,generate,vision]'
 	touch $@ .venv/.core

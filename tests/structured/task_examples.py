@@ -12,6 +12,7 @@ import numpy as np
 
 import acclimate
 import tiny_models as tm
+import tiny_scenes as scenes
 import tiny_series as series
 import tiny_sounds as ts
 from acclimate.api.structured_model import StructuredModel
@@ -128,7 +129,16 @@ def generate_example(folder: Path) -> Example:
     return Example(texts(folder), texts(folder, 12, 1, "test"), str(model), "partial", settings, new, {})
 
 
+def detect_example(folder: Path) -> Example:
+    """Detection with a tiny network of random weights."""
+    train, test = scenes.squares(folder / "train", 30, 0), scenes.squares(folder / "test", 8, 1)
+    settings = {"moves": "top:1", "side": 64, "width": 32, "convs": 1, "batch_size": 4}
+    new = [str(p) for p in sorted((test / "JPEGImages").iterdir())[:3]]
+    return Example(train, test, str(scenes.timm_folder(folder / "timm")), "partial", settings, new, {})
+
+
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
+    "detect": detect_example,
     "forecast": forecast_example,
     "generate": generate_example,
     "match": match_example,

@@ -47,6 +47,11 @@ REASONS = {
     "no_answer": "no answer",
     "bad_messages": "messages are no list of {role, content} that ends with user or assistant",
     "too_large": "more pixels than can be read (178 million)",
+    "no_annotation": "nothing says what is in the picture",
+    "bad_annotation": "what says so cannot be read",
+    "bad_box": "a box that is no four numbers, or has no label",
+    "other_size": "the answer was drawn on a picture of another size",
+    "no_usable_box": "every box lies outside of the picture or is empty",
 }
 
 

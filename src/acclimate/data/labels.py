@@ -14,7 +14,7 @@ from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
 # Tasks whose answers are more than a label (acclimate.structured).
-STRUCTURED = ("forecast", "generate", "match", "speak", "tag", "transcribe")
+STRUCTURED = ("detect", "forecast", "generate", "match", "speak", "tag", "transcribe")
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -34,6 +34,8 @@ _ALIASES = {
     "multilabel-classification": "multilabel",
     "tagging": "tag",
     "ner": "tag",
+    "detection": "detect",
+    "object-detection": "detect",
     "retrieval": "match",
     "matching": "match",
     "contrastive": "match",

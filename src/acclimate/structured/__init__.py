@@ -12,6 +12,7 @@ __all__ = ["TASKS", "Structured", "task_named"]
 
 TASKS = {  # name -> the module and class that do it
     "generate": ("acclimate.structured.generate", "Generate"),
+    "detect": ("acclimate.structured.detect", "Detect"),
     "match": ("acclimate.structured.match", "Match"),
     "forecast": ("acclimate.structured.forecast", "Forecast"),
     "tag": ("acclimate.structured.tag", "Tag"),

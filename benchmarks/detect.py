@@ -1,0 +1,111 @@
+"""Detection: blood cells (BCCD, three classes) by a detector on an ImageNet backbone, and by the same from scratch.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/detect.py [--data FOLDER] [--seeds S] [--side N] [--epochs E] [--ways W,...];
+--table prints what is stored. The data set's own parts: 292 pictures to learn from (15 % of them to choose the epoch
+by), 72 to judge on. A seed draws the new weights, the order and the pictures to choose by. Ways: "probe" (mobilenetv2
+of ImageNet, frozen), "full" (the same, all weights move), "scratch" (the same network with random weights). Beside:
+boxes at the usual places. Results are added to benchmarks/results/detect.json one by one; a run that is cut off goes
+on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import timm
+import torch
+from intervals import plus_minus
+
+import acclimate
+from acclimate.backbones.base import Origin
+from acclimate.backbones.image import ImageBackbone
+from acclimate.backbones.maps import image_backbone
+
+RESULTS = Path(__file__).parent / "results" / "detect.json"
+METRICS = ("map", "map_50", "f1_50")
+RATES = {"probe": 1e-3, "full": 3e-4, "scratch": 1e-3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default="../shared/data")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--ways", default="full,scratch,probe")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    if not arguments.table:
+        torch.set_num_threads(1)
+        for seed in range(arguments.seeds):
+            for way in arguments.ways.split(","):
+                key = {"way": way, "side": arguments.side, "epochs": arguments.epochs, "seed": seed}
+                if not any(key.items() <= row.items() for row in found):
+                    found.append({**key, **one(Path(arguments.data) / "bccd" / "BCCD", **key)})
+                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
+                    print(found[-1], flush=True)
+    print(table(found))
+
+
+def random_folder(folder: Path, seed: int) -> Path:
+    """The architecture of mobilenetv2 with random weights."""
+    known = image_backbone("mobilenetv2", "detection")
+    torch.manual_seed(seed)
+    model = timm.create_model(known.architecture, pretrained=False, num_classes=0).eval()
+    folder.mkdir()
+    ImageBackbone(model, known.architecture, known.image, Origin("random mobilenetv2")).save(folder)
+    return folder
+
+
+def one(folder: Path, way: str, side: int, epochs: int, seed: int) -> dict[str, Any]:
+    """Metrics on the test pictures of one way, with the interval over pictures, and those of the usual places."""
+    sets = folder / "ImageSets" / "Main"
+    with tempfile.TemporaryDirectory() as place:
+        model = str(random_folder(Path(place) / "random", seed)) if way == "scratch" else "mobilenetv2"
+        began = time.monotonic()
+        fitted = acclimate.fit(
+            str(sets / "trainval.txt"), task="detect", model=model, test_data=str(sets / "test.txt"), seed=seed,
+            strategy="linear_probe" if way == "probe" else "full", quiet=True, output_dir=Path(place) / "run",
+            settings={"side": side, "num_train_epochs": epochs, "batch_size": 4, "learning_rate": RATES[way]},
+        )  # fmt: skip
+        seconds = round(time.monotonic() - began)
+        scores = fitted.scores
+        assert scores is not None
+        numbers = {m: [getattr(scores.estimates[m], k) for k in ("value", "low", "high")] for m in METRICS}
+        by_class = {label: row["ap_50"].value for label, row in scores.per_class.items()}
+        base = scores.baseline["usual_places"]
+        return {
+            **numbers, "ap_50": by_class, "usual_places": [base[k] for k in ("value", "low", "high")],
+            "gain": base["difference"], "seconds": seconds, "load": round(os.getloadavg()[0], 1),
+        }  # fmt: skip
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Mean over seeds with the 95 % half-width; AP at 0.5 of each class; minutes."""
+    labels = sorted({label for row in found for label in row["ap_50"]})
+    head = ["way", "side", "epochs", "seeds", *METRICS, *(f"AP50 {label}" for label in labels), "minutes"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for key in dict.fromkeys((r["way"], r["side"], r["epochs"]) for r in found):
+        mine = [r for r in found if (r["way"], r["side"], r["epochs"]) == key]
+        cells = [plus_minus([r[m][0] for r in mine]) for m in METRICS]
+        cells += [f"{np.mean([r['ap_50'][label] or 0 for r in mine]):.3f}" for label in labels]
+        minutes = f"{np.median([r['seconds'] for r in mine]) / 60:.1f}"
+        lines.append("| " + " | ".join([*map(str, key), str(len(mine)), *cells, minutes]) + " |")
+    if found:
+        low, high = found[0]["usual_places"][1:]
+        lines.append(f"\nUsual places: mAP {found[0]['usual_places'][0]:.3f} ({low:.3f} to {high:.3f}).")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
