@@ -26,6 +26,8 @@ import torch
 from intervals import plus_minus
 
 import acclimate
+from acclimate.run import Run
+from acclimate.structured.answering import answers_to
 
 RESULTS = Path(__file__).parent / "results" / "match.json"
 WAYS: dict[str, dict[str, Any]] = {
@@ -89,6 +91,36 @@ def one(rows: list[dict[str, str]], seed: int, how: dict[str, Any]) -> dict[str,
             scores = model.evaluate(data)
             keys = ("recall_at_1", "recall_at_5", "back_recall_at_1")
             found[name] = {key: scores.estimates[key].value for key in keys}
+        found["shots"] = extra_shots(model, held, seed)
+    return found
+
+
+def extra_shots(model: Any, held: list[dict[str, str]], seed: int) -> dict[str, list[float]]:
+    """Accuracy of a logistic regression on the vectors of k Twitter drawings a group (of those with 20 or more among
+    the emoji that were never trained on), without and with the vector of the group's name as one more shot (Lin et al.
+    2023, arXiv:2301.06267)."""
+    from sklearn.linear_model import LogisticRegression
+
+    groups = np.array([row["group"] for row in held])
+    names = [g for g in sorted(set(groups)) if (groups == g).sum() >= 20]
+    at = np.flatnonzero(np.isin(groups, names))
+    network = model.learned.network
+    vectors = np.array(answers_to(network, [held[i]["twitter"] for i in at], Run()))
+    with torch.inference_mode():
+        words = network.vectors_of([n.lower() for n in names]).numpy()
+    found: dict[str, list[float]] = {}
+    for k in (1, 2, 4, 8):
+        gaps = []
+        for draw in range(20):
+            rng = np.random.default_rng([seed, k, draw])
+            learn = np.concatenate([rng.permutation(np.flatnonzero(groups[at] == n))[:k] for n in names])
+            judge = np.setdiff1d(np.arange(len(at)), learn)
+            plain = LogisticRegression(C=100.0, max_iter=1000).fit(vectors[learn], groups[at][learn])
+            both = LogisticRegression(C=100.0, max_iter=1000).fit(
+                np.concatenate([vectors[learn], words]), np.concatenate([groups[at][learn], names])
+            )
+            gaps.append([float(m.score(vectors[judge], groups[at][judge])) for m in (plain, both)])
+        found[str(k)] = np.mean(gaps, 0).tolist()
     return found
 
 
@@ -111,6 +143,10 @@ def table(found: list[dict[str, Any]]) -> str:
         lines.append(f"| {way} | {' | '.join(cells)} | {np.median([r['seconds'] for r in mine]) / 60:.1f} |")
     by_seed = {r["seed"]: r["pixels"] for r in found}
     lines.append(f"| nearest pixels | {plus_minus(list(by_seed.values()))} |" + " - |" * (3 * len(TESTS)))
+    lines += ["", "| class names as extra shots | 1 a group | 2 | 4 | 8 |", "|---|---:|---:|---:|---:|"]
+    for at, name in enumerate(("without", "with")):
+        cells = [plus_minus([r["shots"][k][at] for r in found if r["way"] == "linear_probe"]) for k in "1248"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
