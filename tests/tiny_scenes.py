@@ -50,3 +50,24 @@ def squares(folder: Path, rows: int, seed: int) -> Path:
             f"<annotation>{size}{''.join(objects)}</annotation>"
         )
     return folder
+
+
+def masked_squares(folder: Path, rows: int, seed: int) -> Path:
+    """images/ and masks/: grey pictures with squares, index 1 where they are red and 2 where they are blue."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(rows):
+        pixels, mask = np.full((48, 64, 3), 128, np.uint8), np.zeros((48, 64), np.uint8)
+        for place in rng.permutation(3)[: int(rng.integers(1, 4))]:
+            index = int(rng.integers(1, 3))
+            x, y, side = int(place) * 21 + 1, int(rng.integers(0, 30)), int(rng.integers(12, 18))
+            pixels[y : y + side, x : x + side] = COLOURS["red" if index == 1 else "blue"]
+            mask[y : y + side, x : x + side] = index
+        noisy = np.clip(pixels + rng.normal(0, 5, pixels.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / "images" / f"{seed}_{i:03d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{seed}_{i:03d}.png")
+    (folder / "classes.txt").write_text("ground\nred\nblue\n")
+    return folder

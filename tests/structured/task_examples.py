@@ -137,11 +137,20 @@ def detect_example(folder: Path) -> Example:
     return Example(train, test, str(scenes.timm_folder(folder / "timm")), "partial", settings, new, {})
 
 
+def segment_example(folder: Path) -> Example:
+    """Segmentation with a tiny network of random weights."""
+    train, test = scenes.masked_squares(folder / "train", 30, 0), scenes.masked_squares(folder / "test", 8, 1)
+    settings = {"moves": "top:1", "side": 64, "width": 4, "batch_size": 4}
+    new = [str(p) for p in sorted((test / "images").iterdir())[:3]]
+    return Example(train, test, str(scenes.timm_folder(folder / "timm")), "partial", settings, new, {})
+
+
 EXAMPLES: dict[str, Callable[[Path], Example]] = {
     "detect": detect_example,
     "forecast": forecast_example,
     "generate": generate_example,
     "match": match_example,
+    "segment": segment_example,
     "speak": speak_example,
     "tag": tag_example,
     "transcribe": transcribe_example,

@@ -52,6 +52,11 @@ REASONS = {
     "bad_box": "a box that is no four numbers, or has no label",
     "other_size": "the answer was drawn on a picture of another size",
     "no_usable_box": "every box lies outside of the picture or is empty",
+    "no_mask": "no mask",
+    "bad_mask": "the mask cannot be read",
+    "unknown_colour": "a colour of the mask that no class has",
+    "unknown_index": "an index of the mask that no class has",
+    "all_ignored": "every pixel of the mask is ignored (255)",
 }
 
 

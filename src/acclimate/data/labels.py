@@ -14,7 +14,7 @@ from acclimate.errors import UserError, unknown
 
 TASKS = ("classify", "ordinal", "multilabel", "regress", "multitask")
 # Tasks whose answers are more than a label (acclimate.structured).
-STRUCTURED = ("detect", "forecast", "generate", "match", "speak", "tag", "transcribe")
+STRUCTURED = ("detect", "forecast", "generate", "match", "segment", "speak", "tag", "transcribe")
 _ALIASES = {
     "classification": "classify",
     "classifier": "classify",
@@ -36,6 +36,8 @@ _ALIASES = {
     "ner": "tag",
     "detection": "detect",
     "object-detection": "detect",
+    "segmentation": "segment",
+    "semantic-segmentation": "segment",
     "retrieval": "match",
     "matching": "match",
     "contrastive": "match",

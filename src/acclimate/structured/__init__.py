@@ -16,6 +16,7 @@ TASKS = {  # name -> the module and class that do it
     "match": ("acclimate.structured.match", "Match"),
     "forecast": ("acclimate.structured.forecast", "Forecast"),
     "tag": ("acclimate.structured.tag", "Tag"),
+    "segment": ("acclimate.structured.segment", "Segment"),
     "speak": ("acclimate.structured.speak", "Speak"),
     "transcribe": ("acclimate.structured.transcribe", "Transcribe"),
 }

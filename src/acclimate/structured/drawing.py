@@ -7,6 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from acclimate.data.boxes import Box
 from acclimate.data.pictures import opened
 from acclimate.errors import UserError
@@ -35,6 +38,28 @@ def with_boxes(value: Any, true: Sequence[Box], told: Sequence[Box]) -> str:
             if boxes is told:
                 pen.text((corners[0] + 2, corners[1] + 1), f"{box.label} {box.score:.2f}", fill=colour)
     return data_uri(picture)
+
+
+_COLOURS = ((0, 0, 0), (230, 60, 60), (60, 120, 230), (60, 180, 75), (245, 200, 40), (150, 80, 200), (70, 210, 210))
+
+
+def with_masks(value: Any, true: NDArray[np.uint8], told: NDArray[np.uint8]) -> str:
+    """The picture under the true mask, and beside it under the one told; the first class is left clear."""
+    from PIL import Image
+
+    try:
+        picture = opened(value)
+    except UserError:
+        return ""
+    scale = min(1.0, _SHOWN / 2 / max(picture.size))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    pixels = np.asarray(picture.resize(size)).astype(np.float32)
+    sides = []
+    for mask in (true, told):
+        small = np.asarray(Image.fromarray(mask).resize(size, 0)).astype(np.int64)
+        colours = np.array(_COLOURS, np.float32)[np.where(small, 1 + (small - 1) % (len(_COLOURS) - 1), 0)]
+        sides.append(np.where(small[..., None] > 0, 0.5 * pixels + 0.5 * colours, pixels))
+    return data_uri(Image.fromarray(np.concatenate(sides, 1).astype(np.uint8)))
 
 
 def data_uri(picture: Any) -> str:
