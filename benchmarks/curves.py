@@ -1,7 +1,8 @@
 """Few-shot curves: which strategy wins with how many labels, on seven sets of texts, pictures and sounds.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/curves.py --data FOLDER (holds medical_abstracts, short_answers and fsdd; the
-other sets are fetched); --table prints the last results, --figure draws docs/curves.svg from them.
+other sets are fetched); --table prints the last results, --leads WAY by how much each is ahead of WAY, --figure draws
+docs/curves.svg.
 Learned from are 8, 16, 32, 64 or 128 rows of each class (of a smaller class all it has), or all; a seed redraws them
 and what is random in the fit. The judged rows are the same for all. Beside ours stands the usual call: an encoder's
 features of unit length into scikit-learn's LogisticRegression as it comes; the features are ours, which are those of
@@ -64,10 +65,11 @@ def main() -> None:
     parser.add_argument("--ways", help="ways between semicolons")
     parser.add_argument("--shots", help="rows of each class between semicolons, 0: all")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--leads", help="a way: print what the others are ahead of it, draw by draw")
     parser.add_argument("--figure", action="store_true")
     asked = parser.parse_args()
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
-    if not asked.table and not asked.figure:
+    if not asked.table and not asked.figure and not asked.leads:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         for name in asked.only.split(";") if asked.only else SETS:
@@ -77,7 +79,7 @@ def main() -> None:
             measure(name, *read(Path(asked.data)), model, ways, shots, asked.seeds, found)
     if asked.figure:
         draw(found["rows"])
-    print(table(found["rows"]))
+    print(leads(found["rows"], asked.leads) if asked.leads else table(found["rows"]))
 
 
 def measure(
@@ -268,6 +270,20 @@ def table(rows: list[dict[str, Any]]) -> str:
                     else f"{np.mean(list(mine.values())):.3f}"
                 )
             lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def leads(rows: list[dict[str, Any]], than: str) -> str:
+    """Mean macro-F1 of each way less that of `than`, with the paired 95 % t interval over the draws that both have."""
+    found, lines = values(rows), []
+    for (name, way), by in found.items():
+        for shots in SHOTS[:-1]:
+            base = found.get((name, than), {}).get(shots, {})
+            gaps = [value - base[seed] for seed, value in by.get(shots, {}).items() if seed in base]
+            if way != than and len(gaps) > 1:
+                low, high = np.mean(gaps) - half_width(gaps), np.mean(gaps) + half_width(gaps)
+                text = f"{np.mean(gaps):+.3f} [{low:+.3f}, {high:+.3f}], {len(gaps)} draws"
+                lines.append(f"{name}, {shots} a class: {way} less {than} {text}")
     return "\n".join(lines)
 
 
