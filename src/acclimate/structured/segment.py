@@ -74,7 +74,7 @@ class Segment(Structured):
         kept = [i for i, reason in enumerate(reasons) if reason is None]
         data = Data(
             inputs=tuple(rows[i].picture for i in kept),
-            labels=tuple(masks[i] for i in kept),
+            labels=tuple(mask for mask in masks if mask is not None),  # none where there is a reason
             lines=tuple(rows[i].line for i in kept),
             source=table.source,
             kind="image",
