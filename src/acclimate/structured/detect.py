@@ -149,11 +149,11 @@ class Detect(Structured):
     def per_class(
         self, truth: Sequence[Any], answers: Sequence[Any], state: State
     ) -> dict[str, dict[str, tuple[Measure, int]]]:
-        """AP of each class with its number of true boxes."""
+        """AP of each class, with the number of pictures that hold it: boxes of one picture are no independent cases."""
         found: dict[str, dict[str, tuple[Measure, int]]] = {}
         for label in _labels(truth, state):
             table = _Table(matches_of(truth, answers, label))
-            cases = int(table.matches.there.sum())
+            cases = int((table.matches.there > 0).sum())
             measures = {
                 "ap": Measure(partial(_mean_of, [table], None)),
                 "ap_50": Measure(partial(_mean_of, [table], 0)),
