@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,4 +19,4 @@ def plus_minus(values: Sequence[float], digits: int = 3) -> str:
     """The mean and its half-width: ".261 ± .012"; without a half-width where there is one value alone."""
     mean, half = float(np.mean(values)), half_width(values)
     text = f"{mean:.{digits}f}" + ("" if half == float("inf") else f" ± {half:.{digits}f}")
-    return text.replace("0.", ".")
+    return re.sub(r"\b0\.", ".", text)
