@@ -324,13 +324,15 @@ def draw(rows: list[dict[str, Any]]) -> None:
                 at, means, color=colours[way], marker=".", ls="--" if colours[way] == "black" else "-"
             )[0]
             axis.fill_between(at, means - half, means + half, color=colours[way], alpha=0.15, lw=0)
+            if len(at) == 1:  # a band needs two
+                axis.errorbar(at, means, half, color=colours[way], lw=1, capsize=3)
         axis.set_title(name, fontsize=10)
         axis.set_xticks(range(len(SHOTS)), [str(s) if s else "all" for s in SHOTS])
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("macro-F1")
     axes[-1, 0].set_xlabel("rows of each class")
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(handles), fontsize=9)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=(len(handles) + 1) // 2, fontsize=9)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(FIGURE, metadata={"Date": None})
 
 
