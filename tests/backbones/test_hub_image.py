@@ -171,7 +171,7 @@ def test_the_modality_is_told_by_the_folder(
 def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, folder: Callable[[str], Path]) -> None:
     path = write(tmp_path / "both", {"model_type": "clip", "vision_config": {}, "text_config": {}})
     with pytest.raises(
-        UserError, match=r"both' reads image and text, and what can be loaded reads text, images, sounds or"
+        UserError, match=r"both' reads image and text, and what can be loaded reads text, images, sounds, series or"
     ):
         load(path)
     with pytest.raises(UserError, match=r"seconds 3 is for sound models; '.*dinov2' reads images"):

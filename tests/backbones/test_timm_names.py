@@ -117,7 +117,7 @@ def test_a_name_of_the_hub_that_timm_reads_is_asked_of_timm(folder: Any, monkeyp
         return model
 
     monkeypatch.setattr(timm, "create_model", create)
-    monkeypatch.setattr("acclimate.backbones.modality._config", lambda path: {"architecture": "mobilenetv2_035"})
+    monkeypatch.setattr("acclimate.backbones.modality.config_of", lambda path: {"architecture": "mobilenetv2_035"})
     assert load("hf:timm/mobilenetv2_035.x").modality == load("timm:mobilenetv2_035").modality == "image"
     assert [name for name, _ in asked] == ["hf-hub:timm/mobilenetv2_035.x", "mobilenetv2_035"]
     assert all(settings == {"pretrained": True, "num_classes": 0} for _, settings in asked)
