@@ -13,6 +13,7 @@ def test_every_public_name_is_there() -> None:
         "UserError",
         "__version__",
         "compare",
+        "correct",
         "fit",
         "inspect",
         "load",

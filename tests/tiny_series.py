@@ -6,7 +6,13 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from acclimate.backbones.fracast import Fracast
+from acclimate.backbones.fracast_parts import Sizes
+
+TINY = Sizes(width=8, hidden=8, stages=4, context=64, horizon=6, head_hidden=8, future_stages=2, future_seed=8)
 
 
 def series(n: int, seed: int = 0, channels: int = 2, steps: int = 40) -> tuple[NDArray[np.float64], list[str]]:
@@ -49,3 +55,13 @@ def waves(path: Path, steps: int = 400, seed: int = 0) -> Path:
         writer.writerow(("step", "a", "b"))
         writer.writerows((t, f"{first[t]:.5f}", f"{second[t]:.5f}") for t in range(steps))
     return path
+
+
+def tiny_fracast() -> Fracast:
+    """Random weights in the form of the package's."""
+    torch.manual_seed(0)
+    made = Fracast(TINY)
+    for name, parameter in made.named_parameters():
+        if "norm" not in name:
+            torch.nn.init.normal_(parameter.data, std=0.3)
+    return made

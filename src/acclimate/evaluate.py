@@ -168,9 +168,14 @@ def difference(
             interval = apart(*(estimates(answers, [name], seed=seed, resamples=0)[name] for answers in (one, two)))
         note = "" if interval else "no interval: the difference is the same whichever row is left out"
     found = with_interval(gap, interval, n, note=note, clustered=clusters is not None)
+    return told(name, found, n, kind.greater_is_better)
+
+
+def told(name: str, found: Estimate, n: int, greater: bool) -> Difference:
+    """A difference with its verdict: "not decidable" where the interval covers 0, or there is none."""
     verdict = "not decidable"
     if found.low is not None and found.high is not None and (found.low > 0 or found.high < 0):
-        verdict = "better" if (found.low > 0) == kind.greater_is_better else "worse"
+        verdict = "better" if (found.low > 0) == greater else "worse"
     return Difference(
         name, found.value, found.low, found.high, n, verdict, found.method, found.note, found.covers or COVERS
     )

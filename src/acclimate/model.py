@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,6 +16,7 @@ from torch import Tensor
 from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError
 from acclimate.features import ROWS_A_PART, Features, Store, extract
+from acclimate.files import whole_folder
 from acclimate.metrics.digest import slices
 from acclimate.plain import Plain, sparse
 from acclimate.plain import load as load_plain
@@ -116,16 +114,8 @@ class Predictor:
     def save(self, folder: str | Path) -> Path:
         """Write the bundle into a new folder: safetensors and JSON alone. It appears whole or not at all."""
         target = Path(folder)
-        if target.exists():
-            raise UserError(f"{target} exists already; give a new folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        temporary.mkdir()
-        try:
+        with whole_folder(target) as temporary:
             self._write(temporary)
-            os.replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return target
 
     def _write(self, folder: Path) -> None:

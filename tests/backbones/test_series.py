@@ -12,8 +12,6 @@ import torch
 import tiny_series as ts
 from acclimate.backbones import load
 from acclimate.backbones.augment_series import changed
-from acclimate.backbones.fracast import Fracast
-from acclimate.backbones.fracast_parts import Sizes
 from acclimate.backbones.series import Scale, SeriesBackbone, pieces
 from acclimate.data.series import Series
 from acclimate.errors import UserError
@@ -26,25 +24,14 @@ REFERENCE = [  # quantiles 0.1, 0.5 and 0.9 of steps 1, 12, 48, 61 and 100
     [16.20814, 17.00343, 17.72304], [10.58647, 11.48882, 12.73182],
 ]  # fmt: skip
 KINDS = ("series-cnn", "series-transformer", "fracast")
-TINY = Sizes(width=8, hidden=8, stages=4, context=64, horizon=6, head_hidden=8, future_stages=2, future_seed=8)
 
 
 def rows(n: int = 6, seed: int = 0, steps: int = 40) -> list[Series]:
     return [Series(one, 50.0) for one in ts.series(n, seed, steps=steps)[0]]
 
 
-def tiny_fracast() -> Fracast:
-    """Random weights in the form of the package's."""
-    torch.manual_seed(0)
-    made = Fracast(TINY)
-    for name, parameter in made.named_parameters():
-        if "norm" not in name:
-            torch.nn.init.normal_(parameter.data, std=0.3)
-    return made
-
-
 def fitted(kind: str, given: list[Series] | None = None) -> SeriesBackbone:
-    made: Any = tiny_fracast() if kind == "fracast" else load(kind)
+    made: Any = ts.tiny_fracast() if kind == "fracast" else load(kind)
     return made.fit_rows(rows(20) if given is None else given).requires_grad_(False)
 
 

@@ -92,7 +92,7 @@ def test_a_whole_number_serves_where_a_real_one_is_asked() -> None:
     [
         (
             lambda: Tune(moves="top:0"),
-            "moves='top:0' is not understood; give all, bias, norm, surgical, lora, peft:METHOD",
+            "moves='top:0' is not understood; give all, head, bias, norm, surgical, lora, peft:METHOD",
         ),
         (lambda: Tune(moves="top:-1"), "is not understood"),
         (lambda: Tune(moves="half"), "is not understood"),

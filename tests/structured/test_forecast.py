@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,6 @@ from acclimate.structured.forecast import Forecast
 from acclimate.structured.forecast_baselines import Autoregression, Seasonal, as_future
 from acclimate.structured.forecast_network import FracastForecaster, LinearForecaster
 from acclimate.structured.measuring import scores_of
-
-sys.path.append(str(Path(__file__).parents[1] / "backbones"))
-from test_series import tiny_fracast
 
 
 def read(path: Path, horizon: int = 12, **columns: Any) -> tuple[Data, Any]:
@@ -124,7 +120,7 @@ def test_an_untrained_encoder_forecasts_the_last_value() -> None:
 
 
 def test_a_forecast_of_fracast_moves_and_scales_with_its_series() -> None:
-    backbone = tiny_fracast().fitted(Scale(1, 0.0, 64, (0.0,), (1.0,), True))
+    backbone = ts.tiny_fracast().fitted(Scale(1, 0.0, 64, (0.0,), (1.0,), True))
     network = FracastForecaster(backbone, 64, 9, [1.0]).eval()
     line = np.sin(np.arange(50.0) / 3)[None]
 

@@ -11,6 +11,7 @@ import torch
 
 import acclimate
 from acclimate.errors import UserError
+from acclimate.report.results import lower_better
 from acclimate.structured import TASKS, bundle, task_named
 from acclimate.structured.measuring import metric_of
 from stopping import killed_at
@@ -91,6 +92,8 @@ def test_an_empty_set_of_rows_has_metrics_without_values(made: Made) -> None:
     one = task_named(task)
     measures = one.measures([], [], bundle.load(folder / "run" / "model").state)
     assert metric_of(one, measures, None) in measures
+    for name, measure in measures.items():
+        assert measure.greater_is_better == (not lower_better(name)), name
 
 
 def test_evaluate_counts_rows_that_were_learned_from(made: Made) -> None:

@@ -17,8 +17,8 @@ _DATA |= {"valid_data": "VALID_DATA.csv", "test_data": "TEST_DATA.csv"}  # with 
 _USUAL: dict[str, Any] = {
     "model": None, "task": None, "text_column": None, "file_column": None,
     "modality": None, "group_column": None, "time_column": None, "id_column": None,
-    "subgroup_column": None, "domain_column": None, "rate": None, "horizon": None, "positive": None, "threshold": None,
-    "specificity": None,
+    "subgroup_column": None, "domain_column": None, "prompt": None, "rate": None, "horizon": None,
+    "positive": None, "threshold": None, "specificity": None,
     "alert_budget": None, "prevalence": None, "class_weight": None, "class_order": None, "time_limit": None,
     "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
     "max_length": None, "max_seconds": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",

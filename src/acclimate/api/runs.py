@@ -12,13 +12,16 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acclimate import files
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import MachineFailed, UserError
 from acclimate.files import plain
+
+if TYPE_CHECKING:
+    from acclimate.report.data import ReportData
 
 STATE = "state"  # inside a RUN that is not finished
 _MARK = "run.json"
@@ -162,6 +165,18 @@ def write_text(path: Path, text: str) -> None:
         files.write_text(path, text)
     except OSError as error:
         raise MachineFailed(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_report(data: ReportData | None, target: Path) -> Path:
+    """The report as HTML, or Markdown where the name ends in .md."""
+    if data is None:
+        raise UserError("this model was loaded without its run, so there is no report; load the RUN folder instead")
+    from acclimate.report.html import render_html
+    from acclimate.report.markdown import render_markdown
+
+    render = render_markdown if target.suffix.lower() == ".md" else render_html
+    write_text(target, render(data))
+    return target
 
 
 def read_json(path: Path) -> Any:

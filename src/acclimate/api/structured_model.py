@@ -151,15 +151,7 @@ class StructuredModel:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report: HTML, or Markdown where the name ends in .md."""
-        if self.report_data is None:
-            raise UserError("this model was loaded without its run, so there is no report; load the RUN folder instead")
-        from acclimate.report.html import render_html
-        from acclimate.report.markdown import render_markdown
-
-        target = Path(path)
-        render = render_markdown if target.suffix.lower() == ".md" else render_html
-        runs.write_text(target, render(self.report_data))
-        return target
+        return runs.write_report(self.report_data, Path(path))
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""

@@ -23,7 +23,7 @@ from acclimate.report.words import (
     span,
 )
 
-_ERRORS = "rmse mae log_loss brier calibration_error hamming empty_rate wer cer mase perplexity"
+_ERRORS = "rmse mae log_loss brier calibration_error hamming empty_rate wer cer mase perplexity cepstral_distance"
 LOWER_IS_BETTER = frozenset(_ERRORS.split())
 LONGEST = 60  # lines of a plot; above that the table draws its own intervals
 TONES = {"better": "good", "worse": "bad", "not decidable": "muted"}

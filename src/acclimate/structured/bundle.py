@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import torch
 
 from acclimate.errors import UserError
+from acclimate.files import whole_folder
 from acclimate.model import FORMAT, read_about
 from acclimate.structured import TASKS, task_named
 from acclimate.structured.base import State, Structured, StructuredNetwork
@@ -37,18 +35,10 @@ class Learned:
     def save(self, folder: str | Path) -> Path:
         """Write the bundle into a new folder, which appears whole or not at all."""
         target = Path(folder)
-        if target.exists():
-            raise UserError(f"{target} exists already; give a new folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        temporary.mkdir()
-        try:
+        with whole_folder(target) as temporary:
             self.network.save(temporary)
             text = json.dumps(self._about(), indent=1, ensure_ascii=False)
             (temporary / _FILE).write_text(text, encoding="utf-8")
-            os.replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return target
 
     def _about(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from acclimate.data.rows import IntArray
 from acclimate.errors import unknown
-from acclimate.evaluate import Difference, Scores
+from acclimate.evaluate import Difference, Scores, told
 from acclimate.metrics.differences import paired
 from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, from_draws, too_few, with_interval
 from acclimate.metrics.intervals import resample, units_of
@@ -94,12 +94,7 @@ def difference(
         gap, interval = paired(one.at, two.at, n, clusters=clusters, seed=seed)
         note = "" if interval else "no interval: the difference is the same whichever row is left out"
     found = with_interval(gap, interval, n, note=note, clustered=clusters is not None)
-    verdict = "not decidable"
-    if found.low is not None and found.high is not None and (found.low > 0 or found.high < 0):
-        verdict = "better" if (found.low > 0) == one.greater_is_better else "worse"
-    return Difference(
-        metric, found.value, found.low, found.high, n, verdict, found.method, found.note, found.covers or COVERS
-    )
+    return told(metric, found, n, one.greater_is_better)
 
 
 def _estimates(
