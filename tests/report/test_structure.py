@@ -249,7 +249,8 @@ def test_regression_has_a_scatter_and_lower_is_better(make: Make, example: Repor
 
 def test_direction_of_metrics_is_that_of_the_metrics() -> None:
     known = {name: m.greater_is_better for metrics in METRICS.values() for name, m in metrics.items()}
-    of_structured = {"wer", "cer", "mase", "perplexity", "cepstral_distance"}  # checked by the contracts of structured tasks
+    # Those of structured tasks are checked by their contracts.
+    of_structured = {"wer", "cer", "mase", "perplexity", "cepstral_distance"}
     assert {name for name, greater in known.items() if not greater} == set(LOWER_IS_BETTER) - of_structured
 
 
