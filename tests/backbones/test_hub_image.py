@@ -16,6 +16,7 @@ from acclimate.backbones import load
 from acclimate.backbones.modality import modality_of
 from acclimate.backbones.text import quiet_transformers
 from acclimate.data.rows import Data
+from acclimate.data.series import Series
 from acclimate.errors import UserError
 from acclimate.features import extract
 from acclimate.run import Run
@@ -192,6 +193,9 @@ def test_every_name_of_the_catalogue_loads_as_what_it_is() -> None:
         backbone = load(entry.name)
         assert backbone.modality == ("text" if entry.modality == "molecule" else entry.modality)
         given: list[Any] = {
-            "text": ["CCO"], "image": pictures(1), "audio": [(np.linspace(-1, 1, 16000, dtype=np.float32), 16000)]
+            "text": ["CCO"], "image": pictures(1), "audio": [(np.linspace(-1, 1, 16000, dtype=np.float32), 16000)],
+            "series": [Series(np.sin(np.arange(300.0))[None], 1.0)],
         }[backbone.modality]  # fmt: skip
+        if backbone.modality == "series":
+            backbone = backbone.fit_rows(given)
         assert extract(backbone, given, Run()).shape == (1, backbone.width)
