@@ -33,7 +33,7 @@ from acclimate.features import Store
 from acclimate.progress import Progress
 from acclimate.report.results import difference
 from acclimate.run import Run, pick_device
-from acclimate.strategies import EVERY, STRATEGIES, Problem, Splits, Strategy, named
+from acclimate.strategies import EVERY, SETTING_ALIASES, STRATEGIES, Problem, Splits, Strategy, named
 from acclimate.strategies.correction import Corrected, moved, refit, with_classes
 from acclimate.tasks.answered import answered
 from acclimate.tasks.base import Floats
@@ -225,7 +225,17 @@ def _strategy(model: Model) -> Strategy | None:
     if name not in STRATEGIES or not EVERY[name].frozen:
         return None
     fields = {f.name for f in dataclasses.fields(EVERY[name]) if f.init}  # type: ignore[arg-type]
-    return named(name, {k: v for k, v in model.predictor.settings.items() if k in fields})[1]
+    chosen_then = {"strength", "k"}  # by the rows there were: chosen anew, unless the user set them
+    asked = _asked(model)
+    given = {k: v for k, v in model.predictor.settings.items() if k in fields and (k not in chosen_then or k in asked)}
+    return named(name, given)[1]
+
+
+def _asked(model: Model) -> set[str]:
+    """The settings that the user gave."""
+    assert model.run_dir is not None
+    asked = runs.read_json(model.run_dir / "run.json").get("asked", {}).get("settings") or {}
+    return {SETTING_ALIASES.get(name, name) for name in asked}
 
 
 def _named(former: Any, found: Any, problem: Problem) -> Any:

@@ -40,8 +40,9 @@ class Corrected:
 
 
 def refit(strategy: Strategy, problem: Problem, known: Data, corrections: Data, run: Run) -> Corrected:
-    """min over heads of Σ_known w_i ℓ_i + c Σ_corrections ℓ_i as the strategy itself has it, with the c of `WEIGHTS`
-    whose fits have the least loss on corrections left out.
+    """min over heads of Σ_known w_i ℓ_i + c Σ_corrections ℓ_i as the strategy itself has it, with the least c of
+    `WEIGHTS` whose fits have a loss on corrections left out that is within a standard error of the best: corrections
+    are hard cases, and what counts them more than they gain leans away from what was known.
 
     Use where the training rows are there: everything that was known takes part, on features that are in the cache.
     """
@@ -115,16 +116,21 @@ def _best(
     if fold is None:
         return choices[usual], np.full((n, width), np.nan)
     targets = problem.targets(corrections)
-    losses, found = [], []
+    losses: list[Floats] = []
+    found: list[Floats] = []
     for choice in choices:
         out = np.zeros((n, width))
         for k in np.unique(fold):
             rows = np.flatnonzero(fold == k)
             out[rows] = logits(fitted(np.flatnonzero(fold != k), choice), rows)
         each = problem.task.losses(torch.from_numpy(out), as_tensor(targets, torch.float64))
-        losses.append(float(each.mean()))
+        losses.append(each.numpy())
         found.append(out)
-    best = int(np.argmin(losses))
+    best = int(np.argmin([one.mean() for one in losses]))
+    for at, one in enumerate(losses):  # the first that cannot be told from the best
+        more = one - losses[best]
+        if more.mean() <= more.std() / np.sqrt(n):
+            return choices[at], found[at]
     return choices[best], found[best]
 
 
