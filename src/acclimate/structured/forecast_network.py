@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,9 +92,9 @@ class Forecaster(StructuredNetwork):
             batch |= {"future": torch.from_numpy(scaled).float(), "there": torch.from_numpy(there)}
         return batch
 
+    @abstractmethod
     def ahead(self, batch: Batch) -> Tensor:
         """Scaled steps ahead, (n, c, h), or quantiles of them (n, c, h, q)."""
-        raise NotImplementedError
 
     def losses(self, found: Tensor, truth: Tensor) -> Tensor:
         """The loss of each step, (n, c, h)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -81,9 +82,9 @@ class SegmentNetwork(StructuredNetwork):
         """Mirrored or not, cut out at random, lighter or darker; masks follow."""
         return [Encoded((shaken(row.parts[0], generator, strength),), row.cost) for row in rows]
 
+    @abstractmethod
     def logits(self, pixels: Tensor) -> Tensor:
         """(n, classes, h, w) at the size that is read."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of every picture, (n,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -45,9 +46,9 @@ class SoundNetwork(StructuredNetwork):
         """Whether the backbone has random changes of sounds."""
         return self.backbone.augments
 
+    @abstractmethod
     def codes(self, text: str) -> tuple[int, ...]:
         """What is learned of a transcript."""
-        raise NotImplementedError
 
     def encode(self, inputs: Sequence[Any], labels: Sequence[Any] | None) -> list[Encoded]:
         """Sounds as the backbone reads them. Those that are learned from have to fit into one window."""
