@@ -96,6 +96,19 @@ def test_without_the_training_rows_the_head_moves_a_little(run: Path, tmp_path: 
     done = acclimate.correct(run, given(12, turned=True))
     assert done.known is None and any("has changed since" in note for note in done.notes)
     assert "moved by 12 corrections" in done.how
+    folder = done.model.run_dir  # numbers of the former model are none of this one's
+    assert folder is not None and not (folder / "metrics.json").exists() and done.model.scores is None
+    assert "not known" in json.loads((folder / "report.json").read_text())["verdict"]
+    assert acclimate.correct(folder, given(4, seed=8)).counts["earlier"] == 12
+
+
+def test_a_corrected_row_is_learned_as_the_person_says_and_judges_nothing(run: Path) -> None:
+    made, held = rows(48), rows(20, seed=1)
+    turned = [{"text": t, "label": TURNED[y]} for t, y in zip(made["text"][:4], made["label"][:4], strict=True)]
+    known = [{"text": t, "label": y} for t, y in zip(held["text"][:5], held["label"][:5], strict=True)]
+    done = acclimate.correct(run, turned + known, force=True)
+    assert "44 known rows and 9 corrections" in done.how
+    assert done.known is not None and done.known.n == 15
 
 
 def test_a_strong_pull_leaves_the_head_where_it_was(run: Path) -> None:

@@ -54,6 +54,14 @@ def test_a_table_with_a_word_a_row() -> None:
     assert [(s.given, s.tags) for s in found] == [(("New", "York"), ("B-place", "I-place")), (("odd",), ("O",))]
 
 
+def test_groups_are_read_and_must_be_there() -> None:
+    rows = [{"tokens": ["a"], "tags": ["O"], "document": 7}]
+    assert sentences(rows, Columns(group="document"))[0][0].group == "7"
+    with pytest.raises(UserError, match="no column 'page' of groups"):
+        sentences(rows, Columns(group="page"), grouped=True)
+    assert sentences(rows, Columns(group="page"))[0][0].group is None
+
+
 def test_what_holds_no_words_is_refused() -> None:
     with pytest.raises(UserError, match="neither a column of words"):
         sentences([{"a": 1}], Columns())

@@ -108,6 +108,11 @@ def test_what_has_no_meaning_is_refused_by_name(made: Made, tmp_path: Path) -> N
         fit(task, one, tmp_path / "run", target_data=str(one.test))
     with pytest.raises(UserError, match="hold"):
         fit(task, one, tmp_path / "run", hold="l2_sp")
+    for option in ("weight_column", "domain_column", "subgroup_column"):
+        with pytest.raises(UserError, match=f"{option.partition('_')[0]}-column: task"):
+            fit(task, one, tmp_path / "run", **{option: "x"})
+    with pytest.raises(UserError, match="pooling"):
+        fit(task, one, tmp_path / "run", pooling="cls")
     with pytest.raises(UserError, match="known"):
         fit(task, one, tmp_path / "run", settings={"no_such": 1})
     with pytest.raises(UserError, match="strategy for task"):

@@ -132,6 +132,7 @@ def correct(
             )
         found = moved(predictor, problem, data, settings)
     else:
+        prepared = replace(prepared, train=without(prepared.train, data))  # a corrected row is as the person says
         found = refit(strategy, problem, prepared.train, data, settings)
     corrected = replace(found, predictor=_named(predictor, found.predictor, problem))
     before, after = _on_corrections(model, corrected, problem, data, settings)
@@ -141,7 +142,7 @@ def correct(
     done = Correction(model, counts, corrected.how, before, after, gap, taken, time.monotonic() - start, tuple(notes))
     if not taken:
         return done
-    scores = model.scores
+    scores = None  # those of the former model are none of this one
     if beside is not None:
         scores = scores_of(beside[1], problem.task, corrected.predictor.decoder, _metric(model), 0)
     _write(model, folder, target, corrected.predictor, scores, gap, data, table, done)
@@ -242,7 +243,14 @@ def _named(former: Any, found: Any, problem: Problem) -> Any:
     """The new model with the former's name, and what was fitted besides its weights where the classes are the same."""
     same = problem.decoder.classes == former.decoder.classes
     decoder = former.decoder if same else problem.decoder
-    return replace(found.with_decoder(decoder), strategy=former.strategy, settings=former.settings)
+    return replace(found.with_decoder(decoder), strategy=former.strategy)
+
+
+def without(data: Data, others: Data) -> Data:
+    """The rows whose content (or nearly the same) is not among the others."""
+    kind = kind_of(data)
+    there = set(kind.keys(others.inputs))
+    return data.take([i for i, key in enumerate(kind.keys(data.inputs)) if key not in there])
 
 
 def _on_corrections(
@@ -281,10 +289,11 @@ def _known(
     """The former and the new model on the rows that the run was judged on: those held out, else by folds."""
     if prepared is None:
         return None
-    if prepared.test is not None:
-        return judged_on(model.predictor, prepared.test, run, problem), judged_on(
-            found.predictor, prepared.test, run, problem
-        )
+    if prepared.test is not None:  # without rows that were corrected, which the new model has learned
+        test = without(prepared.test, data)
+        if not len(test):
+            return None
+        return judged_on(model.predictor, test, run, problem), judged_on(found.predictor, test, run, problem)
     if strategy is None:
         return None
     at: list[Any] = []
@@ -306,7 +315,8 @@ def _known(
 
 
 def _metric(model: Model) -> str:
-    return model.scores.metric if model.scores is not None else "accuracy"
+    assert model.run_dir is not None
+    return str(runs.read_json(model.run_dir / "run.json")["metric"])
 
 
 def _write(
@@ -369,7 +379,7 @@ def _report(model: Model, scores: Scores | None, gap: Difference | None, done: C
     if data is None:
         return None
     told = [line for line in str(done).splitlines() if line]
-    number = data.verdict
+    number = "Corrected; how it does on rows held out is not known, since none are there."
     if scores is not None and gap is not None:
         main = scores.estimates[scores.metric]
         number = f"Corrected: {scores.metric.replace('_', ' ')} {collect.estimate_text(main)} on {scores.n:,} rows."
@@ -377,8 +387,10 @@ def _report(model: Model, scores: Scores | None, gap: Difference | None, done: C
     return dataclasses.replace(
         data,
         verdict=f"{number} {told[1][0].upper()}{told[1][1:]}.",
-        scores=data.scores if scores is None else scores.to_json(),
-        baselines=list(rows),
+        scores={} if scores is None else scores.to_json(),
+        baselines=[] if scores is None else list(rows),
+        calibration=None,
+        scatter=None,
         decisions=[*told, *data.decisions],
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         mistakes=None,

@@ -40,6 +40,7 @@ TEST_SHARE, VALID_SHARE = 0.2, 0.15
 PROBE = "linear_probe"
 FEWEST = 10  # rows in all below which nothing is fitted
 FEWEST_TO_CHOOSE_BY = 8  # rows held out for the epoch and the choice; with fewer none are
+_PARTS = ("weight", "subgroup", "domain", "drop", "group", "time")  # that a column may play for labels of whole rows
 _OTHERS_ONLY = (  # what speaks of labels of whole rows
     "target", "target_labels", "class_weight", "class_order", "single_task", "prompt",
 )  # fmt: skip
@@ -173,6 +174,13 @@ def _refuse(request: Request, task: Structured) -> None:
         if getattr(request, name) not in (None, (), {}):
             option = "--" + {"target": "target-data"}.get(name, name.replace("_", "-"))
             raise UserError(f"{option} is for labels of whole rows, and task {task.name!r} has structured answers")
+    for part in _PARTS:
+        if part not in task.parts and getattr(request.columns, part) not in (None, ()):
+            option = "--drop" if part == "drop" else f"--{part}-column"
+            raise UserError(f"{option}: task {task.name!r} reads no such column; leave it out")
+    if request.reading.get("pooling") is not None or request.gate.split is not None:
+        option = "--pooling" if request.gate.split is None else "--split"
+        raise UserError(f"{option} is for labels of whole rows, and task {task.name!r} has structured answers")
     if any(getattr(request.choice, f.name) is not None for f in dataclasses.fields(request.choice)):
         raise UserError(f"thresholds, costs and positive classes are for classification, not for task {task.name!r}")
 

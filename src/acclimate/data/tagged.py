@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Sentence:
     tags: tuple[str, ...] | None
     line: int
     reason: str | None = None
+    group: str | None = None  # of its document, where a column says so
     widened: int = 0  # spans whose ends lay inside words and were moved to the ends of those
 
 
@@ -95,8 +96,11 @@ def is_entities(tags: Sequence[str]) -> bool:
     return bool(marked) and all(re.match(r"[BILUESM]-.", t) for t in marked)
 
 
-def sentences(source: Any, columns: Columns) -> tuple[list[Sentence], Table]:
-    """Every sentence of a source, and a table of them, one a row: `text`, and `tags` where there are some."""
+def sentences(source: Any, columns: Columns, *, grouped: bool = False) -> tuple[list[Sentence], Table]:
+    """Every sentence of a source, and a table of them, one a row: `text`, and `tags` where there are some.
+
+    `grouped`: where a column of groups is named it must be there, as it is for rows that are split.
+    """
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if path.is_file() and path.suffix.lower() not in _TABLES:
@@ -107,7 +111,7 @@ def sentences(source: Any, columns: Columns) -> tuple[list[Sentence], Table]:
     if tokens is None and columns.text and not _of_words(table, columns):
         text = columns.text[0]
     if tokens is not None:
-        found = [_listed(table, i, tokens, tags) for i in range(len(table))]
+        found = _grouped([_listed(table, i, tokens, tags) for i in range(len(table))], table, columns, grouped)
         return found, _table(found, table.source, str(table.facts.get("format", "")))
     if _of_words(table, columns):
         found = list(_by_word(table, columns))
@@ -118,7 +122,19 @@ def sentences(source: Any, columns: Columns) -> tuple[list[Sentence], Table]:
             f"texts ({', '.join(_TEXT)}); name one with --text-column (its columns: {', '.join(table.columns)})"
         )
     spans = columns.labels[0] if columns.labels and columns.labels[0] in table.columns else spans
-    return [_spanned(table, i, text, spans) for i in range(len(table))], table
+    return _grouped([_spanned(table, i, text, spans) for i in range(len(table))], table, columns, grouped), table
+
+
+def _grouped(found: list[Sentence], table: Table, columns: Columns, needed: bool) -> list[Sentence]:
+    """The rows with their groups, which never stand on both sides of a split."""
+    if columns.group is None or (columns.group not in table.columns and not needed):
+        return found
+    if columns.group not in table.columns:
+        raise UserError(
+            f"{table.source} has no column {columns.group!r} of groups; its columns: {', '.join(table.columns)}"
+        )
+    cells = table.columns[columns.group]
+    return [replace(one, group=str(cell)) for one, cell in zip(found, cells, strict=True)]
 
 
 def _column(table: Table, columns: Columns, names: Sequence[str]) -> str | None:
@@ -193,7 +209,7 @@ def _spanned(table: Table, i: int, text: str, spans: str | None) -> Sentence:
         widened += words[inside[0]][1] < start or words[inside[-1]][2] > end
         for k in inside:
             tags[k] = f"{'B' if k == inside[0] else 'I'}-{name}"
-    return Sentence(given, tuple(tags), line, None, widened)
+    return Sentence(given, tuple(tags), line, widened=widened)
 
 
 def _span(one: Any) -> tuple[int | None, int | None, str]:

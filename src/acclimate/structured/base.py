@@ -150,6 +150,7 @@ class Structured(ABC):
     metric: ClassVar[str]  # the one that decides
     model: ClassVar[str]  # the usual backbone
     strategies: ClassVar[Mapping[str, Tune | None]]  # what can be asked for, cheapest first; None: nothing is trained
+    parts: ClassVar[tuple[str, ...]] = ()  # what columns may be beside inputs, answers and ids: "group", "time"
     candidates: ClassVar[tuple[str, ...]]  # those that `auto` compares
 
     @abstractmethod

@@ -60,6 +60,7 @@ class Forecast(Structured):
         "partial": replace(_TUNE, moves="top:1"),
         "full": _TUNE,
     }
+    parts: ClassVar[tuple[str, ...]] = ("time",)
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "linear_probe", "full")
 
     horizon: int = 24  # steps

@@ -57,6 +57,7 @@ class Match(Structured):
         "partial": Tune(moves="top:3", batch_size=64, learning_rate=1e-4, num_train_epochs=20),
         "full": Tune(batch_size=64, learning_rate=1e-4, num_train_epochs=20),
     }
+    parts: ClassVar[tuple[str, ...]] = ("group",)
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "partial")
 
     def __post_init__(self) -> None:
@@ -80,7 +81,12 @@ class Match(Structured):
         cells = table.columns[text]
         reasons = [r or ("no_text" if is_blank(c) else None) for r, c in zip(seen.reasons, cells, strict=True)]
         kept = [i for i, reason in enumerate(reasons) if reason is None]
-        group = None if asked.columns.group is None else table.columns[asked.columns.group]
+        group = table.columns.get(asked.columns.group or "")
+        if group is None and asked.columns.group is not None and role == "train":
+            raise UserError(
+                f"{table.source} has no column {asked.columns.group!r} of groups; its columns: "
+                f"{', '.join(table.columns)}"
+            )
         data = Data(
             inputs=tuple(seen.inputs[i] for i in kept),
             labels=tuple(str(cells[i]).strip() for i in kept),

@@ -53,17 +53,19 @@ class Tag(Structured):
         "lp_ft": Tune(start="probe", learning_rate=1e-4),
         "gradual": Tune(unfreeze=0.5, learning_rate=1e-4),
     }
+    parts: ClassVar[tuple[str, ...]] = ("group",)
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "lora", "full")
 
     def read(self, source: Any, asked: Asked, role: str, state: State | None = None) -> tuple[Data, Audit]:
         """Sentences with tags; those without, or with tags out of step, are counted with their lines."""
-        found, table = sentences(source, asked.columns)
+        found, table = sentences(source, asked.columns, grouped=role == "train")
         reasons = [s.reason or ("no_tags" if s.tags is None else None) for s in found]
         kept = [s for s, reason in zip(found, reasons, strict=True) if reason is None]
         data = Data(
             inputs=tuple(s.given for s in kept),
             labels=tuple(s.tags or () for s in kept),
             lines=tuple(s.line for s in kept),
+            groups=tuple(str(s.group) for s in kept) if any(s.group for s in kept) else None,
             source=table.source,
             kind="text",
         )

@@ -69,6 +69,7 @@ class Transcribe(Structured):
         "full": Tune(learning_rate=1e-4),
         "gradual": Tune(unfreeze=0.5, learning_rate=1e-4),
     }
+    parts: ClassVar[tuple[str, ...]] = ("group",)
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "linear_probe", "partial", "lora")
 
     def __post_init__(self) -> None:
