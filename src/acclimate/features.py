@@ -112,8 +112,10 @@ class Store:
     def __init__(self, backbone: Backbone, run: Run) -> None:
         self.backbone = backbone.requires_grad_(False)  # what is frozen stays in eval mode, whoever calls train()
         self.run = run
-        if backbone.texts is not None:  # kept by themselves: they stay what they are when columns are learned anew
-            backbone.texts.get = Store(backbone.texts.backbone, run).get
+        for (
+            part
+        ) in backbone.parts.values():  # kept by themselves: they stay what they are when columns are learned anew
+            part.get = Store(part.backbone, run).get
         if run.feature_dtype not in DTYPES:
             raise unknown("feature_dtype", run.feature_dtype, DTYPES)
         self._dtype = np.dtype(DTYPES[run.feature_dtype])

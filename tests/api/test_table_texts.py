@@ -94,7 +94,7 @@ def test_a_model_that_leaves_text_out_says_so_and_one_of_text_needs_some(
     kinds = {"notes": "text"}
     model = fit(visits(), label="ill", column_kinds=kinds, model="columns", quiet=False)
     assert "notes: free text, which columns leaves out; --model minilm reads it, too" in capsys.readouterr().err
-    assert model.predictor.backbone is not None and model.predictor.backbone.texts is None
+    assert model.predictor.backbone is not None and not model.predictor.backbone.parts
     with pytest.raises(UserError, match=r"'.*tiny-bert' reads text, and the inputs here are rows of a table"):
         fit(visits(), label="ill", column_kinds={"notes": "none"})
 

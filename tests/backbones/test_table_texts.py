@@ -58,28 +58,27 @@ def test_texts_are_kept_by_themselves_and_found_again_when_columns_are_learned_a
     run = Run(cache=tmp_path)
     first = Store(load(f"columns+{folder}").fit_rows(ROWS), run).get(ROWS)
     other = load(f"columns+{folder}").fit_rows(ROWS[:20])
-    assert other.texts is not None
 
     def never(*given: Any) -> None:
         raise AssertionError("a text was read again")
 
-    monkeypatch.setattr(type(other.texts.backbone), "forward", never)
+    monkeypatch.setattr(type(other.parts["text"].backbone), "forward", never)
     again = Store(other, run).get(ROWS)
-    assert np.array_equal(again[:, other.cells :], first[:, -other.texts.width :])
+    assert np.array_equal(again[:, other.cells :], first[:, -other.parts["text"].width :])
 
 
 @pytest.mark.parametrize("table", ["columns", "mlp"])
 def test_a_bundle_holds_the_text_model_and_answers_alike(table: str, folder: Path, tmp_path: Path) -> None:
     backbone = load(f"{table}+{folder}").fit_rows(ROWS)
     strategy = named("linear_probe")[1] if table == "columns" else named("full", {"num_train_epochs": 1})[1]
-    before = {k: v.clone() for k, v in backbone.texts.backbone.state_dict().items()}  # type: ignore[union-attr]
+    before = {k: v.clone() for k, v in backbone.parts["text"].backbone.state_dict().items()}  # type: ignore[union-attr]
     fitted = strategy.fit(problem(backbone, Run()), Splits(DATA), Run())
     fitted.save(tmp_path / "m")
     again = model.load(tmp_path / "m")
     np.testing.assert_array_equal(again.logits(NEW), fitted.logits(NEW))
     assert again.backbone is not None and again.backbone.fingerprint() == fitted.backbone.fingerprint()  # type: ignore[union-attr]
     assert isinstance(again.backbone, Columns if table == "columns" else TableMlp)
-    after = fitted.backbone.texts.backbone.state_dict()  # type: ignore[union-attr]
+    after = fitted.backbone.parts["text"].backbone.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(after[k], v) for k, v in before.items())  # frozen, whatever moved beside it
 
 
@@ -122,7 +121,9 @@ def test_the_words_of_a_row_are_those_of_its_free_text(folder: Path) -> None:
 
 
 def test_a_model_of_other_inputs_cannot_stand_beside_columns() -> None:
-    with pytest.raises(UserError, match="'small-cnn' reads image, and beside columns stands a model of text"):
+    with pytest.raises(UserError, match="'small-cnn' holds random weights, and a network beside columns is frozen"):
         load("columns+small-cnn")
+    with pytest.raises(UserError, match="'series-cnn' reads series, and beside columns stand networks that read free"):
+        load("columns+series-cnn")
     with pytest.raises(UserError, match="unknown model 'minilmm'"):
         load("columns+minilmm")

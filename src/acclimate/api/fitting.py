@@ -78,7 +78,7 @@ def fit(request: Request) -> Model:
         request,
         model=request.model or usual,
         sha256=state.sha256_of(given),
-        content=state.content_of(sources.tables, found.file),
+        content=state.content_of(sources.tables, found.files),
     )
     with state.kept(request) as (request, used):
         return _fit(request, sources, strategy, start - used)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from acclimate.backbones import beside_columns, load
 from acclimate.backbones.base import Backbone
 from acclimate.data.kinds import kind_of
-from acclimate.data.kinds.table import holds_text
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 
@@ -21,12 +20,12 @@ def backbone_for(
     precision: str | None = None,
 ) -> Backbone:
     """The model of this name, frozen; refused where it reads something else than these inputs. Of a table with free
-    text a text model reads that, beside the other columns."""
+    text, pictures or sounds a model of these reads them, beside the other columns."""
     kind = kind_of(columns)
     found = load(
         name, pooling=pooling, max_length=max_length, seconds=seconds, truncation=truncation, precision=precision
     )
-    if found.modality == "text" and holds_text(columns):
+    if kind.name == "table" and found.modality in columns.holds:
         found = beside_columns(found)
     if found.modality not in kind.models:
         raise UserError(

@@ -11,28 +11,35 @@ import numpy as np
 
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.sound import SoundBackbone
-from acclimate.data.kinds.table import texts_of
+from acclimate.backbones.table_parts import READS
+from acclimate.data.kinds.table import MODELS, sounds_of, texts_of
 from acclimate.data.lengths import Lengths, Seconds
 from acclimate.data.rows import Columns, Input
 from acclimate.data.sounds import examine
 
 
 def unread(columns: Columns, backbone: Backbone) -> str:
-    """That free text of a table is left out by this backbone; empty where it is not."""
-    texts = [name for name, held in zip(columns.features, columns.holds, strict=True) if held == "text"]
-    if not texts or backbone.texts is not None:
-        return ""
-    return f"{', '.join(texts)}: free text, which {backbone.origin.name} leaves out; --model minilm reads it, too"
+    """What columns of a table this backbone leaves out since it has no network for them; empty where there are none."""
+    said, name = [], backbone.origin.name
+    for kind, usual in MODELS.items():
+        names = [name for name, held in zip(columns.features, columns.holds, strict=True) if held == kind]
+        if names and kind not in backbone.parts:
+            model = f"{name}+{usual}" if backbone.parts else usual
+            it = "it" if kind == "text" else "them"
+            said.append(f"{', '.join(names)}: {READS[kind]}, which {name} leaves out; --model {model} reads {it}, too")
+    return "; ".join(said)
 
 
 def measure_with(backbone: Backbone | None) -> Any:
     """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report.
 
-    Of a row of a table it counts those of its longest text.
+    Of a row of a table it counts those of its longest text; without a model of text those of its longest sound.
     """
-    if backbone is not None and backbone.texts is not None:
-        text = backbone.texts.backbone
+    if backbone is not None and "text" in backbone.parts:
+        text = backbone.parts["text"].backbone
         return lambda rows: _longest(rows, measure_with(text))
+    if backbone is not None and "audio" in backbone.parts:
+        return partial(_longest_sounds, backbone.parts["audio"].backbone)
     if backbone is None or backbone.modality not in ("text", "audio"):
         return None
     if backbone.modality == "audio":
@@ -52,6 +59,15 @@ def _seconds(backbone: SoundBackbone, inputs: Sequence[Input]) -> Seconds:
     sound = backbone.sound
     windows = sum(backbone.count(seconds) for seconds in each[each > sound.seconds].tolist())
     return Seconds(each, sound.seconds, backbone.filled, sound.truncation, windows)
+
+
+def _longest_sounds(backbone: Backbone, rows: Sequence[Input]) -> Seconds:
+    assert isinstance(backbone, SoundBackbone)
+    sounds = [max(sounds_of(row), key=lambda one: examine(one).seconds, default=None) for row in rows]
+    found = _seconds(backbone, [one for one in sounds if one is not None])
+    each = np.zeros(len(rows))
+    each[[i for i, one in enumerate(sounds) if one is not None]] = found.each
+    return replace(found, each=each)
 
 
 def _longest(rows: Sequence[Input], measure: Callable[[list[Input]], Lengths]) -> Lengths:

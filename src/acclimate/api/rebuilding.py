@@ -39,7 +39,7 @@ def rebuilt(run_dir: Path, columns: Columns, progress: Progress) -> tuple[Prepar
     )  # fmt: skip
     try:
         sources = gather(columns=_asked(arguments), task=arguments.get("task"), gate=gate, **given)
-        now = state.content_of(sources.tables, sources.guessed.columns.file)
+        now = state.content_of(sources.tables, sources.guessed.columns.files)
         for role, key in now.items():
             if content.get(role) != key:
                 return None, f"its {role} data {given[role]} has changed since"

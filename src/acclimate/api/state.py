@@ -14,7 +14,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from acclimate.api.request import Request
 from acclimate.catalogue import cache
 from acclimate.data.folders import base_of, file_of
 from acclimate.data.read import read
-from acclimate.data.rows import Table
+from acclimate.data.rows import FILES, Table
 from acclimate.data.split import hash_of
 from acclimate.errors import MachineFailed, UserError
 from acclimate.files import plain, read_object, write_text
@@ -169,7 +169,9 @@ def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapp
     what = [name for name, _, _ in _differing(asked, made.get("arguments", {}), defaults)]
     if not what and asked["train_data"] is not None:
         tables = {_ROLES[name]: read(source) for name, source in given.items()}
-        now = content_of(tables, made.get("columns", {}).get("file"))
+        known = made.get("columns", {})
+        among = zip(known.get("features", ()), known.get("holds", ()), strict=False)
+        now = content_of(tables, [known.get("file"), *(name for name, kind in among if kind in FILES)])
         what = [f"the {role} data" for role, key in now.items() if made["content"].get(role) != key]
     if what:
         raise UserError(
@@ -196,17 +198,17 @@ def sha256_of(sources: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def content_of(tables: Mapping[str, Table], file: str | None = None) -> dict[str, str]:
+def content_of(tables: Mapping[str, Table], files: Collection[str | None] = ()) -> dict[str, str]:
     """A key of every table's cells as they were read: line ends, encoding and place of a file do not count.
 
-    In the column `file` a path counts as what the file holds.
+    In the columns `files` a path counts as what the file holds.
     """
     found = {}
     for role, table in tables.items():
         digest = hashlib.sha256()
         for name, values in table.columns.items():
             digest.update(repr(name).encode())
-            held = [_held(value, table) for value in values] if name == file else values
+            held = [_held(value, table) for value in values] if name in files else values
             for at in range(0, len(values), 1000):
                 digest.update(repr(held[at : at + 1000]).encode("utf-8", "surrogatepass"))
         found[role] = digest.hexdigest()

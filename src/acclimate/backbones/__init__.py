@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.modality import SERIES, TABLE, modality_of
@@ -11,6 +12,7 @@ from acclimate.errors import UserError
 
 _READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table",
           "series": "series"}  # fmt: skip
+_TAKES = {"text": ("pooling", "max_length", "prefix", "precision", "truncation"), "audio": ("seconds", "truncation")}
 
 __all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load", "located"]
 
@@ -27,16 +29,17 @@ def load(
     writes: bool = False,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
-    "mlp" (for tables), these with a text model for free text ("columns+minilm"), "series-cnn" or "series-transformer"
-    (random), or a folder. Those of tables and series learn from rows what they read: `fit_rows` comes next.
+    "mlp" (for tables), these with models for free text, pictures and sounds ("columns+minilm+mobilenetv2"),
+    "series-cnn" or "series-transformer" (random), or a folder. Those of tables and series learn from rows what they
+    read: `fit_rows` comes next.
 
     `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A
     catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
-    table, plus, text = name.partition("+")
+    table, plus, others = name.partition("+")
     if plus and table in TABLE:
         settings = {"pooling": pooling, "max_length": max_length, "prefix": prefix, "precision": precision}
-        return _with_text(table, load(text, truncation=truncation, seconds=seconds, **settings))  # type: ignore[arg-type]
+        return _with_parts(table, _loaded(others, {**settings, "truncation": truncation, "seconds": seconds}))
     path, origin = located(name)
     reads = modality_of(path)
     if writes and reads != "text":
@@ -103,27 +106,54 @@ def located(name: str) -> tuple[str, Origin]:
     return path, origin
 
 
-def beside_columns(text: Backbone) -> Backbone:
-    """The columns of a table, with this text model for the free text in them: what "columns+NAME" loads."""
-    return _with_text(TABLE[0], text)
+def beside_columns(other: Backbone) -> Backbone:
+    """The columns of a table, with this model for the text, pictures or sounds in them: what "columns+NAME" loads."""
+    return _with_parts(TABLE[0], [other])
 
 
-def _with_text(table: str, text: Backbone) -> Backbone:
+def _loaded(names: str, settings: Mapping[str, Any]) -> list[Backbone]:
+    """The models of these names, with + between them; each with those settings that models of its kind have."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    found, taken = [], set()
+    for name in [names] if Path(names).expanduser().exists() else names.split("+"):
+        reads = modality_of(located(name)[0])
+        mine = {key: value for key, value in given.items() if key in _TAKES.get(reads, ())}
+        found.append(load(name, **mine))
+        taken |= set(mine)
+    left = {key: value for key, value in given.items() if key not in taken and (key, value) != ("precision", "fp32")}
+    for key, value in left.items():
+        raise UserError(
+            f"{key} {value!r} is for {'sound' if key == 'seconds' else 'text'} models, and {names} has none"
+        )
+    return found
+
+
+def _with_parts(table: str, others: Sequence[Backbone]) -> Backbone:
     from acclimate.backbones.table import load_table
-    from acclimate.backbones.table_texts import Texts
+    from acclimate.backbones.table_parts import Part
 
-    if text.modality != "text":
-        raise UserError(f"{text.origin.name!r} reads {text.modality}, and beside {table} stands a model of text")
-    return load_table(table, replace(text.origin, name=f"{table}+{text.origin.name}"), Texts(text))
+    kinds: dict[str, str] = {}
+    for one in others:
+        if one.modality in kinds:
+            raise UserError(
+                f"{kinds[one.modality]!r} and {one.origin.name!r} both read {one.modality}; give one model a kind"
+            )
+        kinds[one.modality] = one.origin.name
+    licences, sources = (
+        ", ".join(dict.fromkeys(filter(None, each)))
+        for each in ([o.origin.licence for o in others], [o.origin.source for o in others])
+    )
+    origin = Origin("+".join([table, *kinds.values()]), licences, sources)
+    return load_table(table, origin, [Part(one) for one in others])
 
 
 def _other(path: str, origin: Origin, reads: str) -> Backbone:
     if reads == "table":
-        from acclimate.backbones.table import TEXT, load_table
-        from acclimate.backbones.table_texts import Texts
+        from acclimate.backbones.table import load_table
+        from acclimate.backbones.table_parts import READS, Part
 
-        inside = Path(path) / TEXT
-        return load_table(path, origin, Texts(load(str(inside))) if inside.is_dir() else None)
+        inside = [Path(path) / kind for kind in READS]
+        return load_table(path, origin, [Part(load(str(folder))) for folder in inside if folder.is_dir()])
     if reads == "series":
         from acclimate.backbones.series_small import load_series
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from acclimate.errors import UserError
 
 if TYPE_CHECKING:
-    from acclimate.backbones.table_texts import Texts
+    from acclimate.backbones.table_parts import Part
 
 Batch: TypeAlias = dict[str, Tensor]
 
@@ -47,7 +48,7 @@ class Backbone(nn.Module, ABC):
     modality: str
     origin: Origin
     width: int  # d, the number of features
-    texts: Texts | None = None  # what reads free text among the columns of a table
+    parts: Mapping[str, Part] = MappingProxyType({})  # what reads the text, pictures and sounds among columns, by kind
     cells: int = 0  # how many of them, the first ones, are columns of a table, each a thing of its own
     runtime: str = "torch"  # what computed the features last
     pretrained: bool = True  # False where weights are random, or there are none

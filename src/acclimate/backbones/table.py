@@ -1,8 +1,8 @@
 """Rows of a table: their columns as numbers, and a small residual network on these numbers that can be trained.
 
-Free text in them is read by a frozen text model, where there is one. Neither is pretrained when it is loaded:
-`fit_rows` makes a fitted one from training rows. A network that was tuned on one table and saved is loaded with the
-columns as they were learned there, and so goes on from it on another table.
+Free text, pictures and sounds in them are read by frozen networks, where there are some. Neither is pretrained when it
+is loaded: `fit_rows` makes a fitted one from training rows. A network that was tuned on one table and saved is loaded
+with the columns as they were learned there, and so goes on from it on another table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,35 +20,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.table_texts import Texts
+from acclimate.backbones.table_parts import READS, Part
 from acclimate.data.column_types import columns_of
 from acclimate.data.table_numbers import Coding
 from acclimate.errors import UserError
 
 COLUMNS, NETWORK = "columns", "mlp"
-TEXT = "text"  # the folder of the text model beside config.json
 WIDTH = 64
 _BLOCKS, _DROPOUT = 2, 0.1
 
 
 class TableBackbone(Backbone):
-    """What both have in common: a coding, or none before `fit_rows`; and a text model, or none."""
+    """What both have in common: a coding, or none before `fit_rows`; and networks that read some of the columns."""
 
     modality = "table"
 
-    def __init__(self, name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None) -> None:
+    def __init__(self, name: str, coding: Coding | None, origin: Origin | None, parts: Iterable[Part]) -> None:
         super().__init__()
         self.name = name
         self.origin = origin or Origin(name, "none needed", "made for the table at hand")
         self.coding = coding
-        self.texts = texts
-        columns = 0 if coding is None else len(coding.names("dense"))
-        self.numbers = columns + (0 if coding is None or texts is None else len(coding.texts) * texts.width)
+        mine = {part.kind: part for part in parts}
+        self.parts = {kind: mine[kind] for kind in READS if kind in mine}
+        self.numbers = 0
+        if coding is not None:
+            beside = sum(len(coding.places(kind)) * part.width for kind, part in self.parts.items())
+            self.numbers = len(coding.names("dense")) + beside
 
     def fit_rows(self, rows: Sequence[Any]) -> TableBackbone:
         """A backbone for the table that these training rows are of; one that knows its columns stays as it is."""
         if self.coding is None:
-            return _made(self.name, Coding.of(rows), self.origin, self.texts)  # in eval mode, with new weights
+            return _made(self.name, Coding.of(rows), self.origin, self.parts.values())  # in eval mode, with new weights
         known, here = ([c.name for c in some] for some in (self.coding.held, columns_of(rows)))
         if known != here:
             raise UserError(
@@ -65,40 +67,41 @@ class TableBackbone(Backbone):
         return self.coding
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        """Tuples of cells, one for each column, to numbers: those of the columns, then those of each text."""
-        parts = [torch.from_numpy(self.known.dense(inputs))]
-        if self.texts is not None:
-            parts += [self.texts.of([row[j] for row in inputs]) for j in self.known.texts]
-        return [Encoded((row,), 1) for row in torch.cat(parts, 1)]
+        """Tuples of cells, one for each column, to numbers: those of the columns, then of each text, picture, sound."""
+        found = [torch.from_numpy(self.known.dense(inputs))]
+        for kind, part in self.parts.items():
+            found += [part.of([row[j] for row in inputs]) for j in self.known.places(kind)]
+        return [Encoded((row,), 1) for row in torch.cat(found, 1)]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Numbers (n, d)."""
         return {"numbers": torch.stack([row.parts[0] for row in rows])}
 
     def settings(self) -> dict[str, object]:
-        """All that was learned of the columns, and how text is read."""
+        """All that was learned of the columns, and how text, pictures and sounds are read."""
         coding = None if self.coding is None else self.coding.to_json()
         about: dict[str, object] = {"modality": "table", "architecture": self.name, "coding": coding}
-        return about if self.texts is None else {**about, TEXT: self.texts.backbone.settings()}
+        return about | {kind: part.backbone.settings() for kind, part in self.parts.items()}
 
     def fingerprint(self) -> str:
-        """A hash of weights and columns, and of the text model's."""
+        """A hash of weights and columns, and of the networks beside them."""
         mine = super().fingerprint()
-        if self.texts is None:
+        if not self.parts:
             return mine
-        return hashlib.blake2b((mine + self.texts.backbone.fingerprint()).encode(), digest_size=16).hexdigest()
+        theirs = "".join(part.backbone.fingerprint() for part in self.parts.values())
+        return hashlib.blake2b((mine + theirs).encode(), digest_size=16).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """config.json, and model.safetensors where there are weights."""
+        """config.json, and model.safetensors where there are weights; networks beside in folders of their own."""
         from safetensors.torch import save_file
 
         about = {"model_type": self.name, "coding": self.known.to_json(), "origin": asdict(self.origin), **self._more()}
         (folder / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         if state := {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}:
             save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        if self.texts is not None:
-            (folder / TEXT).mkdir()
-            self.texts.backbone.save(folder / TEXT)
+        for kind, part in self.parts.items():
+            (folder / kind).mkdir()
+            part.backbone.save(folder / kind)
 
     def _more(self) -> dict[str, Any]:
         """What config.json holds beside the columns."""
@@ -110,17 +113,17 @@ class TableBackbone(Backbone):
 
 
 class Columns(TableBackbone):
-    """The columns as numbers: medians, scales and categories of the training rows, and no weights but a text model's.
+    """The columns as numbers: medians, scales and categories of the training rows; no weights but of networks beside.
 
     Use when: always, first: every strategy on frozen features then works on a table. Prefer `mlp` where weights are to
     move.
     """
 
-    def __init__(self, coding: Coding | None = None, origin: Origin | None = None, texts: Texts | None = None) -> None:
-        super().__init__(COLUMNS, coding, origin, texts)
+    def __init__(self, coding: Coding | None = None, origin: Origin | None = None, parts: Iterable[Part] = ()) -> None:
+        super().__init__(COLUMNS, coding, origin, parts)
         self.width = self.numbers
         self.cells = 0 if coding is None else len(coding.names("dense"))
-        self.pretrained = texts is not None
+        self.pretrained = bool(self.parts)
 
     def forward(self, batch: Batch) -> Tensor:
         """The numbers themselves, (n, d)."""
@@ -166,9 +169,9 @@ class TableMlp(TableBackbone):
     random_rate = 3e-4
 
     def __init__(
-        self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0, texts: Texts | None = None
+        self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0, parts: Iterable[Part] = ()
     ) -> None:
-        super().__init__(NETWORK, coding, origin, texts)
+        super().__init__(NETWORK, coding, origin, parts)
         with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made
             self.stem = nn.Linear(max(1, self.numbers), WIDTH)
             self.layers = nn.ModuleList(_Residual(WIDTH) for _ in range(_BLOCKS))
@@ -221,17 +224,18 @@ def _drawn(layers: Sequence[nn.Linear], seed: int) -> list[Tensor]:
     return [nn.init.kaiming_uniform_(w, nonlinearity="relu", generator=generator) for w in fresh]
 
 
-def load_table(path: str, origin: Origin, texts: Texts | None = None) -> TableBackbone:
-    """ "columns" or "mlp", which know no columns yet; or a folder that `save` wrote, `texts` being its text model."""
+def load_table(path: str, origin: Origin, parts: Iterable[Part] = ()) -> TableBackbone:
+    """ "columns" or "mlp", which know no columns yet; or a folder that `save` wrote. `parts`: networks beside."""
+    parts = tuple(parts)
     if path in (COLUMNS, NETWORK):
-        return _made(path, None, None if texts is None else origin, texts)
+        return _made(path, None, origin if parts else None, parts)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         about = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
         coding, known = Coding.from_json(about["coding"]), Origin(**about["origin"])
-        backbone = _made(about["model_type"], coding, known, texts, int(about.get("seed", 0)))
+        backbone = _made(about["model_type"], coding, known, parts, int(about.get("seed", 0)))
         if backbone.state_dict():
             backbone.load_state_dict(load_file(Path(path) / "model.safetensors"))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -241,5 +245,7 @@ def load_table(path: str, origin: Origin, texts: Texts | None = None) -> TableBa
     return backbone
 
 
-def _made(name: str, coding: Coding | None, origin: Origin | None, texts: Texts | None, seed: int = 0) -> TableBackbone:
-    return TableMlp(coding, origin, seed, texts) if name == NETWORK else Columns(coding, origin, texts)
+def _made(
+    name: str, coding: Coding | None, origin: Origin | None, parts: Iterable[Part], seed: int = 0
+) -> TableBackbone:
+    return TableMlp(coding, origin, seed, parts) if name == NETWORK else Columns(coding, origin, parts)

@@ -280,7 +280,8 @@ def _of_columns(table: Table, columns: Columns, kept: list[int], data: Data, tas
     taken = set(columns.used)
     free = {n: c for n, c in table.columns.items() if n not in taken}
     out = findings.odd_columns(free, kept)
-    free |= {name: table.columns[name] for name in columns.features}  # looked at, too, though they are learned from
+    # Looked at, too, though they are learned from; of files the names are not.
+    free |= {name: table.columns[name] for name in columns.features if name not in columns.files}
     if columns.group is None:
         out += findings.group_like(free, kept)
     if data.labels is None:

@@ -1,5 +1,5 @@
-"""What the columns of a table hold: numbers, dates, booleans, categories or free text, told from their cells and said
-with a reason."""
+"""What the columns of a table hold: numbers, dates, booleans, categories, free text, pictures or sounds, told from
+their cells and said with a reason."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from acclimate.data.file_cells import holds_files
 from acclimate.data.labels import as_text, is_blank, number
+from acclimate.data.rows import FILES
 from acclimate.data.times import day_first, seconds
 from acclimate.errors import UserError, unknown
 
-KINDS = ("number", "category", "boolean", "date", "text", "none")  # none: the column is not read
+KINDS = ("number", "category", "boolean", "date", "text", "image", "audio", "none")  # none: the column is not read
 _MARKS = frozenset(["na", "n/a", "nan", "null", "none", "?", "-", ".", "missing", "unknown"])  # beside numbers
 _TRUE, _FALSE = frozenset(["true", "yes", "y", "t"]), frozenset(["false", "no", "n", "f"])
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?\Z")
@@ -46,15 +48,28 @@ class Held:
         return Held(name, kind, "", written)
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A file among the cells of a row that cannot be read."""
+
+    column: str
+    reason: str  # of the gate
+    name: str  # what the cell held
+
+
 class Row(tuple[object, ...]):
-    """The cells of one row, which also knows what its columns hold; to all else it is a tuple."""
+    """The cells of one row, which also knows what its columns hold; to all else it is a tuple.
+
+    A cell of pictures or sounds is the Path of a file, or what Python holds of one.
+    """
 
     columns: tuple[Held, ...]
+    lost: tuple[Lost, ...]  # files that cannot be read, whose cells are None
 
     def __new__(cls, cells: Sequence[object], columns: tuple[Held, ...] = ()) -> Row:
         """Cells in the order of the columns."""
         row = super().__new__(cls, cells)
-        row.columns = columns
+        row.columns, row.lost = columns, ()
         return row
 
 
@@ -107,8 +122,11 @@ def _held(name: str, cells: Sequence[object], asked: str | None, private: bool) 
         return Held(name, "none", "left out, as asked")
     if not here:
         return Held(name, "none", "left out: no row holds anything")
-    if asked in ("category", "text"):
+    if asked in ("category", "text", *FILES):
         return Held(name, asked, f"read as {asked}, as asked")
+    for kind in FILES:
+        if asked is None and holds_files(kind, here):
+            return Held(name, kind, f"{kind} files, by their endings")
     if asked is None and len(here) > 1 and len({as_text(c).strip() for c in here}) == 1:
         value = "the same" if private else repr(as_text(here[0]).strip())
         if len(here) == len(cells):

@@ -45,6 +45,7 @@ _PAIRS = (
     ("sentence_a", "sentence_b"),
 )
 _SAMPLE = 20_000
+_ALONE = {"text": "text", "image": "picture", "audio": "sound"}  # kinds that a table may hold beside other columns
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def guess(
         columns = replace(columns, label=label)
         reasons.append(why)
     if columns.kind == "table" or not (columns.inputs or asked or _text_of(table, _free(table, columns))):
-        columns, more = as_table(table, columns, _free(table, columns), asked=bool(asked), private=private)
+        by_name = bool(asked or columns.file)
+        columns, more = as_table(table, columns, _free(table, columns), asked=by_name, private=private)
         reasons += more
     if not columns.inputs:
         text, why = _find_text(table, columns)
@@ -89,7 +91,7 @@ def guess(
         reasons.append(why)
     elif not (asked or named) and columns.kind != "table":
         reasons += _passed_over(table, columns)
-    if columns.kind == "text" and asked != "text" and (beside := _beside(table, columns)):
+    if columns.kind in _ALONE and asked != columns.kind and (beside := _beside(table, columns)):
         reasons.append(beside)
     if columns.label is None:
         return Guess(columns, chosen or "classify", tuple(reasons))
@@ -233,7 +235,8 @@ def _beside(table: Table, columns: Columns) -> str:
         return ""
     named = ", ".join(map(repr, kept[:5])) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
     what = f"column{' is' if len(kept) == 1 else 's are'} not learned from: {named}"
-    return f"the text alone is read; {len(kept)} other {what} (--modality table reads them beside the text)"
+    read = _ALONE[columns.kind]
+    return f"the {read} alone is read; {len(kept)} other {what} (--modality table reads them beside the {read})"
 
 
 def _passed_over(table: Table, columns: Columns) -> list[str]:

@@ -5,32 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 from acclimate.data.column_types import held
+from acclimate.data.file_cells import holds_files
 from acclimate.data.folders import KINDS as ENDINGS
 from acclimate.data.folders import PLURALS
 from acclimate.data.labels import is_blank
 from acclimate.data.molecules import available
-from acclimate.data.rows import Columns, Table
+from acclimate.data.rows import FILES, Columns, Table
 from acclimate.data.series import Series
 from acclimate.data.series_tables import listed
-from acclimate.data.sounds import SUFFIXES as SOUNDS
-from acclimate.data.sounds import is_pair
 from acclimate.errors import UserError
 
 _SAMPLE = 200
 _NAMED = 30  # columns that are named
-_MOST = 0.8  # of the cells of a column of files end as such files do, or of molecules are spelled as such are
+_MOST = 0.8  # of the cells of a column of molecules are spelled as such are
 _SMILES = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9@+\-\[\]()\\/=#$:.%*~]+\Z")  # a letter, no space, no > of a reaction
 
 
 def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     """The columns with the kind, and with the file column where inputs are files; sentences on what was found."""
     if columns.file is not None and columns.text:
-        raise UserError(
-            f"inputs are read from files ({columns.file!r}) or from text ({columns.text[0]!r}); name one of the two"
-        )
+        if columns.kind not in ("", "table"):
+            raise UserError(
+                f"inputs are read from files ({columns.file!r}) or from text ({columns.text[0]!r}) where they are "
+                f"{columns.kind}; name one of the two, or --modality table, which reads both"
+            )
+        columns = replace(columns, kind="table")
+    if columns.kind == "table":
+        return columns, []
     free = [columns.file] if columns.file is not None else [] if columns.text else _without_part(table, columns)
     kinds = [columns.kind] if columns.kind in ENDINGS else [] if columns.kind else list(ENDINGS)
     if columns.file is None and "series" in kinds and not columns.text:
@@ -45,7 +48,7 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
         return _with(columns, str(by_folder), "file"), [f"{PLURALS[str(by_folder)]}: the files of a folder"]
     for kind in kinds:
         for name in free:
-            if _holds(kind, table.columns[name], asked=columns.kind == kind):
+            if holds_files(kind, table.columns[name], asked=columns.kind == kind):
                 why = "as named" if columns.file is not None else "by the names of its files"
                 if kind == "series" and isinstance(next(iter(table.columns[name]), None), Series):
                     why = "as arrays"
@@ -64,7 +67,7 @@ def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
 
 def _of_texts(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     """Molecules where a column of text says so by its name and its cells, or the user does; else texts."""
-    if columns.kind in ("text", "table") or len(columns.text) > 1:
+    if columns.kind == "text" or len(columns.text) > 1:
         return _with(columns, columns.kind or "text", None), []
     free = columns.text or _without_part(table, columns)
     called = [name for name in free if "smiles" in name.casefold() or (columns.kind and columns.text)]
@@ -94,7 +97,8 @@ def as_table(
 
     `private`: no sentence quotes a cell.
     """
-    said = {**dict.fromkeys(columns.text, "text"), **dict(zip(columns.features, columns.holds, strict=True))}
+    said = {**dict.fromkeys(columns.text, "text"), **_file_named(table, columns)}
+    said |= dict(zip(columns.features, columns.holds, strict=True))
     names = [name for name in table.columns if name in (*said, *free)]
     if not names:
         raise UserError(f"no text column found in {table.source}, and no other beside the label to learn from")
@@ -113,43 +117,27 @@ def as_table(
     told = [c for c in found if c.kind == "none" or (c.kind == "number" and c.why != "numbers")]
     reasons += [f"column {column.name!r}: {column.why}" for column in told]
     holds = tuple(column.text for column in found)
-    return replace(columns, kind="table", text=(), features=tuple(names), holds=holds), reasons
+    return replace(columns, kind="table", text=(), file=None, features=tuple(names), holds=holds), reasons
+
+
+def _file_named(table: Table, columns: Columns) -> dict[str, str]:
+    """What the column that the user named as one of files holds: pictures or sounds."""
+    if columns.file is None:
+        return {}
+    found = next((kind for kind in FILES if holds_files(kind, table.columns[columns.file])), None)
+    if found is None:
+        raise UserError(
+            f"column {columns.file!r} does not hold {' or '.join(FILES)} files by their endings; name the column that "
+            f"does with --file-column, or say --column-kind {columns.file}=image"
+        )
+    return {columns.file: found}
 
 
 _PLURALS = {
     "number": "numbers", "category": "categories", "boolean": "yes or no", "date": "dates", "text": "free text",
+    "image": "pictures", "audio": "sounds",
 }  # fmt: skip
 
 
 def _with(columns: Columns, kind: str, file: str | None) -> Columns:
     return replace(columns, kind=kind, file=file)
-
-
-def _holds(kind: str, cells: Sequence[object], *, asked: bool) -> bool:
-    """Whether most cells are files of this kind by their ending, or what Python holds of such.
-
-    Sounds and arrays are series only where the user `asked` for series.
-    """
-    some = [c for c in cells[: 50 * _SAMPLE] if not (c is None or (isinstance(c, str) and is_blank(c)))][:_SAMPLE]
-    return bool(some) and sum(
-        _is(kind, c) or (asked and kind == "series" and _may_be_series(c)) for c in some
-    ) >= _MOST * len(some)
-
-
-def _may_be_series(cell: object) -> bool:
-    if isinstance(cell, (str, PurePath)):
-        return PurePath(cell).suffix.lower() in SOUNDS
-    return is_pair(cell) or getattr(cell, "ndim", 0) in (1, 2)
-
-
-def _is(kind: str, cell: object) -> bool:
-    if isinstance(cell, Series):
-        return kind == "series"
-    if isinstance(cell, (str, PurePath)):
-        return PurePath(cell).suffix.lower() in ENDINGS[kind] and "\n" not in str(cell)
-    if is_pair(cell) or (isinstance(cell, dict) and {"array", "sampling_rate"} <= cell.keys()):
-        return kind == "audio"
-    if isinstance(cell, dict) and {"bytes", "path"} & cell.keys():
-        named = str(cell.get("path") or "")
-        return not named or _is(kind, named)
-    return kind == "image" and (type(cell).__module__.startswith("PIL.") or getattr(cell, "ndim", 0) in (2, 3))

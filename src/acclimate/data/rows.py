@@ -15,6 +15,7 @@ Input: TypeAlias = Any
 Label: TypeAlias = str | int | float | bool | tuple[Any, ...]
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
+FILES = ("image", "audio")  # what a column of a table may hold that names files, each read by a network of its own
 _T = TypeVar("_T")
 
 
@@ -57,6 +58,12 @@ class Columns:
     def inputs(self) -> tuple[str, ...]:
         """The columns that an input is read from."""
         return self.features or (self.text if self.file is None else (self.file,))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The columns whose cells are pictures or sounds, most of them in files."""
+        among = (name for name, kind in zip(self.features, self.holds, strict=True) if kind in FILES)
+        return tuple(among) if self.file is None else (self.file, *among)
 
     @property
     def used(self) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from acclimate.data.column_types import Held, columns_of, to_boolean, to_category, to_number
 from acclimate.data.labels import is_blank
+from acclimate.data.rows import FILES
 from acclimate.data.times import seconds
 from acclimate.errors import UserError
 
 Floats32: TypeAlias = NDArray[np.float32]
 MOST_VALUES = 50  # of one category, the most frequent ones; the others count as rare
+READ = ("text", *FILES)  # kinds of columns whose cells a network of their own reads
 _PARTS = ("year", "month", "weekday", "days")  # of a date; days since 1970, with the time of day as their fraction
 
 
@@ -40,7 +42,7 @@ class Coded:
     numbers: tuple[Numeric, ...] = ()  # one for a number, four for a date
     values: tuple[str, ...] = ()  # of a category, in the order of their columns
     rare: bool = False  # whether rare values were there to learn from; they and unseen ones then have a column
-    missing: bool = False  # the same of missing cells of a category or a text
+    missing: bool = False  # the same of missing cells of a category, a text, a picture or a sound
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Coding:
     `plain`: numbers as they are, NaN where they are missing; categories as above. For trees.
 
     A value of a category that was not seen has zeros in all its columns, or 1 in that of the rare ones where there is
-    one. Of free text nothing is in `plain`, and in `dense` whether it is missing: a text model reads it.
+    one. Of free text, pictures and sounds nothing is in `plain`, and in `dense` whether they are missing: networks read
+    them.
     """
 
     columns: tuple[Coded, ...]
@@ -81,10 +84,9 @@ class Coding:
         """What the columns hold."""
         return tuple(column.held for column in self.columns)
 
-    @property
-    def texts(self) -> tuple[int, ...]:
-        """The places of the columns that hold free text."""
-        return tuple(j for j, column in enumerate(self.columns) if column.held.kind == "text")
+    def places(self, kind: str) -> tuple[int, ...]:
+        """The places of the columns that hold this: "text", for example."""
+        return tuple(j for j, column in enumerate(self.columns) if column.held.kind == kind)
 
     def dense(self, rows: Sequence[Sequence[object]]) -> Floats32:
         """Every row as numbers on one scale, (n, d)."""
@@ -126,7 +128,7 @@ class Coding:
 def _coded(column: Held, cells: Sequence[object]) -> Coded:
     if column.kind == "none":
         return Coded(column)
-    if column.kind == "text":
+    if column.kind in READ:
         return Coded(column, missing=any(is_blank(c) for c in cells))
     if column.kind != "category":
         return Coded(column, tuple(_numeric(part, column.kind) for part in _numbers(column, cells).T))
@@ -169,9 +171,9 @@ def _numeric(values: NDArray[np.float64], kind: str) -> Numeric:
 
 def _written(column: Coded, cells: Sequence[object], plain: bool) -> NDArray[np.float64]:
     """The numbers of one column's cells, (n, k); k may be 0."""
-    if column.held.kind == "none" or (column.held.kind == "text" and (plain or not column.missing)):
+    if column.held.kind == "none" or (column.held.kind in READ and (plain or not column.missing)):
         return np.zeros((len(cells), 0))
-    if column.held.kind == "text":
+    if column.held.kind in READ:
         return np.array([float(is_blank(c)) for c in cells])[:, None]
     if column.held.kind == "category":
         return _one_hot(column, cells)
@@ -202,7 +204,7 @@ def _one_hot(column: Coded, cells: Sequence[object]) -> NDArray[np.float64]:
 
 def _names(column: Coded, plain: bool) -> list[str]:
     name = column.held.name
-    if column.held.kind in ("none", "text"):
+    if column.held.kind in ("none", *READ):
         return [f"{name} is missing"] if column.missing and not plain else []
     if column.held.kind == "category":
         ends = [*(f"{name} = {v}" for v in column.values), *([f"{name}: rare or unseen"] if column.rare else [])]

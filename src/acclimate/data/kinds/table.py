@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from acclimate.data.column_types import Held, Row, to_boolean, to_category, to_number
 from acclimate.data.findings import Finding, finding, rows_text
+from acclimate.data.kinds import table_files
+from acclimate.data.kinds.audio import AUDIO
 from acclimate.data.kinds.base import Kind, Reading
+from acclimate.data.kinds.files import empty
+from acclimate.data.kinds.image import IMAGE
 from acclimate.data.labels import as_text, is_blank
-from acclimate.data.rows import Columns, Data, Input, Table
+from acclimate.data.rows import FILES, Columns, Data, Input, Table
 from acclimate.errors import UserError
+from acclimate.keys import key_of
 from acclimate.progress import Progress
 
 _MUCH = 0.2  # of the cells of a column are missing: worth a word
 _NAMED = 8  # columns that a sentence names
+MODELS = {"text": "minilm", "image": IMAGE.model, "audio": AUDIO.model}  # that read such columns where none is named
 
 
 def columns_held(columns: Columns) -> tuple[Held, ...]:
@@ -24,10 +33,16 @@ def columns_held(columns: Columns) -> tuple[Held, ...]:
 
 
 def read(table: Table, columns: Columns, progress: Progress) -> Reading:
-    """One tuple of cells a row; a row is blank where nothing stands in any column that is read."""
-    known = columns_held(columns)
-    cells = zip(*(table.columns[name] for name in columns.features), strict=True)
-    rows = [None if problem else _row(row, known) for row, problem in zip(cells, table.problems, strict=True)]
+    """One tuple of cells a row; a row is blank where nothing stands in any column that is read. Files are looked at,
+    and one that cannot be read is a missing cell, of which the row knows why."""
+    known, files = columns_held(columns), table_files.looked_at(table, columns, progress)
+    cells = zip(*(files.cells.get(name, table.columns[name]) for name in columns.features), strict=True)
+    rows: list[Row | None] = []
+    for i, (row, problem) in enumerate(zip(cells, table.problems, strict=True)):
+        made = None if problem else _row(row, known)
+        if made is not None:
+            made.lost = files.lost.get(i, ())
+        rows.append(made)
     return Reading(tuple(rows), tuple("blank_input" if row is None else None for row in rows))
 
 
@@ -41,13 +56,13 @@ def given(value: Any, columns: Columns, position: int) -> Input | None:
             f"input {position + 1} is no row of this table: {str(value)[:60]!r}; give {len(known)} cells in the order "
             f"{', '.join(columns.features[:_NAMED])}{', ...' if len(known) > _NAMED else ''}, or dicts by name"
         )
-    return _row(value, known)
+    return _row(table_files.given(value, known, position), known)
 
 
 def _row(cells: Sequence[object], known: tuple[Held, ...]) -> Row | None:
     if all(is_blank(cell) for cell, column in zip(cells, known, strict=True) if column.kind != "none"):
         return None
-    return Row([_plain(cell) for cell in cells], known)
+    return Row([c if h.kind in FILES else _plain(c) for c, h in zip(cells, known, strict=True)], known)
 
 
 def _plain(cell: object) -> object:
@@ -58,7 +73,9 @@ def _plain(cell: object) -> object:
 
 
 def value_of(cell: object, column: Held) -> float | str | None:
-    """What is read of a cell; None where it is missing or cannot be read."""
+    """What is read of a cell; None where it is missing or cannot be read. Of a file a hash of its content."""
+    if column.kind in FILES:
+        return None if empty(cell) else key_of(cell, column.kind).hex()
     if column.kind == "number":
         return to_number(cell, column.written)
     return to_boolean(cell) if column.kind == "boolean" else to_category(cell)
@@ -74,9 +91,10 @@ def keys(inputs: Sequence[Input]) -> list[str]:
 
 def findings(data: Data, private: bool) -> list[Finding]:
     """Columns where much is missing, and cells that hold something which cannot be read."""
-    out, much = odd(data, private), []
+    out, much = [*odd(data, private), *table_files.noticed(data)], []
     for at, column in enumerate(_columns(data)):
-        lost = sum(value_of(row[at], column) is None for row in data.inputs) if column.kind != "none" else 0
+        gone = empty if column.kind in FILES else partial(_unread, column)
+        lost = sum(gone(row[at]) for row in data.inputs) if column.kind != "none" else 0
         if lost and lost >= _MUCH * len(data):
             much.append((lost / len(data), column.name))
     if much:
@@ -89,18 +107,22 @@ def findings(data: Data, private: bool) -> list[Finding]:
 
 def odd(data: Data, private: bool) -> list[Finding]:
     """Cells that hold something which cannot be read, by column."""
-    out = []
+    out = table_files.unreadable(data, private)
     for at, column in enumerate(_columns(data)):
-        if column.kind == "none":
+        if column.kind == "none" or column.kind in FILES:
             continue
         cells = [row[at] for row in data.inputs]
-        lost = [i for i, cell in enumerate(cells) if not is_blank(cell) and value_of(cell, column) is None]
+        lost = [i for i, cell in enumerate(cells) if not is_blank(cell) and _unread(column, cell)]
         if lost:
             some = "" if private else f" ({', '.join(repr(as_text(cells[i])) for i in lost[:3])})"
             count = "1 cell is" if len(lost) == 1 else f"{len(lost):,} cells are"
             text = f"column {column.name!r} holds a {column.kind}, and {count} none{some}: missing"
             out.append(finding("odd_cell", "info", text, len(lost), [data.lines[i] for i in lost if data.lines]))
     return out
+
+
+def _unread(column: Held, cell: object) -> bool:
+    return value_of(cell, column) is None
 
 
 def _columns(data: Data) -> tuple[Held, ...]:
@@ -110,19 +132,29 @@ def _columns(data: Data) -> tuple[Held, ...]:
 def _shown(value: Input) -> Any:
     """The cells by name, on one line."""
     return "; ".join(
-        f"{column.name}: {'(missing)' if cell is None else as_text(cell)}"
+        f"{column.name}: {'(missing)' if cell is None else table_files.named(cell, column)}"
         for cell, column in zip(value, value.columns, strict=True)
     )
 
 
-def _cells(value: Input) -> tuple[Any, ...]:
-    return tuple("" if cell is None else cell for cell in value)
+def _cells(value: Input) -> tuple[Any, ...] | None:
+    """The cells, files by their paths; None where one lies in memory."""
+    cells = zip(value, value.columns, strict=True)
+    if any(column.kind in FILES and not isinstance(cell, (Path, NoneType)) for cell, column in cells):
+        return None
+    return tuple("" if cell is None else str(cell) if isinstance(cell, Path) else cell for cell in value)
 
 
 def texts_of(value: Input) -> list[str]:
     """What stands in the free text of a row, column by column."""
     cells = zip(value, getattr(value, "columns", ()), strict=False)
     return [as_text(cell) for cell, column in cells if column.kind == "text" and not is_blank(cell)]
+
+
+def sounds_of(value: Input) -> list[Any]:
+    """The sounds of a row."""
+    cells = zip(value, value.columns, strict=True)
+    return [table_files.plain(cell) for cell, column in cells if column.kind == "audio" and not empty(cell)]
 
 
 def holds_text(what: Columns | Data) -> bool:
@@ -134,14 +166,16 @@ def holds_text(what: Columns | Data) -> bool:
 
 
 def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:
-    """The columns alone, or beside a small text model where some hold free text."""
-    texts = [column.name for column in columns_held(columns) if column.kind == "text"]
-    if not texts:
-        return "columns", ""
-    why = (
-        f"{', '.join(texts[:_NAMED])}: read through minilm, beside the other columns (--model columns leaves text out)"
-    )
-    return "columns+minilm", why
+    """The columns alone, or beside a small network for each kind of column that only a network can read."""
+    name, said = "columns", []
+    for kind, model in MODELS.items():
+        if mine := [column.name for column in columns_held(columns) if column.kind == kind]:
+            name += f"+{model}"
+            said.append(f"{', '.join(mine[:_NAMED])}: read through {model}")
+    if not said:
+        return name, ""
+    what = "text" if name == "columns+minilm" else "what networks read"
+    return name, f"{'; '.join(said)}, beside the other columns (--model columns leaves {what} out)"
 
 
 TABLE = Kind(
@@ -162,4 +196,6 @@ TABLE = Kind(
     odd=odd,
     shown=_shown,
     cells=_cells,
+    picture=table_files.picture,
+    played=table_files.played,
 )
