@@ -115,7 +115,8 @@ class Store:
         for (
             part
         ) in backbone.parts.values():  # kept by themselves: they stay what they are when columns are learned anew
-            part.get = Store(part.backbone, run).get
+            if run.cache is not None or not part.kept:  # what one in memory alone knows would be lost
+                part.get, part.kept = Store(part.backbone, run).get, True
         if run.feature_dtype not in DTYPES:
             raise unknown("feature_dtype", run.feature_dtype, DTYPES)
         self._dtype = np.dtype(DTYPES[run.feature_dtype])

@@ -23,6 +23,7 @@ from acclimate.strategies import BASELINES
 MOST_POINTS = 800  # in the map of features
 MOST_MISTAKES = 20
 SINGLE_TASK = "single_task"
+ALONE = "alone_"  # before the kind of column of a table that is read by itself
 BASELINE_NAMES = {
     "majority": "majority class",
     "tfidf": "TF-IDF + linear",
@@ -35,6 +36,10 @@ BASELINE_NAMES = {
     "zero_shot": "a prompt",
     "few_shot": "a prompt with examples",
     SINGLE_TASK: "each label column alone",
+    f"{ALONE}columns": "numbers and categories alone",
+    f"{ALONE}text": "the text alone",
+    f"{ALONE}image": "the pictures alone",
+    f"{ALONE}audio": "the sounds alone",
 }
 
 
@@ -227,8 +232,9 @@ def next_steps(
             "command": f"acclimate predict {shlex.quote(run_dir)} {new} -o predictions.csv",
         }
     ]
-    lost = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "worse"]
-    level = [r for r in rows if r["difference"] and r["difference"]["verdict"] == "not decidable"]
+    whole = [r for r in rows if r["difference"] and not r["key"].startswith(ALONE)]
+    lost = [r for r in whole if r["difference"]["verdict"] == "worse"]
+    level = [r for r in whole if r["difference"]["verdict"] == "not decidable"]
     plain = kind_of(judged.data).baseline
     if lost and lost[-1]["key"] == plain:
         steps.append(

@@ -13,9 +13,10 @@ from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_fold
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
-from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_TEXT, Race, race
-from acclimate.api import adapting, deciding, labelled, over_domains, prompting, state
+from acclimate.advise.race import CANDIDATES, OF_DOMAINS, OF_PARTS, Race, race
+from acclimate.api import adapting, deciding, fusing, labelled, over_domains, prompting, state
 from acclimate.api import multitask as columns
+from acclimate.api.alongside import fitted_beside
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.loading import backbone_for
@@ -30,7 +31,7 @@ from acclimate.backbones.quantise import check as check_precision
 from acclimate.data.account import how_read
 from acclimate.data.columns import Guess
 from acclimate.data.kinds import kind_of, model_for
-from acclimate.data.kinds.table import holds_text
+from acclimate.data.kinds.table import needs_networks
 from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -238,7 +239,7 @@ def _choose_and_fit(
     if strategy is None:
         few, every = request.candidates, prepared.test is None
         if few == CANDIDATES:
-            few = (*few, *(OF_DOMAINS if data.domains is not None else ()), *(OF_TEXT if holds_text(data) else ()))
+            few = (*few, *(OF_DOMAINS if data.domains is not None else ()), *(OF_PARTS if needs_networks(data) else ()))
         asked = request.asked.get("candidates") is not None
         contest = race(
             problem, data, pairs, metric, run, request.settings, candidates=few, every_fold=every, asked=asked
@@ -280,6 +281,7 @@ def _choose_and_fit(
         judged = judged_out_of_fold(problem, trial, data, pairs, choice)
     baselines = _baselines(prepared, problem, contest, data, pairs, run, adapts(chosen))
     baselines |= prompting.beside(request, prepared, problem, data, pairs, run)
+    fused = fusing.alone(prepared, problem, (name, chosen), judged, (data, pairs), metric, taken.seconds, run)
     beside = baselines.get(SOURCE_ONLY)
     only = None if beside is None else beside[1]
     given = request.test is not None
@@ -304,7 +306,7 @@ def _choose_and_fit(
         judged,
         baselines,
         candidate_rows(contest, problem, data, metric, run.seed),
-        (*contest.decisions, *weighing, *adapted),
+        (*contest.decisions, *weighing, *adapted, *fused.said),
         thresholds,
         how,
         verdict=adapted[-1] if adapted else "",
@@ -313,6 +315,7 @@ def _choose_and_fit(
         adapted=adapts(chosen),
         costs=costs,
         alone=apart,
+        kinds=fused.alone,
         cut=tuple(filter(None, [cut_short(list(fitted.history))])),
     )
 
@@ -381,19 +384,7 @@ def _baselines(
         if contest.chosen == name:
             continue  # the model itself
         try:
-            fitted = replace(
-                multitask.fit(strategy, problem, Splits(prepared.train, prepared.valid), run), strategy=name
-            )
-            trial = ran.get(name) or crossfit(name, strategy, problem, data, pairs, run, prepared.test is None)
-            at = trial.judged
-            fitted, _ = finished(
-                problem, fitted, trial.logits, at, data.take(at), Choice(positive=problem.decoder.positive)
-            )
-            if prepared.test is not None:
-                found[name] = (fitted, judged_on(fitted, prepared.test, run, problem))
-            else:
-                usual = Choice(positive=problem.decoder.positive)
-                found[name] = (fitted, judged_out_of_fold(problem, trial, data, pairs, usual))
+            found[name] = fitted_beside(name, strategy, prepared, problem, (data, pairs), run, ran.get(name))
         except UserError:
             continue  # texts without a single word have no TF-IDF
     return found

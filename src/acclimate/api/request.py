@@ -71,4 +71,5 @@ class Fitted:
     cut: tuple[str, ...] = ()  # what the time limit left out, for the sentence that everyone reads
     adapted: bool = False  # whether it read the target rows
     alone: Judged | None = None  # of several label columns: each trained by itself, on the rows of the number
+    kinds: Mapping[str, Judged] = field(default_factory=dict)  # each kind of column of a table by itself, on these rows
     costs: list[dict[str, Any]] = field(default_factory=list)  # seconds and bytes of every part, foreseen and taken

@@ -72,6 +72,7 @@ def _beside(fitted: Fitted, scores: Scores, task: Task, seed: int) -> tuple[Scor
     others = {name: (judged, predictor.decoder) for name, (predictor, judged) in fitted.baselines.items()}
     if fitted.alone is not None:
         others[SINGLE_TASK] = (fitted.alone, fitted.predictor.decoder)
+    others |= {name: (judged, fitted.predictor.decoder) for name, judged in fitted.kinds.items()}
     entries = []
     for name, (judged, decoder) in others.items():
         theirs = scores_of(judged, task, decoder, scores.metric, seed)

@@ -50,6 +50,7 @@ class Backbone(nn.Module, ABC):
     width: int  # d, the number of features
     parts: Mapping[str, Part] = MappingProxyType({})  # what reads the text, pictures and sounds among columns, by kind
     cells: int = 0  # how many of them, the first ones, are columns of a table, each a thing of its own
+    groups: tuple[int, ...] = ()  # sizes of groups of features that come from different columns; none where all are one
     runtime: str = "torch"  # what computed the features last
     pretrained: bool = True  # False where weights are random, or there are none
     random_rate: float = 2e-3  # the learning rate that suits its weights while they are random

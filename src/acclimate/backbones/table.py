@@ -11,7 +11,8 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.table_parts import READS, Part
 from acclimate.data.column_types import columns_of
-from acclimate.data.table_numbers import Coding
+from acclimate.data.table_numbers import Coded, Coding
 from acclimate.errors import UserError
 
 COLUMNS, NETWORK = "columns", "mlp"
@@ -124,6 +125,21 @@ class Columns(TableBackbone):
         self.width = self.numbers
         self.cells = 0 if coding is None else len(coding.names("dense"))
         self.pretrained = bool(self.parts)
+        if coding is not None and self.parts:
+            beside = (len(coding.places(kind)) * [part.width] for kind, part in self.parts.items())
+            self.groups = tuple(filter(None, [self.cells, *chain.from_iterable(beside)]))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What features come from: "columns" (numbers, categories, dates), and each kind that has a network."""
+        mine = {column.held.kind for column in self.known.columns}
+        return (*(["columns"] if mine - {"none", *READS} else []), *(kind for kind in self.parts if kind in mine))
+
+    def only(self, kind: str) -> Columns:
+        """The same with one of its `kinds` alone; the others are left out."""
+        read = [kind] if kind in READS else [k.held.kind for k in self.known.columns if k.held.kind not in READS]
+        columns = (c if c.held.kind in read else Coded(replace(c.held, kind="none")) for c in self.known.columns)
+        return Columns(Coding(tuple(columns)), self.origin, [self.parts[kind]] if kind in self.parts else [])
 
     def forward(self, batch: Batch) -> Tensor:
         """The numbers themselves, (n, d)."""

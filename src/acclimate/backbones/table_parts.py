@@ -41,6 +41,7 @@ class Part:
         self.backbone = backbone.requires_grad_(False).eval()
         self.kind = backbone.modality
         self.get: Callable[[Sequence[Any]], NDArray[np.float32]] = self._get  # or that of a store, which remembers
+        self.kept = False  # whether it is
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Part:
         """Itself: what never changes can be shared."""

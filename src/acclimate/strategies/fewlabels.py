@@ -18,7 +18,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits, Strategy, labelled
 from acclimate.strategies.mapped import SelfTrain
-from acclimate.strategies.probe import STRENGTHS, Probe, inner
+from acclimate.strategies.probe import STRENGTHS, Probe, groups_of, inner
 from acclimate.tasks.base import Floats
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
 from acclimate.train.links import Link, link_of
@@ -51,7 +51,7 @@ class Domains:
         """Features once for all; the source's rows, which are many, give centre and spread."""
         few = labelled(splits, "this strategy")
         raw = problem.network()[1].get([*splits.train.inputs, *few.inputs])
-        scaling = Scaling.of(raw[: len(splits.train)])
+        scaling = Scaling.of(raw[: len(splits.train)], groups=groups_of(problem, raw))
         targets = [problem.targets(part) for part in (splits.train, few)]
         if problem.task.name not in ("regress", "multilabel") and (targets[1] < 0).any():
             new = sorted({str(y) for y, code in zip(few.labels or (), targets[1], strict=True) if code < 0})

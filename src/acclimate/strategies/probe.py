@@ -196,7 +196,7 @@ class Known:
         if alone and plain is not None:
             raw, plain = np.asarray(plain.transform(inputs).toarray(), np.float32), None
         learn = len(splits.train)
-        scaling = Scaling.of(raw[:learn], used_on)
+        scaling = Scaling.of(raw[:learn], used_on, groups_of(problem, raw) if features else ())
         targets = [problem.targets(part) for part in parts]
         weights = [problem.weights(part, target) for part, target in zip(parts, targets, strict=True)]
         rest = np.zeros(len(inputs) - learn)
@@ -210,6 +210,12 @@ class Known:
             np.concatenate([np.zeros(learn), *weights[1:]]),
             scaling,
         )
+
+
+def groups_of(problem: Problem, features: Any) -> tuple[int, ...]:
+    """Sizes of groups of features that count alike; none where a map has put others in their place."""
+    groups = () if problem.backbone is None else problem.backbone.groups
+    return groups if sum(groups) == features.shape[1] else ()
 
 
 def inner(data: Data, task: str, k: int, seed: int) -> list[tuple[list[int], list[int]]]:

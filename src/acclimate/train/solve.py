@@ -193,14 +193,18 @@ def path(
 
 @dataclass(frozen=True)
 class Scaling:
-    """Centre and spread of features: (f − μ)/(σ √d), so that a standardised row has mean squared length one."""
+    """Centre and spread of features: (f − μ)/(σ √d), so that a standardised row has mean squared length one.
+
+    With G groups of features d is G times the size of its group, so that each has mean squared length 1/G, few features
+    or many.
+    """
 
     mean: Floats
     spread: Floats
 
     @staticmethod
-    def of(features: Any, used_on: Any = None) -> Scaling:
-        """From training features (n, d); a constant feature keeps spread one.
+    def of(features: Any, used_on: Any = None, groups: Sequence[int] = ()) -> Scaling:
+        """From training features (n, d); a constant feature keeps spread one. `groups`: sizes that add up to d.
 
         With `used_on` (m, d), features that the head will judge, σ² is the mean of both variances, each about its own
         mean: a feature that hardly varies in training alone would else be blown up where it does vary.
@@ -212,7 +216,9 @@ class Scaling:
             other = np.asarray(used_on, np.float64)
             spread, most = np.sqrt((spread**2 + other.var(0)) / 2), max(most, float(np.abs(other).max(initial=0.0)))
         spread = np.where(spread > 1e-6 * max(1.0, most), spread, 1.0)
-        return Scaling(wide.mean(0) if len(wide) else np.zeros(wide.shape[1]), spread * np.sqrt(max(1, wide.shape[1])))
+        sizes = groups or (max(1, wide.shape[1]),)
+        counts = np.repeat(np.array(sizes) * len(sizes), sizes)[: wide.shape[1]]
+        return Scaling(wide.mean(0) if len(wide) else np.zeros(wide.shape[1]), spread * np.sqrt(counts))
 
     def apply(self, features: Any) -> Floats:
         """Standardised float64 features."""

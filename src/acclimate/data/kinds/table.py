@@ -91,7 +91,7 @@ def keys(inputs: Sequence[Input]) -> list[str]:
 
 def findings(data: Data, private: bool) -> list[Finding]:
     """Columns where much is missing, and cells that hold something which cannot be read."""
-    out, much = [*odd(data, private), *table_files.noticed(data)], []
+    out, much = [*odd(data, private), *table_files.noticed(data, private)], []
     for at, column in enumerate(_columns(data)):
         gone = empty if column.kind in FILES else partial(_unread, column)
         lost = sum(gone(row[at]) for row in data.inputs) if column.kind != "none" else 0
@@ -163,6 +163,12 @@ def holds_text(what: Columns | Data) -> bool:
         return "text" in what.holds
     first = what.inputs[0] if what.kind == "table" and what.inputs else ()
     return any(column.kind == "text" for column in getattr(first, "columns", ()))
+
+
+def needs_networks(data: Data) -> bool:
+    """Whether these are rows of a table of which a column holds text, pictures or sounds."""
+    first = data.inputs[0] if data.kind == "table" and data.inputs else ()
+    return any(column.kind in MODELS for column in getattr(first, "columns", ()))
 
 
 def choose(tables: Sequence[Table], columns: Columns) -> tuple[str, str]:

@@ -87,12 +87,20 @@ def unreadable(data: Data, private: bool) -> list[Finding]:
         names = "" if private else f" ({', '.join(name for _, name in rows[:_NAMED])}{', ...' * (len(rows) > _NAMED)})"
         count = "1 cell counts" if len(rows) == 1 else f"{len(rows):,} cells count"
         text = f"column {column!r}: {count} as missing: {REASONS.get(reason, reason)}{names}"
-        out.append(finding("lost_file", "warning", text, len(rows), [line for line, _ in rows]))
+        severity = "warning"
+        if not any(_there(row, column) for row in data.inputs):
+            severity, text = "error", f"{text}; no row has a file that can be read: correct the paths, or leave it out"
+        out.append(finding("lost_file", severity, text, len(rows), [line for line, _ in rows]))
     return out
 
 
-def noticed(data: Data) -> list[Finding]:
-    """Cells that name no file; and files that several rows hold: on both sides of a split they are no news."""
+def _there(row: Input, column: str) -> bool:
+    return any(held.name == column and not empty(cell) for cell, held in zip(row, row.columns, strict=True))
+
+
+def noticed(data: Data, private: bool) -> list[Finding]:
+    """Cells that name no file; files that several rows hold: on both sides of a split they are no news; and what the
+    gate says of pictures and sounds by themselves."""
     out = []
     for j, column in enumerate(data.inputs[0].columns if data.inputs else ()):
         if column.kind not in FILES:
@@ -102,6 +110,10 @@ def noticed(data: Data) -> list[Finding]:
             count = "1 cell names" if len(of_none) == 1 else f"{len(of_none):,} cells name"
             text = f"column {column.name!r}: {count} no file: missing"
             out.append(finding("no_file", "info", text, len(of_none), of_none))
+        there = [i for i, row in enumerate(data.inputs) if not empty(row[j])]
+        files = Data(tuple(plain(data.inputs[i][j]) for i in there), lines=tuple(data.lines[i] for i in there))
+        for one in KINDS[column.kind].findings(files, private):
+            out.append(replace(one, message=f"column {column.name!r}: {one.message}"))
         keys = [None if empty(row[j]) else key_of(plain(row[j]), column.kind) for row in data.inputs]
         counts = Counter(key for key in keys if key is not None)
         lines = [n for key, n in zip(keys, data.lines, strict=False) if key is not None and counts[key] > 1]
