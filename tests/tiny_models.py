@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,25 @@ def write(kind: str, folder: Path, *, layers: int = 3, frame: Any = None) -> Pat
         network(kind, layers).save_pretrained(folder)
         usual = plain_tokenizer() if kind in ("gpt2", "llama") else tokenizer(pairs=kind in ("bert", "albert"))
         (frame or usual).save_pretrained(folder)
+    return folder
+
+
+def write_vit(folder: Path) -> Path:
+    """A vision transformer of two layers with random weights, for pictures of 32 × 32."""
+    import transformers as t
+
+    from acclimate.backbones.hushed import quiet_transformers
+
+    torch.manual_seed(1)
+    size: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = t.ViTConfig(**size, intermediate_size=32, image_size=32, patch_size=8, initializer_range=0.2)
+    with quiet_transformers():
+        t.ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    about = {
+        "image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(about))
     return folder
 
 

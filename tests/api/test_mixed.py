@@ -1,0 +1,148 @@
+"""A picture, a text and numbers in one row, from end to end: what cannot be read is said, and missing."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import read_json
+
+import acclimate
+import tiny_models as tm
+from acclimate import strategies
+from acclimate.api import state
+from acclimate.data.columns import guess
+from acclimate.data.read import read
+from acclimate.data.rows import Columns
+from acclimate.errors import UserError
+from acclimate.strategies.boosting import Boosting
+
+Image = pytest.importorskip("PIL.Image", reason="pictures need the `image` extra")
+Fit = Callable[..., acclimate.Model]
+ODD = {2: "gone.png", 3: "broken.png", 4: "", 5: "notes.png"}  # by row, from 0
+ASKED: dict[str, Any] = {"label": "band", "file_column": "photo", "text_column": "title", "strategy": "linear_probe"}
+
+
+def listings(place: Path, n: int = 60) -> Path:
+    """listings.csv: the picture's left half is bright in one class, the title has words of it; the photo of some rows
+    cannot be read."""
+    rng = np.random.default_rng(0)
+    (place / "photos").mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(place / "broken.png")
+    (place / "broken.png").write_bytes((place / "broken.png").read_bytes()[:900])
+    (place / "notes.png").write_text("no picture")
+    with (place / "listings.csv").open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["photo", "title", "rooms", "band"])
+        for i in range(n):
+            pixels = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+            pixels[:, : 20 if i % 2 else 0] += 120
+            Image.fromarray(pixels).save(place / "photos" / f"{i}.png")
+            title = f"{(tm.GOOD if i % 2 else tm.BAD)[i % 7]} river {tm.NEUTRAL[i % 12]} {i}"
+            photo = ODD.get(i, f"photos/{i}.png")
+            out.writerow([photo, "" if i in (4, 6) else title, "" if i == 4 else 1 + i % 4, ["low", "high"][i % 2]])
+    return place / "listings.csv"
+
+
+@pytest.fixture(scope="module")
+def model_name(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> str:
+    return f"columns+{folder}+{tm.write_vit(tmp_path_factory.mktemp('vit') / 'tiny-vit')}"
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in (strategies.BASELINES, strategies.STRATEGIES, strategies.EVERY):
+        if "boosting" in known:
+            monkeypatch.setitem(known, "boosting", Boosting(rounds=5, leaves=3, least=5))
+
+
+def test_a_mixed_table_is_learned_judged_reported_and_kept(fit: Fit, model_name: str, tmp_path: Path) -> None:
+    file = listings(tmp_path / "here")
+    model = fit(file, **ASKED, model=model_name, output_dir=tmp_path / "run")
+    assert model.columns.holds == ("image", "text", "number") and model.columns.file is None
+    (audit,) = read_json(tmp_path / "run" / "audit.json")
+    assert (audit["read"], audit["kept"], audit["dropped"]) == (60, 59, {"blank_input": [6]})
+    lost = {f["message"].split(": ", 2)[2]: f["lines"] for f in audit["findings"] if f["kind"] == "lost_file"}
+    assert lost == {
+        "the file is not there (gone.png)": [4],
+        "the file is damaged or cut off (broken.png)": [5],
+        "the file is no picture (notes.png)": [7],
+    }
+    report = model.report_data
+    assert report is not None and report.mistakes is not None
+    assert [b["key"] for b in report.baselines] == [
+        "majority", "boosting", "tfidf", "alone_columns", "alone_text", "alone_image",
+    ]  # fmt: skip
+    assert any("All columns together, less each kind by itself (linear_probe" in text for text in report.decisions)
+    assert set(model.baselines) == {"majority", "boosting", "tfidf"}
+    pictures = [one["picture"] for one in report.mistakes]
+    assert all(uri == "" or uri.startswith("data:image/jpeg;base64,") for uri in pictures)
+
+    moved = tmp_path / "there"
+    shutil.copytree(tmp_path / "run" / "model", moved / "bundle")
+    again = acclimate.load(moved / "bundle")
+    wanted = model.predict_proba(file)
+    np.testing.assert_array_equal(again.predict_proba(file), wanted)
+    place = file.parent
+    rows = [
+        {**row, "photo": row["photo"] and str(place / row["photo"])}
+        for row in csv.DictReader(file.read_text().splitlines())
+    ]
+    np.testing.assert_allclose(again.predict_proba(rows[8:9])[0], wanted[8], atol=1e-6)
+    with Image.open(place / "photos" / "8.png") as picture:
+        in_memory = {**rows[8], "photo": picture.copy()}
+    np.testing.assert_allclose(again.predict_proba([in_memory])[0], wanted[8], atol=1e-6)
+    other = again.predict_proba([{**rows[8], "photo": rows[9]["photo"]}, {**rows[8], "photo": None}])
+    assert np.isfinite(other).all() and not np.allclose(other[0], wanted[8]) and not np.allclose(other[1], wanted[8])
+    told = again.predict_parts(file).said
+    assert len(told) == 3 and "(line 4)" in told[0]
+    with pytest.raises(UserError, match=r"input 1 is no picture: there is no file 'gone.png'"):
+        again.predict([("gone.png", "good", 2)])
+    assert again.evaluate(file).n == 59
+
+
+def test_a_changed_picture_is_other_data(fit: Fit, tmp_path: Path) -> None:
+    file = listings(tmp_path / "here", n=8)
+    table, columns = read(file), guess(read(file), Columns(label="band", file="photo", text=("title",))).columns
+    assert columns.files == ("photo",)
+    before = state.content_of({"train": table}, columns.files)
+    Image.new("RGB", (40, 40)).save(file.parent / "photos" / "0.png")
+    assert state.content_of({"train": table}, columns.files) != before
+
+
+def test_columns_of_files_are_told_named_and_left_out(tmp_path: Path) -> None:
+    table = read(listings(tmp_path / "here"))
+    alone = guess(table, Columns(label="band"))
+    assert alone.columns.kind == "image" and alone.columns.file == "photo"
+    said = "the picture alone is read; 2 other columns are not learned from: 'title', 'rooms' (--modality table"
+    assert any(reason.startswith(said) for reason in alone.reasons)
+    asked = guess(table, Columns(label="band", kind="table")).columns
+    assert dict(zip(asked.features, asked.holds, strict=True)) == {"photo": "image", "title": "text", "rooms": "number"}
+    without = guess(table, Columns(label="band", kind="table", features=("photo",), holds=("none",))).columns
+    assert without.holds == ("none", "text", "number") and without.files == ()
+    with pytest.raises(UserError, match="column 'title' does not hold image or audio files by their endings"):
+        guess(table, Columns(label="band", kind="table", file="title"))
+
+
+def test_what_no_network_reads_is_said(
+    fit: Fit, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = listings(tmp_path / "here")
+    fit(file, **{**ASKED, "strategy": "centroid"}, model=str(folder), quiet=False)
+    told = "photo: pictures, which columns+tiny-bert leaves out; --model columns+tiny-bert+mobilenetv2 reads them, too"
+    assert told in capsys.readouterr().err
+
+
+def test_no_picture_that_can_be_read_is_an_error_in_the_gate(tmp_path: Path) -> None:
+    file = listings(tmp_path / "here")
+    shutil.rmtree(file.parent / "photos")
+    shown = acclimate.inspect(file, label="band", modality="table")
+    severity = {f.severity for f in shown.audit.findings if f.kind == "lost_file"}
+    assert severity == {"error"} and shown.audit.kept == 59
+    private = acclimate.inspect(file, label="band", modality="table", private=True)
+    assert not any("gone.png" in f.message for f in private.audit.findings)
