@@ -4,7 +4,7 @@ Run: OMP_NUM_THREADS=1 python benchmarks/mixed.py --data FOLDER [--draws N]; FOL
 npm package emoji-datasource-google 16.0.0 (emoji.json and img/google/64). Numbers: the version of Emoji that brought
 it, how many short names and how many typed faces it has, whether it comes in skin tones; none of them orders the groups
 (the package's sort_order does, and is left out). Nine groups (Component, of five, is left out). A draw is a random
-order of the rows: the last 450 judge, 60, 200, 600 or 1,400 of the others are learned from. "one scale" standardises every
+order of the rows: the last 450 judge, 60 to 1,400 of the others are learned from. "one scale" standardises every
 feature by itself, as for one network alone, so that 1,280 features of a picture outweigh four numbers; acclimate gives
 every column that a network reads, and all numbers together, the same weight. Results are added to
 benchmarks/results/mixed.json one by one; a run that is cut off goes on; --table prints what is stored.

@@ -29,7 +29,8 @@ def fit(
             metavar="MODEL",
             help="A name of `acclimate models list`, a Hugging Face name, timm:NAME or a folder. When absent minilm "
             "for texts, mobilenetv2 for pictures, whisper-tiny for sounds, rxn-albert for molecules, series-cnn "
-            "for series, columns for tables (mlp is a network on them).",
+            "for series, columns for tables (mlp is a network on them; columns+minilm+mobilenetv2 reads text and "
+            "pictures, too).",
         ),
     ] = None,
     strategy: Annotated[

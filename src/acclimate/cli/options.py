@@ -118,7 +118,11 @@ TextColumn = Annotated[
 ]
 FileColumn = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="The paths of pictures or sounds, where inputs are files named in a table."),
+    typer.Option(
+        metavar="COLUMN",
+        help="The paths of pictures or sounds, where inputs are files named in a table; with --text-column both are "
+        "read, and all other columns.",
+    ),
 ]
 Modality = Annotated[
     str | None,
@@ -131,8 +135,8 @@ ColumnKind = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN=KIND",
-        help="What a column of a table holds: number, category, boolean, date, text, or none to leave it out. May be "
-        "repeated.",
+        help="What a column of a table holds: number, category, boolean, date, text, image, audio, or none to leave "
+        "it out. May be repeated.",
     ),
 ]
 Rate = Annotated[
