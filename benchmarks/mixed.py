@@ -1,13 +1,18 @@
 """Several kinds of columns in one row: the group of an emoji from its picture, name and numbers, alone and together.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/mixed.py --data FOLDER [--draws N]; FOLDER holds google/, unpacked from the
-npm package emoji-datasource-google 16.0.0 (emoji.json and img/google/64). Numbers: the version of Emoji that brought
-it, how many short names and how many typed faces it has, whether it comes in skin tones; none of them orders the groups
-(the package's sort_order does, and is left out). Nine groups (Component, of five, is left out). A draw is a random
-order of the rows: the last 450 judge, 60 to 1,400 of the others are learned from. "one scale" standardises every
-feature by itself, as for one network alone, so that 1,280 features of a picture outweigh four numbers; acclimate gives
-every column that a network reads, and all numbers together, the same weight. Results are added to
-benchmarks/results/mixed.json one by one; a run that is cut off goes on; --table prints what is stored.
+Run: OMP_NUM_THREADS=1 python benchmarks/mixed.py [--emoji FOLDER] [--answers FOLDER] [--draws N]. The first FOLDER
+holds google/, unpacked from the npm package emoji-datasource-google 16.0.0 (emoji.json and img/google/64). Numbers:
+the version of Emoji that brought it, how many short names and how many typed faces it has, whether it comes in skin
+tones; none of them orders the groups (the package's sort_order does, and is left out). Nine groups (Component, of
+five, is left out). A draw is a random order of the rows: the last 450 judge, 60 to 1,400 of the others are learned
+from. "one scale" standardises every feature by itself, as for one network alone, so that 1,280 features of a picture
+outweigh four numbers; acclimate gives every column that a network reads, and all numbers together, the same weight.
+Results are added to benchmarks/results/mixed.json one by one; a run that is cut off goes on; --table prints what is
+stored.
+
+The second FOLDER holds training/3way/beetle of SemEval-2013 task 7: a student's answer, the question as a category, and
+how many words the answer has and shares with the reference, for its grade (correct, contradictory, incorrect). The
+weights of kinds were chosen on emoji; this is where the choice is checked.
 """
 
 from __future__ import annotations
@@ -17,8 +22,10 @@ import json
 import os
 import time
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -37,45 +44,72 @@ from acclimate.tasks import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "mixed.json"
 TEST, SIZES = 450, (60, 200, 600, 1400)
-NAMES = ("photo", "name", "added", "short_names", "faces", "tones")
-KINDS = {"photo": "image", "name": "text", **dict.fromkeys(NAMES[2:], "number")}
-BOOSTED = 600  # labels up to which boosting on the features is tried, since it takes longest
-WAYS = {  # columns that are read, by a strategy
-    "numbers": ("number", "linear_probe"),
-    "numbers, boosting": ("number", "boosting"),
-    "name": ("text", "linear_probe"),
-    "picture": ("image", "linear_probe"),
-    "name and numbers": ("text number", "linear_probe"),
-    "picture and name": ("text image", "linear_probe"),
-    "all, one scale": ("text image number", "linear_probe"),
-    "all": ("text image number", "linear_probe"),
-    "all, hybrid": ("text image number", "hybrid"),
-    "all, feature_boosting": ("text image number", "feature_boosting"),
+KINDS = {  # what the columns of each data set hold
+    "emoji": {
+        "photo": "image",
+        "name": "text",
+        "added": "number",
+        "names": "number",
+        "faces": "number",
+        "tones": "number",
+    },
+    "answers": {"answer": "text", "question": "category", "words": "number", "shared": "number"},
+}
+BOOSTED = {"all, feature_boosting": 600}  # labels up to which it is tried, since it takes longest
+NUMBERS = "number category"
+WAYS = {  # kinds of columns that are read, by a strategy
+    "emoji": {
+        "numbers": (NUMBERS, "linear_probe"),
+        "numbers, boosting": (NUMBERS, "boosting"),
+        "name": ("text", "linear_probe"),
+        "picture": ("image", "linear_probe"),
+        "name and numbers": (f"text {NUMBERS}", "linear_probe"),
+        "picture and name": ("text image", "linear_probe"),
+        "all, one scale": (f"text image {NUMBERS}", "linear_probe"),
+        "all": (f"text image {NUMBERS}", "linear_probe"),
+        "all, hybrid": (f"text image {NUMBERS}", "hybrid"),
+        "all, feature_boosting": (f"text image {NUMBERS}", "feature_boosting"),
+    },
+    "answers": {
+        "numbers": (NUMBERS, "linear_probe"),
+        "text": ("text", "linear_probe"),
+        "all, one scale": (f"text {NUMBERS}", "linear_probe"),
+        "all": (f"text {NUMBERS}", "linear_probe"),
+    },
 }
 MODELS = {"text": "minilm", "image": "mobilenetv2"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="../emoji")
+    parser.add_argument("--emoji")
+    parser.add_argument("--answers")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     if not arguments.table:
         torch.set_num_threads(1)
-        cells, labels = emoji(Path(arguments.data))
-        for draw in range(arguments.draws):
-            for n in SIZES:
-                for way in WAYS:
-                    key = {"draw": draw, "labels": n, "way": way}
-                    done = any(all(r[k] == v for k, v in key.items()) for r in found)
-                    if done or (way.endswith("feature_boosting") and n > BOOSTED):
-                        continue
-                    found.append({**key, **one(cells, labels, draw, n, way)})
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                    print(found[-1], flush=True)
-    print(table(found))
+        sources = {"emoji": (arguments.emoji, emoji), "answers": (arguments.answers, answers)}
+        for data, (folder, reader) in sources.items():
+            if folder:
+                measure(found, data, *reader(Path(folder)), arguments.draws)
+    print("\n\n".join(f"{data}\n{table([r for r in found if r['data'] == data], WAYS[data])}" for data in WAYS))
+
+
+def measure(
+    found: list[dict[str, Any]], data: str, cells: list[tuple[Any, ...]], labels: list[str], draws: int
+) -> None:
+    """Add what is not stored yet, one by one."""
+    for draw, n, way in product(range(draws), SIZES, WAYS[data]):
+        key = {"data": data, "draw": draw, "labels": n, "way": way}
+        if any(all(r[k] == v for k, v in key.items()) for r in found) or (
+            "boosting" in way and n > BOOSTED.get(way, n)
+        ):
+            continue
+        found.append({**key, **one(data, cells, labels, draw, n, way)})
+        RESULTS.write_text(json.dumps(found, indent=0) + "\n")
+        print(found[-1], flush=True)
 
 
 def emoji(folder: Path) -> tuple[list[tuple[Any, ...]], list[str]]:
@@ -90,17 +124,31 @@ def emoji(folder: Path) -> tuple[list[tuple[Any, ...]], list[str]]:
     return cells, labels
 
 
+def answers(folder: Path) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """The cells of every answer to Beetle's questions, and its grade."""
+    cells, labels = [], []
+    for path in sorted((folder / "training" / "3way" / "beetle").glob("*.xml")):
+        question = ElementTree.parse(path).getroot()
+        wanted = set(max((r.text or "" for r in question.iter("referenceAnswer")), key=len).lower().split())
+        for answer in question.iter("studentAnswer"):
+            text = (answer.text or "").strip()
+            words = text.lower().split()
+            cells.append((text, question.get("id"), float(len(words)), float(len(set(words) & wanted))))
+            labels.append(str(answer.get("accuracy")))
+    return cells, labels
+
+
 @cache
 def loaded(model: str) -> Backbone:
     """A model, which keeps the features of pictures and names that it has read."""
     return load(model)
 
 
-def one(cells: list[tuple[Any, ...]], labels: list[str], draw: int, n: int, way: str) -> dict[str, Any]:
+def one(data: str, cells: list[tuple[Any, ...]], labels: list[str], draw: int, n: int, way: str) -> dict[str, Any]:
     """Accuracy on the rows that judge, and the seconds of the fit once features are there."""
-    reads, strategy = WAYS[way]
-    kinds = {name: kind if kind in reads.split() else "none" for name, kind in KINDS.items()}
-    rows = rows_of(cells, NAMES, kinds)
+    reads, strategy = WAYS[data][way]
+    kinds = {name: kind if kind in reads.split() else "none" for name, kind in KINDS[data].items()}
+    rows = rows_of(cells, tuple(kinds), kinds)
     order = np.random.default_rng(draw).permutation(len(rows))
     train, test = (data_of(rows, labels, at) for at in (order[:n], order[-TEST:]))
     run = Run(seed=draw)
@@ -128,7 +176,7 @@ def data_of(rows: list[Row], labels: list[str], at: Any) -> Data:
     )  # fmt: skip
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(found: list[dict[str, Any]], ways: dict[str, tuple[str, str]]) -> str:
     """Accuracy by way and number of labels; then what all gain on the parts, draw by draw."""
     lines = ["| | " + " | ".join(f"{n:,} labels" for n in SIZES) + " |", "|---|" + "---|" * len(SIZES)]
     values = {(r["way"], r["labels"], r["draw"]): r["accuracy"] for r in found}
@@ -136,11 +184,12 @@ def table(found: list[dict[str, Any]]) -> str:
     def cell(way: str, n: int, less: str = "") -> str:
         draws = sorted({d for w, m, d in values if (w, m) == (way, n)})
         each = [values[way, n, d] - (values[less, n, d] if less else 0.0) for d in draws]
-        sign = "+" if less and np.mean(each) >= 0 else ""
-        return sign + plus_minus(each).replace("-", "−") if each else ""
+        if not each:
+            return ""
+        return ("+" if less and np.mean(each) >= 0 else "") + plus_minus(each).replace("-", "−")
 
-    lines += [f"| {way} | " + " | ".join(cell(way, n) for n in SIZES) + " |" for way in WAYS]
-    for less in ("name", "picture", "picture and name", "all, one scale"):
+    lines += [f"| {way} | " + " | ".join(cell(way, n) for n in SIZES) + " |" for way in ways]
+    for less in (way for way in ways if way != "all" and not ways[way][1].endswith(("hybrid", "boosting"))):
         lines.append(f"| all − {less} | " + " | ".join(cell("all", n, less) for n in SIZES) + " |")
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from acclimate.tasks import TASKS
 
 def feature_problem(width: int, classes: int) -> Problem:
     """Inputs are tuples of `width` numbers, labels 0 ... `classes` - 1."""
-    backbone: Any = SimpleNamespace(modality="table", width=width)
+    backbone: Any = SimpleNamespace(modality="table", width=width, groups=())
     store: Any = SimpleNamespace(
         backbone=backbone, prepare=len, get=lambda inputs: np.array(inputs, np.float32).reshape(-1, width)
     )

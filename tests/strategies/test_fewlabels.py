@@ -28,6 +28,7 @@ class Width:
     """What a frozen strategy asks of a backbone that it never calls."""
 
     width = 3
+    groups = ()
 
 
 class Fixed:

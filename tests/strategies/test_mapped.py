@@ -154,7 +154,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 class _Table:
     """Rows of numbers that are their own features."""
 
-    modality, width = "table", 3
+    modality, width, groups = "table", 3, ()
 
     def __init__(self) -> None:
         self.backbone = self
