@@ -25,6 +25,8 @@ _SMILES = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9@+\-\[\]()\\/=#$:.%*~]+\Z")  # a 
 
 def spotted(table: Table, columns: Columns) -> tuple[Columns, list[str]]:
     """The columns with the kind, and with the file column where inputs are files; sentences on what was found."""
+    if columns.file is not None and columns.file in columns.text:
+        raise UserError(f"column {columns.file!r} is named as one of files and as one of text; name one of the two")
     if columns.file is not None and columns.text:
         if columns.kind not in ("", "table"):
             raise UserError(
