@@ -146,3 +146,29 @@ def test_no_picture_that_can_be_read_is_an_error_in_the_gate(tmp_path: Path) -> 
     assert severity == {"error"} and shown.audit.kept == 59
     private = acclimate.inspect(file, label="band", modality="table", private=True)
     assert not any("gone.png" in f.message for f in private.audit.findings)
+
+
+def test_corrections_of_a_mixed_table_are_kept_with_their_pictures(fit: Fit, model_name: str, tmp_path: Path) -> None:
+    file = listings(tmp_path / "here")
+    fit(file, **{**ASKED, "strategy": "centroid"}, model=model_name, output_dir=tmp_path / "run")
+    first, second = (tmp_path / "here" / name for name in ("first.csv", "second.csv"))
+    first.write_text("photo,title,rooms,band\nphotos/8.png,good river,2,high\n")
+    second.write_text("photo,title,rooms,band\nphotos/9.png,bad river,3,low\n")
+    acclimate.correct(tmp_path / "run", first, output_dir=tmp_path / "once")
+    assert "1 from earlier" in str(acclimate.correct(tmp_path / "once", second, output_dir=tmp_path / "twice"))
+
+
+def test_a_table_without_a_number_has_no_boosting_beside_it(fit: Fit, model_name: str, tmp_path: Path) -> None:
+    model = fit(listings(tmp_path / "here"), **ASKED, model=model_name, drop=["rooms"])
+    assert set(model.baselines) == {"majority", "tfidf"}
+    assert [b["key"] for b in model.report_data.baselines][2:] == ["alone_text", "alone_image"]  # type: ignore[union-attr]
+
+
+def test_a_run_goes_on_unless_a_picture_has_changed(fit: Fit, model_name: str, tmp_path: Path) -> None:
+    file = listings(tmp_path / "here")
+    asked = {**ASKED, "model": model_name, "output_dir": tmp_path / "run", "resume": True}
+    fit(file, **asked)
+    assert fit(file, **asked).run_dir == tmp_path / "run"
+    Image.new("RGB", (40, 40)).save(file.parent / "photos" / "0.png")
+    with pytest.raises(UserError, match="the train data differs from what it was made with"):
+        fit(file, **asked)

@@ -199,6 +199,7 @@ def _with_earlier(model: Model, data: Data) -> tuple[Data, int]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     kind = kind_of(data)
     inputs = tuple(tuple(row["input"]) if isinstance(row["input"], list) else row["input"] for row in lines)
+    inputs = tuple(kind.given(x, model.columns, i) for i, x in enumerate(inputs)) if kind.name == "table" else inputs
     labels = tuple(tuple(row["label"]) if isinstance(row["label"], list) else row["label"] for row in lines)
     fresh = set(kind.keys(data.inputs))
     at = [i for i, key in enumerate(kind.keys(inputs)) if key not in fresh]

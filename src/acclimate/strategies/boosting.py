@@ -125,7 +125,7 @@ class Boosting:
             return (lambda data: axes.of_features(store.get(data.inputs))), None, axes
         kind = kind_of(splits.train)
         plain = fit_plain(kind.name, splits.to_read, self.most_columns)
-        if plain is None:
+        if plain is None or not plain.width:
             raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
         return partial(_features, plain), plain, None
 
