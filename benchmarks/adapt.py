@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from intervals import half_width
 from raw import reviews, snippets
 
 from acclimate.backbones import load
@@ -35,7 +36,6 @@ PAIRS = (
     ("movie", "tweets"), ("movie", "products"), ("tweets", "NYT"), ("movie", "NYT"), ("yelp", "imdb"),
     ("amazon", "yelp"),
 )  # fmt: skip
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def table(found: list[dict[str, Any]]) -> str:
         cells = []
         for name in names:
             gaps = [at[pair, name, s] - at[pair, "linear_probe", s] for s in seeds]
-            half = T975.get(len(gaps), 1.96) * statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+            half = half_width(gaps) if len(gaps) > 1 else 0.0
             mean = statistics.mean(at[pair, name, s] for s in seeds)
             beside = "" if name == "linear_probe" else f" ({statistics.mean(gaps):+.3f} ±{half:.3f})"
             cells.append(f"{mean:.3f}{beside}")

@@ -22,13 +22,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import raw
+from intervals import half_width
 
 import acclimate
 
 RESULTS = Path(__file__).parent / "results" / "digits_fit.json"
 PAIRS = (("digits", "MNIST"), ("MNIST", "digits"))
 DRAWN = 2000
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def table(found: list[dict[str, Any]]) -> str:
     for pair in dict.fromkeys(row["pair"] for row in found):
         rows = [row for row in found if row["pair"] == pair]
         values = [row["accuracy"] for row in rows]
-        wide = T975.get(len(values), 2.0) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        wide = half_width(values) if len(values) > 1 else 0.0
         picked = ", ".join(sorted({row["picked"] for row in rows}))
         seconds = statistics.median(row["seconds"] for row in rows)
         lines.append(

@@ -20,8 +20,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from adapt import T975, read
-from scipy import stats
+from adapt import read
+from intervals import half_width
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache
@@ -93,7 +93,7 @@ def table(found: list[dict[str, Any]]) -> None:
                 gap = v - values["plain" if m in NETWORKS else "linear_probe"][: len(v)]
                 cell = f"{m} {v.mean():.3f} ({gap.mean():+.3f}"
                 if len(v) > 1:
-                    half = T975.get(len(v), stats.t.ppf(0.975, len(v) - 1)) * gap.std(ddof=1) / len(v) ** 0.5
+                    half = half_width(gap.tolist())
                     cell += f" ± {half:.3f}"
                 line.append(f"{cell})")
             print("  ".join(line))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from features import problem_of
+from intervals import half_width
 from pairs import MOST, Domain, sentences
 
 from acclimate.data.rows import Data
@@ -30,7 +30,6 @@ from acclimate.strategies.probe import Probe
 RESULTS = Path(__file__).parent / "results" / "few_labels.json"
 PAIRS = [("movie", "tweets"), ("tweets", "NYT"), ("yelp", "imdb")]
 COUNTS = (20, 50, 200)
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def main() -> None:
@@ -91,7 +90,7 @@ def one(source: Domain, target: Domain, seed: int) -> list[dict[str, Any]]:
 
 
 def interval(values: list[float]) -> str:
-    half = T975.get(len(values), 1.96) * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if values[1:] else 0.0
+    half = half_width(values) if values[1:] else 0.0
     return f"{np.mean(values):.3f} ± {half:.3f}"
 
 

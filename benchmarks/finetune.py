@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from intervals import half_width
 from snippets import snippets
 from torch import nn
 
@@ -34,7 +35,6 @@ from acclimate.tasks import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "finetune.json"
 SETTINGS = {"batch_size": 32, "learning_rate": 5e-5, "head_learning_rate": 5e-5, "warmup_steps": 0.1}
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def main() -> None:
@@ -207,7 +207,7 @@ def accuracy(train: Data, test: Data, seeds: int) -> dict[str, Any]:
         pairs.append((float((mine == truth).mean()), float((np.array(theirs) == truth).mean())))
         print("accuracy", seed, pairs[-1], flush=True)
     gaps = [a - b for a, b in pairs]
-    half = T975[len(gaps)] * statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) in T975 else None
+    half = half_width(gaps) if len(gaps) > 1 else None
     return {
         "test rows": len(test), "seeds": seeds, "ours": [a for a, _ in pairs], "trainer": [b for _, b in pairs],
         "mean difference": statistics.mean(gaps), "half of its 95 % t interval": half,

@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from intervals import half_width
 from raw import reviews, snippets
 
 from acclimate.backbones import load
@@ -46,7 +47,6 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {}),
     "full + mcc": ("full", {"align": "mcc"}),
 }
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def interval(values: list[float]) -> str:
     mean = f"{statistics.mean(values):.3f}"
     if len(values) < 2:
         return mean
-    return f"{mean} ±{T975.get(len(values), 2.0) * statistics.stdev(values) / len(values) ** 0.5:.3f}"
+    return f"{mean} ±{half_width(values):.3f}"
 
 
 if __name__ == "__main__":

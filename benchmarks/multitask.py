@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from intervals import half_width
 from raw import snippets
 
 import acclimate
@@ -36,7 +37,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "partial": {"strategy": "partial", "num_train_epochs": 5},
     "full": {"strategy": "full", "num_train_epochs": 3},
 }
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def table(found: list[dict[str, Any]]) -> str:
             alone = f"{np.mean([row['alone'] for row in rows]):.3f}"
             text = f"{np.mean(gaps):+.3f}"
             if len(gaps) > 1:
-                half = T975[len(gaps)] * np.std(gaps, ddof=1) / len(gaps) ** 0.5
+                half = half_width(gaps)
                 text += f" [{np.mean(gaps) - half:+.3f}, {np.mean(gaps) + half:+.3f}]"
         cells = (way, known, f"{name} ({rows[0]['metric']})", len(rows), f"{mean['tfidf']:.3f}", alone,
                  f"{mean['together']:.3f}", text)  # fmt: skip

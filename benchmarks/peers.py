@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from domains import Domain, Given, digits, drawn, heart, sentences, speakers
+from intervals import half_width
 from torch import nn
 
 from acclimate.api.deciding import GENTLE, candidates
@@ -42,7 +43,6 @@ from acclimate.validate import decide
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 TEXTS = [("movie", "tweets"), ("movie", "products"), ("tweets", "NYT"), ("yelp", "imdb"), ("amazon", "yelp")]
 SITES = [("Cleveland", "Hungary"), ("Cleveland", "VA Long Beach"), ("Cleveland", "Switzerland")]
-T975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 FIXED = ("self_train", "mcc", "shot", "standardise", "coral", "linear_ot", "dann", "mmd")  # ours, whatever the pair
 EPOCHS, BATCH, RATE = 30, 64, 1e-3
 SCRATCH = {"learning_rate": RATE, "head_learning_rate": RATE, "batch_size": BATCH, "num_train_epochs": EPOCHS}
@@ -303,8 +303,7 @@ def interval(values: list[float]) -> str:
     mean = f"{statistics.mean(values):.3f}"
     if len(values) < 2:
         return mean
-    half = T975.get(len(values) - 1, 1.96) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean}±{half:.3f}"
+    return f"{mean}±{half_width(values):.3f}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from intervals import half_width
 from raw import patients, reviews, snippets
 from shallow_peers import Skada, skada_kliep
 
@@ -33,7 +34,6 @@ PAIRS = [
 ]  # fmt: skip
 SPOKEN = [("not george", "george"), ("not lucas", "lucas"), ("not theo", "theo")]  # ten classes
 REGRESSIONS = [("movie", "tweets"), ("movie", "products"), ("tweets", "NYT")]
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 class Domain(NamedTuple):
@@ -349,8 +349,7 @@ def differences(rows: list[dict[str, Any]]) -> list[str]:
 
 def interval(values: list[float]) -> tuple[float, float]:
     """Mean and half the width of its 95 % t interval over seeds."""
-    n = len(values)
-    return float(np.mean(values)), (T975[n] * float(np.std(values, ddof=1)) / math.sqrt(n) if n in T975 else math.nan)
+    return float(np.mean(values)), half_width(values) if len(values) > 1 else math.nan
 
 
 if __name__ == "__main__":

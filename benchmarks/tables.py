@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from intervals import half_width
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from acclimate.backbones import load
@@ -43,7 +44,6 @@ RESULTS = Path(__file__).parent / "results" / "tables.json"
 TARGETS = ("Hungary", "VA Long Beach", "Switzerland")
 CARS = ("car (new)", "car (used)")
 LABELLED = (20, 50, 100)
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 RATE = {"learning_rate": 3e-4, "head_learning_rate": 3e-4}
 STEPS, BATCH = 300, 16  # of tuning, however few the rows
 WIDE = 50  # columns from which boosting after coral takes 20 s a fit (it was no better on credits)
@@ -208,7 +208,7 @@ def main() -> None:
 
 
 def interval(values: list[float]) -> str:
-    half = T975.get(len(values), 1.96) * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if values[1:] else 0.0
+    half = half_width(values) if values[1:] else 0.0
     return f"{np.mean(values):.3f} ± {half:.3f}"
 
 

@@ -23,7 +23,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from adapt import MOST, PAIRS, T975, read
+from adapt import MOST, PAIRS, read
+from intervals import half_width
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache
@@ -106,7 +107,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             cell = f"{statistics.mean(r['accuracy'] for r in rows):.3f}" if rows else ""
             if rows and name != "plain":
                 gaps = [r["gap"] for r in rows]
-                half = T975.get(len(gaps), 1.96) * statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+                half = half_width(gaps) if len(gaps) > 1 else 0.0
                 limits = f"±{half:.3f}" if len(gaps) > 1 else f"[{rows[0]['low']:+.3f}, {rows[0]['high']:+.3f}]"
                 cell += f" ({statistics.mean(gaps):+.3f} {limits})"
             cells.append(cell)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from intervals import half_width
 
 KINDS = {"amazon": "amazon_cells_labelled.txt", "imdb": "imdb_labelled.txt", "yelp": "yelp_labelled.txt"}
 STRATEGIES = ("tfidf", "centroid", "knn", "linear_probe", "ridge", "hybrid", "partial", "lora", "full", "lp_ft")
 RESULTS = Path(__file__).parent / "results" / "uci_sentences.json"
 EPOCHS = 3
-T975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for n seeds
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def interval(values: list[float]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return (values[0] if values else math.nan), math.nan
-    return float(np.mean(values)), T975.get(n, 1.96) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return float(np.mean(values)), half_width(values)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 import tiny_models
 from acclimate.backbones import kernels, load
 from acclimate.backbones import text as text_module
-from acclimate.backbones.kernels import laid_out
+from acclimate.backbones.kernels import drop, laid_out, learning
 from acclimate.backbones.text import TextBackbone
 from acclimate.features import extract
 from acclimate.run import Run
@@ -72,10 +73,85 @@ def test_half_precision_is_left_alone(bert: TextBackbone) -> None:
 
 
 def test_extract_lays_out_when_there_is_enough_to_read(bert: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered: list[nn.Module] = []
-    monkeypatch.setattr(text_module, "laid_out", lambda network: entered.append(network) or laid_out(network))
+    entered: list[bool] = []
+
+    def noted(network: nn.Module, copied: bool) -> object:
+        entered.append(copied)
+        return laid_out(network, copied)
+
+    monkeypatch.setattr(text_module, "laid_out", noted)
     few = extract(bert, TEXTS, Run())
-    assert entered == []
     monkeypatch.setattr(text_module, "_WORTH_IT", 20)
     np.testing.assert_allclose(extract(bert, TEXTS, Run()), few, atol=2e-6)
-    assert entered == [bert.model]
+    assert entered == [False, True]
+
+
+def gradients(backbone: TextBackbone) -> dict[str, torch.Tensor]:
+    backbone.zero_grad(set_to_none=True)
+    backbone(backbone.collate(backbone.encode(TEXTS))).square().sum().backward()
+    return {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "albert", "distilbert", "gpt2", "llama"])
+def test_gradients_of_a_network_that_learns_are_the_same(
+    kind: str, folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_LEAST", 1)
+    backbone = load(str(folder_of(kind)))
+    assert isinstance(backbone, TextBackbone)
+    backbone.requires_grad_(True)
+    frozen = next(m for m in backbone.modules() if type(m) is nn.Linear or type(m).__name__ == "Conv1D")
+    frozen.requires_grad_(False)
+    plain = gradients(backbone)
+    with learning(backbone):
+        quick = gradients(backbone)
+        assert kind == "gpt2" or any("forward" in vars(m) for m in backbone.modules() if type(m) is nn.Linear)
+    assert quick.keys() == plain.keys()
+    for name, gradient in plain.items():
+        assert torch.allclose(quick[name], gradient, atol=1e-6 + 1e-5 * float(gradient.abs().max())), name
+    assert not any("forward" in vars(m) for m in backbone.modules())
+
+
+def test_a_copy_made_while_learning_reads_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_LEAST", 1)
+    layer, x = nn.Sequential(nn.Linear(3, 2)), torch.ones(1, 3)
+    with learning(layer):
+        other = copy.deepcopy(layer)
+        with torch.no_grad():
+            other[0].weight.zero_()
+            other[0].bias.zero_()
+        assert other(x).abs().sum() == 0 < layer(x).abs().sum()
+
+
+def test_autocast_decides_the_numbers_of_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_LEAST", 1)
+    layer = nn.Linear(3, 2)
+    with learning(layer), torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.ones(1, 3)).dtype == torch.bfloat16
+    with learning(layer, products=False):
+        assert "forward" not in vars(layer)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.001])
+def test_dropout_keeps_as_many_as_it_should_and_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1000, 1001, requires_grad=True)
+    out = drop(x, p)
+    dropped = float((out == 0).float().mean())
+    assert abs(dropped - p) < 4 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-17
+    assert set(out.unique().tolist()) == {0.0, float(torch.tensor(1 / (1 - p)))}
+    out.sum().backward()
+    assert torch.equal(x.grad, out.detach())
+    columns = (out == 0).float().mean(0)  # no place is dropped together with another
+    assert float(columns.std()) < 1.2 * (p * (1 - p) / 1000) ** 0.5
+    torch.manual_seed(0)
+    assert torch.equal(drop(x, p), out)
+
+
+def test_dropout_of_a_network_is_off_where_it_was_off() -> None:
+    network = nn.Sequential(nn.Dropout(0.5))
+    x = torch.ones(64)
+    with learning(network):
+        assert (network(x) == 0).any()
+        assert torch.equal(network.eval()(x), x)
+    assert "forward" not in vars(network[0])

@@ -12,7 +12,18 @@ from torch import Tensor, nn
 import tiny_models
 from acclimate.backbones import text as text_module
 from acclimate.backbones.base import Origin
-from acclimate.backbones.packing import Group, by_owner, counted_from, current, groups, inside, pack, pool, slices
+from acclimate.backbones.packing import (
+    Group,
+    by_owner,
+    counted_from,
+    current,
+    groups,
+    inside,
+    pack,
+    parted,
+    pool,
+    slices,
+)
 from acclimate.backbones.proof import PACKED
 from acclimate.backbones.text import TextBackbone, TextSettings
 from tiny_models import TEXTS, assert_same_gradients, backbone_of
@@ -39,8 +50,9 @@ def test_groups_are_views_of_neighbours_of_one_length() -> None:
     spans = groups([1, 2, 2, 5])
     assert spans == (Group(0, 1, 1), Group(1, 2, 2), Group(5, 1, 5))
     tokens = torch.arange(20).view(10, 2)
-    assert spans[1].of(tokens).tolist() == [[[2, 3], [4, 5]], [[6, 7], [8, 9]]]
-    assert spans[1].of(tokens).data_ptr() == tokens[1:].data_ptr()
+    found = parted(tokens, spans)
+    assert found[1].tolist() == [[[2, 3], [4, 5]], [[6, 7], [8, 9]]]
+    assert found[1].data_ptr() == tokens[1:].data_ptr()
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def test_mean_cosine() -> None:
 def test_what_has_not_moved_has_forgotten_nothing(shared_bert: Any) -> None:
     data = tm.rows(16)
     problem = tm.problem_of("classify", data, "str", shared_bert, Run())
-    assert forgetting(problem, shared_bert.clone(), data, Run()) == (
+    assert forgetting(problem, shared_bert.clone(), data, 1, Run()) == (
         "features of 16 training rows before and after tuning: linear CKA 1.000, mean cosine 1.000 (1: nothing of the "
         "pretrained encoder was forgotten)"
     )
-    assert forgetting(problem, shared_bert, data.take([0, 1]), Run()) == ""
-    assert forgetting(problem, shared_bert, data, Run(deadline=time.monotonic() - 1)) == ""
+    assert forgetting(problem, shared_bert, data.take([0, 1]), 1, Run()) == ""
+    assert forgetting(problem, shared_bert, data, 1, Run(deadline=time.monotonic() - 1)) == ""
 
 
 @pytest.mark.parametrize("task", ["classify", "regress"])

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.kernels import laid_out
 from acclimate.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Backbone(nn.Module, ABC):
 
     def reading(self, cost: int, say: Callable[[str], None]) -> AbstractContextManager[None]:
         """What to hold while rows of this total cost are read without gradients: whatever makes that quicker."""
-        return nullcontext()
+        return laid_out(self, copied=False)
 
     def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
         """What a block gave, without padding: lines (m, d) in the order of the rows, and how many each row has."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention as attention_of
 
-from acclimate.backbones.packing import Groups, current
+from acclimate.backbones.packing import Groups, current, dropping, parted
 
 LAYERS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer", "ElectraLayer", "Data2VecTextLayer")
 _asked: ContextVar[bool] = ContextVar("acclimate_first_tokens", default=False)
@@ -53,16 +53,19 @@ def _first(layer: Any, hidden: Tensor, spans: Groups) -> Tensor:
     """(T, d) -> (w, d)"""
     attention = layer.attention.self
     heads = (attention.num_attention_heads, attention.attention_head_size)
-    first = torch.cat([group.of(hidden)[:, 0] for group in spans])  # (w, d)
+    first = torch.cat([part[:, 0] for part in parted(hidden, spans)])  # (w, d)
     query = attention.query(first).unflatten(-1, heads)  # (w, heads, dim)
-    key, value = (part(hidden).unflatten(-1, heads) for part in (attention.key, attention.value))
-    read, start = [], 0
-    for group in spans:
-        asking = query[start : start + group.count, :, None]  # (count, heads, 1, dim)
-        start += group.count
-        k, v = (group.of(x).transpose(1, 2) for x in (key, value))  # (count, heads, length, dim)
-        dropped = attention.dropout.p if attention.training else 0.0
-        read.append(scaled_dot_product_attention(asking, k, v, dropout_p=dropped, scale=attention.scaling))
+    key, value = (parted(part(hidden).unflatten(-1, heads), spans) for part in (attention.key, attention.value))
+    asking = query[:, :, None].split([group.count for group in spans])  # (count, heads, 1, dim)
+    p, read = attention.dropout.p if attention.training else 0.0, []
+    for q, k, v in zip(asking, key, value, strict=True):
+        k, v = k.transpose(1, 2), v.transpose(1, 2)  # (count, heads, length, dim)
+        plain = not p or q.device.type != "cpu"
+        read.append(
+            attention_of(q, k, v, dropout_p=p, scale=attention.scaling)
+            if plain
+            else dropping(q, k, v, p, attention.scaling)
+        )
     context = torch.cat(read).flatten(1)  # (w, d)
     out: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
     return out

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.kernels import drop
+
 NAME = "acclimate_packed"  # the attention's name in transformers; never written to disk
 Part = dict[str, list[int]]
 
@@ -33,10 +35,6 @@ class Group:
     def stop(self) -> int:
         """The token after the last one."""
         return self.start + self.count * self.length
-
-    def of(self, tokens: Tensor) -> Tensor:
-        """(T, ...) -> (count, length, ...), a view."""
-        return tokens[self.start : self.stop].view(self.count, self.length, *tokens.shape[1:])
 
 
 Groups = tuple[Group, ...]
@@ -60,6 +58,12 @@ def groups(lengths: Sequence[int]) -> Groups:
         found.append(Group(start, count, length))
         start += count * length
     return tuple(found)
+
+
+def parted(tokens: Tensor, spans: Groups) -> list[Tensor]:
+    """(T, ...) -> (count, length, ...) of every group, views; their gradients are put together in one go."""
+    parts = torch.split(tokens, [group.count * group.length for group in spans])
+    return [part.view(g.count, g.length, *tokens.shape[1:]) for part, g in zip(parts, spans, strict=True)]
 
 
 @contextmanager
@@ -151,11 +155,8 @@ def slices(lengths: Sequence[int], budget: int) -> list[slice]:
 
 def pool(hidden: Tensor, spans: Groups, pooling: str) -> Tensor:
     """(T, d) -> (w, d): the mean, the first or the last token of every text."""
-    found = []
-    for group in spans:
-        tokens = group.of(hidden)  # (count, length, d)
-        found.append(tokens.mean(1) if pooling == "mean" else tokens[:, -1 if pooling == "last" else 0])
-    return torch.cat(found)
+    found = parted(hidden, spans)  # (count, length, d)
+    return torch.cat([x.mean(1) if pooling == "mean" else x[:, -1 if pooling == "last" else 0] for x in found])
 
 
 def by_owner(pooled: Tensor, tokens: Tensor, owner: Tensor, n: int) -> Tensor:
@@ -228,12 +229,24 @@ def attend(
         asked.append("a mask of its own")
     if asked or query.shape[2] != spans[-1].stop or key.shape[2] != spans[-1].stop:
         raise NotPackable(f"its attention uses {', '.join(asked) or 'other tokens than those of the row'}")
-    tokens = [x.transpose(1, 2)[0] for x in (query, key, value)]  # (T, heads, dim)
+    tokens = (parted(x.transpose(1, 2)[0], spans) for x in (query, key, value))  # (count, length, heads, dim)
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     found = []
-    for group in spans:
-        q, k, v = (group.of(x).transpose(1, 2) for x in tokens)  # (count, heads, length, dim)
+    for some in zip(*tokens, strict=True):
+        q, k, v = (x.transpose(1, 2) for x in some)  # (count, heads, length, dim)
+        if dropout and q.device.type == "cpu" and q.shape[1] == k.shape[1] and not causal:
+            found.append(dropping(q, k, v, dropout, scaling).transpose(1, 2).flatten(0, 1))
+            continue
         found.append(sdpa(module, q, k, v, None, dropout, scaling, is_causal)[0].flatten(0, 1))
     return (found[0] if len(found) == 1 else torch.cat(found))[None], None
+
+
+def dropping(query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None) -> Tensor:
+    """drop(softmax(s Q Kᵀ)) V; (count, heads, length, dim). No row is without a key, so
+    that nothing has to be looked for, and dropout draws fewer bits than that of SDPA."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    weights = torch.softmax(torch.matmul(query * scale, key.transpose(-2, -1)), -1)
+    return torch.matmul(drop(weights, dropout), value)
 
 
 def any_shape(device: torch.device) -> AbstractContextManager[None]:

@@ -190,9 +190,8 @@ class TextBackbone(Backbone):
         return (hidden * weight).sum(1) / weight.sum(1)
 
     def reading(self, cost: int, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Weights in the layout that the processor reads best, where there is enough to read."""
-        exact = self.text.precision == "fp32"
-        return laid_out(self.model) if cost >= _WORTH_IT and exact else nullcontext()
+        """Products as the processor makes them soonest, of weights laid out for it where there is enough to read."""
+        return laid_out(self.model, cost >= _WORTH_IT) if self.text.precision == "fp32" else nullcontext()
 
     def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
         """The tokens of every row, its windows one after the other."""

@@ -15,7 +15,9 @@ from acclimate.strategies.base import Problem
 from acclimate.tasks.base import Floats, Network
 from acclimate.tasks.heads import Head
 
-_ROWS = 200  # enough to tell .9 from .95, and a small part of what training reads
+_ROWS = 200  # enough to tell .9 from .95
+_FEWEST = 32  # where training was short
+_PART = 24  # of so many rows that training read one is read again: some 3 % of its time
 _JUDGED = 500  # source rows held out
 
 
@@ -46,11 +48,12 @@ def mean_cosine(x: Floats, y: Floats) -> float:
     return float(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0).mean())
 
 
-def forgetting(problem: Problem, tuned: Backbone, data: Data, run: Run) -> str:
+def forgetting(problem: Problem, tuned: Backbone, data: Data, epochs: int, run: Run) -> str:
     """One sentence; none where the time is up, rows are too few, or nothing was pretrained."""
     if len(data) < 3 or run.left() <= 0 or not problem.network()[0].pretrained:
         return ""
-    at = np.sort(np.random.default_rng(run.seed).permutation(len(data))[:_ROWS])
+    most = min(_ROWS, max(_FEWEST, epochs * len(data) // _PART))
+    at = np.sort(np.random.default_rng(run.seed).permutation(len(data))[:most])
     rows = [data.inputs[i] for i in at]
     before = np.asarray(problem.network()[1].get(rows), np.float64)
     after = np.asarray(extract(tuned, rows, run, nullcontext(_unseen)), np.float64)

@@ -190,7 +190,7 @@ class Tune:
             names, adapter = tuple(n for n, _ in network.named_parameters()), (None, None)
         backbone.requires_grad_(False)
         kept = "" if first is None or valid is None else source_kept(problem, first, network, valid, run)
-        said = [moved, chosen, *before, forgetting(original, backbone, splits.train, run), kept, *notes]
+        said = [moved, chosen, *before, forgetting(original, backbone, splits.train, len(history), run), kept, *notes]
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         return Predictor(
             problem.task,

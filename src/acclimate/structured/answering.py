@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from acclimate.backbones.base import budgeted
+from acclimate.backbones.kernels import laid_out
 from acclimate.features import to_device
 from acclimate.run import Run
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 32  # rows of a batch
 _COST = 16_384  # of a batch
+_WORTH_IT = 4  # inputs, for which weights are laid out anew
 
 
 def answers_to(
@@ -25,7 +27,8 @@ def answers_to(
     network = network.to(run.device).eval()
     encoded = network.encode(inputs, None)
     found: list[Any] = [None] * len(inputs)
-    with torch.inference_mode(), run.progress.steps(label, len(inputs)) as advance:
+    quick = laid_out(network, copied=len(inputs) >= _WORTH_IT)
+    with torch.inference_mode(), quick, run.progress.steps(label, len(inputs)) as advance:
         for at in budgeted([row.cost for row in encoded], _COST, most):
             rows = [encoded[i] for i in at]
             said = network.answers(rows, to_device(network.collate(rows), run.device))

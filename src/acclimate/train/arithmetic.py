@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, in_eval
+from acclimate.backbones.kernels import learning
 from acclimate.oom import out_of_memory
 from acclimate.run import Run
 from acclimate.train.checkpoint import random_state, set_random_state
@@ -29,6 +30,7 @@ _WORTH_A_TRIAL = 20.0  # seconds still to train, below which there is nothing to
 _PRODUCT = 1.5  # times as quick a product in bf16 must be on a CPU before steps are tried
 _ALIKE = 0.99  # cosine between the gradients and those of fp32, dropout off
 _TIMED = 3  # steps of each, after one that is not timed
+_PART = 8  # rows of the batch, by which a short run is told
 _TRIED = 12  # about so many steps a trial takes
 _SHARE = 0.1  # of the time left that a trial may take
 _WORTH_COMPILING = 120.0  # seconds still to train, below which compiling costs more than it brings
@@ -75,7 +77,9 @@ class Arithmetic:
                 torch.set_float32_matmul_precision("high")
             for block in blocks:
                 block.compile(dynamic=True)
-            yield
+            quick = backbone if isinstance(backbone, Backbone) and not self.compiled else None
+            with nullcontext() if quick is None else learning(quick, self.numbers == "fp32"):
+                yield
         finally:
             torch.set_float32_matmul_precision(before)
             for block in blocks:
@@ -114,6 +118,8 @@ def _found(
     with _undisturbed(network):
         trial = _Trial(network, loss_of, batches[len(batches) // 2], run.device)
         try:
+            if trial.surely_short(asked, _WORTH_A_TRIAL / max(1, steps)):
+                return untried
             if not trial.longer_than(asked, _WORTH_A_TRIAL / max(1, steps), _SHARE * run.left() / _TRIED):
                 return untried
             return _tried(trial, asked, note, steps, mixed, run)
@@ -230,6 +236,14 @@ class _Trial:
                 took = self._took(candidate)
                 found.append(float("inf") if took is None else took)
         return {candidate: median(found) for candidate, found in times.items()}
+
+    def surely_short(self, candidate: Arithmetic, seconds: float) -> bool:
+        """Whether a step takes less than this by what a part of the batch takes, which costs more a row than all."""
+        part = self.rows[: max(_PART, len(self.rows) // 4)]
+        if len(part) == len(self.rows):
+            return False
+        few = _Trial(self.network, self.loss_of, part, self.device)
+        return (few._took(candidate) or seconds) * len(self.rows) / len(part) < seconds
 
     def longer_than(self, candidate: Arithmetic, seconds: float, most: float) -> bool:
         """Whether a step takes longer, and at most `most`; the first has more to do: a second is asked only then."""
