@@ -14,6 +14,7 @@ from acclimate.backbones import load
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.table import Columns
 from acclimate.data.column_types import Row, rows_of
+from acclimate.data.kinds import KINDS as KINDS_OF_INPUT
 from acclimate.errors import UserError
 from acclimate.features import Store, extract
 from acclimate.run import Run
@@ -58,6 +59,14 @@ def test_each_kind_is_read_by_its_own_network_in_one_order(names: dict[str, str]
     for kind, at in (("columns", slice(0, 1)), ("text", slice(2, 34)), ("image", slice(34, 50))):
         only = extract(table.only(kind), given, Run())
         np.testing.assert_allclose(only[:, -len(found[0, at]) :], found[:, at], atol=1e-6)
+
+
+def test_a_row_shows_its_picture_and_plays_its_sound(tmp_path: Path) -> None:
+    shown = [KINDS_OF_INPUT["table"].picture(row) for row in rows(drawn(tmp_path))]  # type: ignore[misc]
+    assert all(uri.startswith("data:image/jpeg;base64,") for uri in (*shown[:2], *shown[3:])) and shown[2] == ""
+    (call,) = rows_of([(1.0, ts.sounds(1)[0])], ("x", "call"))
+    assert KINDS_OF_INPUT["table"].picture(call).startswith("data:image/svg")  # type: ignore[misc]
+    assert KINDS_OF_INPUT["table"].played(call).startswith("data:audio/mpeg")  # type: ignore[misc]
 
 
 def test_one_row_is_read_as_among_others(names: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from acclimate.api import finish, runs
-from acclimate.api.predicting import Asked, Block, Predictions, blocks, predictions
+from acclimate.api.predicting import Asked, Block, Predictions, blocks, predictions, unread_cells
 from acclimate.api.prepare import present
 from acclimate.api.testing import adapted
 from acclimate.data.audit import audit
@@ -168,14 +169,21 @@ class Model:
         named = isinstance(inputs, Mapping) or hasattr(inputs, "columns") or hasattr(inputs, "column_names")
         if named or isinstance(inputs, (str, Path)):
             table = gathered(read(inputs), self.columns)
-            return list(self._reading(table).inputs), table
+            return self._warned(table), table
         if hasattr(inputs, "tolist") and getattr(inputs, "ndim", 1) == 1:  # a numpy array or a pandas series
             inputs = inputs.tolist()
         rows = list(inputs)
         if rows and isinstance(rows[0], dict):
             table = gathered(read(rows), self.columns)
-            return list(self._reading(table).inputs), table
+            return self._warned(table), table
         return [kind.given(x, self.columns, i) for i, x in enumerate(rows)], None
+
+    def _warned(self, table: Table) -> list[Input | None]:
+        """The inputs of a table; a warning tells of cells that cannot be read, and count as missing."""
+        read_in = self._reading(table)
+        for sentence in unread_cells(table, read_in, kind_of(self.columns), self._private):
+            warnings.warn(sentence, stacklevel=4)
+        return list(read_in.inputs)
 
     def _reading(self, table: Table) -> Reading:
         """The inputs of a table; what the gate would drop is None, and says why."""

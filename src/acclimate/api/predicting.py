@@ -123,15 +123,21 @@ def predictions(
     """
     texts, problems = read.inputs, _problems(table, read, kind)
     noted = any(problems) or asked.abstain_below is not None
-    at = [i for i, one in enumerate(texts) if one is not None]
-    odd = kind.odd(Data(tuple(texts[i] for i in at), lines=tuple(table.lines[i] for i in at), kind=kind.name), private)
-    said = tuple(f"{one.message} ({lines_text(one.lines)})" for one in odd)
+    said = unread_cells(table, read, kind, private)
     if isinstance(predictor.task, Multitask):
         kinds, several = _by_column(predictor, predictor.task, texts, problems, asked, noted, run)
         return Predictions(table, kinds, several, None, said)
     found = blocks(predictor, texts, run, None if answers is None else answers.parts())
     parts = (_columns(predictor, block, problems[block.rows], asked, noted) for block in found)
     return Predictions(table, _kinds(predictor, asked, noted), parts, None if answers is None else answers.told, said)
+
+
+def unread_cells(table: Table, read: Reading, kind: Kind, private: bool) -> tuple[str, ...]:
+    """Sentences on cells that cannot be read, and count as missing."""
+    at = [i for i, one in enumerate(read.inputs) if one is not None]
+    inputs, lines = tuple(read.inputs[i] for i in at), tuple(table.lines[i] for i in at)
+    odd = kind.odd(Data(inputs, lines=lines, kind=kind.name), private)
+    return tuple(f"{one.message} ({lines_text(one.lines)})" for one in odd)
 
 
 def _problems(table: Table, read: Reading, kind: Kind) -> list[str]:
