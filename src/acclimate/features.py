@@ -112,9 +112,7 @@ class Store:
     def __init__(self, backbone: Backbone, run: Run) -> None:
         self.backbone = backbone.requires_grad_(False)  # what is frozen stays in eval mode, whoever calls train()
         self.run = run
-        for (
-            part
-        ) in backbone.parts.values():  # kept by themselves: they stay what they are when columns are learned anew
+        for part in backbone.parts.values():  # kept by themselves: what columns hold may be learned anew
             if run.cache is not None or not part.kept:  # what one in memory alone knows would be lost
                 part.get, part.kept = Store(part.backbone, run).get, True
         if run.feature_dtype not in DTYPES:
