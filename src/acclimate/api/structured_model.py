@@ -9,6 +9,7 @@ from typing import Any
 
 from acclimate.api import runs
 from acclimate.api.predicting import Predictions
+from acclimate.data.account import why_dropped
 from acclimate.data.rows import Columns, Data
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
@@ -135,7 +136,7 @@ class StructuredModel:
         task = self.learned.task
         rows, audit = task.read(source, self._asked, "test", self.learned.state)
         if not len(rows):
-            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged")
+            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged{why_dropped(audit)}")
         return dataclasses.replace(rows, clusters=clustered(task.keys(rows.inputs))), audit
 
     def compare(self, other: StructuredModel, data: Any, *, metric: str | None = None) -> Difference:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acclimate.data.account import Audit
+from acclimate.data.account import Audit, why
 from acclimate.data.columns import guess
 from acclimate.data.findings import Finding, finding, rows_text
 from acclimate.data.kinds import kind_of
@@ -102,7 +102,7 @@ class Match(Structured):
         table = read(source, may_be_empty=True)
         columns, _ = columns_of(table, asked.columns)
         seen = kind_of(columns).read(table, columns, asked.progress)
-        problems = tuple("" if r is None else r.replace("_", " ") for r in seen.reasons)
+        problems = tuple(why(r or "") for r in seen.reasons)
         return New(table, seen.inputs, problems)
 
     def given(self, inputs: Any) -> list[Any] | None:
