@@ -28,9 +28,8 @@ def files(*names: str | None) -> None:
 
 def columns(name: str, wanted: Columns, task: str | None) -> None:
     """Refuse columns that a small file does not have, and a task that there is not."""
-    if task is not None:
-        if task_name(task) in STRUCTURED and Path(name).suffix.lower() not in TABLES:
-            return  # CoNLL, boxes as JSON ...: read by the task itself
+    if task is not None and task_name(task) in STRUCTURED and Path(name).suffix.lower() not in TABLES:
+        return  # CoNLL, boxes as JSON ...: read by the task itself
     if Path(name).expanduser().stat().st_size <= SMALL:
         check(read(name), wanted)
 
