@@ -75,6 +75,12 @@ class StructuredModel:
             found[i] = answer
         return found
 
+    def _readable(self, new: New) -> New:
+        """The rows without the inputs that the network cannot read, which have a problem instead."""
+        refused = ["" if one is None else self.learned.network.refused(one) for one in new.inputs]
+        inputs = tuple(None if why else one for one, why in zip(new.inputs, refused, strict=True))
+        return dataclasses.replace(new, inputs=inputs, problems=tuple(map(str.__add__, new.problems, refused)))
+
     def _cut(self, rows: Sequence[Any]) -> tuple[str, ...]:
         """What of the rows did not fit into the model, in a sentence; nothing where all did."""
         network = self.learned.network
@@ -102,6 +108,7 @@ class StructuredModel:
             if value is not None:
                 raise UserError(f"{name} is for labels of whole rows, and this model answers task {self._name!r}")
         new: New = self.learned.task.read_new(source, self._asked)
+        new = self._readable(new)
         answers = self._answers(new.inputs)
         columns = self.learned.task.columns(new.inputs, answers)
         kinds: dict[str, type] = {name: _kind(cells) for name, cells in columns.items()}

@@ -140,9 +140,10 @@ class Writer(TextBackbone):
             more["logits_processor"] = [Drawn(how, prompts)]
         if stop:
             more["stopping_criteria"] = [partial(_stopped, self.tokenizer, stop, ids.shape[1])]
+        most = self.ahead(how.max_new_tokens)
         with quiet_transformers():
             found: Tensor = self.inner.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=self.ahead(how.max_new_tokens), num_beams=how.num_beams,
+                input_ids=ids, attention_mask=mask, max_new_tokens=most, num_beams=how.num_beams,
                 do_sample=False, pad_token_id=int(self.tokenizer.pad_token_id or 0), **more,
             )  # fmt: skip
         return found
