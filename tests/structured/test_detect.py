@@ -134,7 +134,7 @@ def test_what_annotations_say_of_the_picture_is_checked(tmp_path: Path) -> None:
     assert audit.facts["dropped_files"]["missing_file"].endswith("gone.jpg")
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"images": [], "categories": [], "annotations": [{"image_id": 5}]}))
-    assert read(path)[1].dropped == {"missing_file": (1,)}
+    assert read(path)[1].dropped == {"no_picture": (1,)}
 
 
 def test_boxes_turn_with_the_picture(tmp_path: Path) -> None:
