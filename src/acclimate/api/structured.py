@@ -206,7 +206,7 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     data, audit = _gated(task, request.train, asked, "train", request.gate.on_bad)
     if len(data) < FEWEST:
         raise UserError(
-            f"{data.source}: {len(data)} of {audit.read} rows can be learned from, and {FEWEST} are needed"
+            f"{data.source}: {len(data)} of {audit.read} {task.noun}s can be learned from, and {FEWEST} are needed"
             f"{why_dropped(audit)}"
         )
     audits, seed = [audit], request.run.seed

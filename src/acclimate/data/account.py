@@ -57,7 +57,7 @@ REASONS = {
     "no_usable_box": "every box lies outside of the picture or is empty",
     "no_mask": "no mask",
     "bad_mask": "the mask cannot be read",
-    "unknown_colour": "a colour of the mask that no class has",
+    "unknown_colour": "a colour of the mask that no class has (classes.csv says which colour is which)",
     "unknown_index": "an index of the mask that no class has",
     "all_ignored": "every pixel of the mask is ignored (255)",
     "no_words": "no words",
