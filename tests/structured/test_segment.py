@@ -215,6 +215,11 @@ def test_masks_of_two_tables_lie_apart_and_their_classes_have_names(tmp_path: Pa
     (tmp_path / "b.csv").write_text(f"file\n{pictures[1]}\n{pictures[2]}\n")
     found = [model.predict_parts(str(tmp_path / name)) for name in ("a.csv", "b.csv")]
     assert not set(found[0].files) & set(found[1].files)
+    said = CliRunner().invoke(
+        app, ["predict", str(tmp_path / "run"), str(tmp_path / "b.csv"), "-o", str(tmp_path / "no" / "m.csv")]
+    )
+    assert isinstance(said.exception, UserError) or said.exit_code == 2
+    assert not (tmp_path / "no").exists()
     cells = next(found[0].parts)
     assert list(found[0].files) == [cells["mask"][0]] and cells["mask"][1] is None
     assert cells["shares"][0].split(":")[0] in {"ground", "red", "blue"}

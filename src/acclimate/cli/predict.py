@@ -67,6 +67,8 @@ def predict(
     parts = ({names[old]: values for old, values in part.items()} for part in found.parts)
     if found.files and output == "-":
         raise UserError("what this model answers is files, which lie beside a table; name the table with -o")
+    if found.files and not target.parent.is_dir():
+        raise UserError(f"there is no folder {str(target.parent)!r} to write {target.name!r} into; make it first")
     for name, content in found.files.items():
         target.parent.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
         target.parent.joinpath(name).write_bytes(content)
