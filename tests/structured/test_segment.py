@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import acclimate
+from acclimate.cli.main import app
 from acclimate.data.masks import legend_of, packed, unpacked
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
@@ -182,8 +183,6 @@ def test_a_segformer_folder_is_tuned_and_loads_again(tmp_path: Path) -> None:
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
-    from acclimate.cli.main import app
-
     def cli(*args: object) -> str:
         found = CliRunner().invoke(app, [str(a) for a in args], prog_name="acclimate")
         assert found.exit_code == 0, found.output
