@@ -342,7 +342,7 @@ def test_json_and_table() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(render(account))
     text = console.export_text()
-    assert "no text to read (blank or null)" in text
+    assert "nothing to read (blank or null)" in text
     assert "line 4" in text
 
 

@@ -100,6 +100,6 @@ def test_gate_reconciles_in_the_report() -> None:
     assert "6 rows read = 4 kept + 2 dropped." in page
     assert "do not add up" not in page
     assert [tuple(c.text for c in row) for row in _table(data, "data").rows] == [
-        ("blank input", "1", "17\u00a0%", "line 4"),
-        ("missing label", "1", "17\u00a0%", "line 5"),
+        ("nothing to read (blank or null)", "1", "17\u00a0%", "line 4"),
+        ("no label", "1", "17\u00a0%", "line 5"),
     ]

@@ -134,7 +134,7 @@ def test_what_annotations_say_of_the_picture_is_checked(tmp_path: Path) -> None:
     assert audit.facts["dropped_files"]["missing_file"].endswith("gone.jpg")
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"images": [], "categories": [], "annotations": [{"image_id": 5}]}))
-    assert read(path)[1].dropped == {"missing_file": (1,)}
+    assert read(path)[1].dropped == {"no_picture": (1,)}
 
 
 def test_boxes_turn_with_the_picture(tmp_path: Path) -> None:
@@ -311,3 +311,47 @@ def test_settings_that_cannot_be() -> None:
     for settings in ({"detector": "yolo"}, {"width": 40}, {"side": 8}, {"nms": 2.0}):
         with pytest.raises(UserError, match=next(iter(settings))):
             Detect(**settings)  # type: ignore[arg-type]
+
+
+def coco(folder: Path, **held: Any) -> str:
+    """A COCO file beside its picture."""
+    picture(folder / "images" / "a.jpg")
+    usual = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": [{"id": 1, "name": "red"}]}
+    (folder / "x.json").write_text(json.dumps({**usual, **held}))
+    return str(folder / "x.json")
+
+
+def test_coco_that_contradicts_itself_is_named(tmp_path: Path) -> None:
+    box = {"category_id": 1, "bbox": [2, 3, 10, 10]}
+    twice = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg"}, {"id": 2}]
+    rows = [{"image_id": 1, **box}, {"image_id": 9, **box}]
+    found, audit = read(coco(tmp_path / "a", images=twice, annotations=rows))
+    assert found == {"a.jpg": (Box(2, 3, 12, 13, "red"),)}
+    assert audit.dropped == {"twice_listed": (2,), "missing_file": (3,), "no_picture": (4,)}
+    _, audit = read(coco(tmp_path / "b", annotations=[{"image_id": 1, **box, "category_id": 5}]))
+    assert audit.dropped == {"unknown_class": (1,)}
+    for held in ({"images": None}, {"annotations": [3]}, {"categories": {}}):
+        with pytest.raises(UserError, match="is no list of objects"):
+            read(coco(tmp_path / "c", **held))
+
+
+def test_outlines_of_yolo_are_read_as_the_boxes_round_them(tmp_path: Path) -> None:
+    for name, line in (
+        ("a", "0 0.25 0.25 0.5 0.25 0.5 0.75"),
+        ("b", "0 .5 .5 .5 .5 .9"),
+        ("c", "0 .5 .5 .5 .5 .5 .5 .5"),
+    ):
+        picture(tmp_path / "images" / f"{name}.jpg")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.txt").write_text(line)
+    (tmp_path / "classes.txt").write_text("red")
+    found, audit = read(str(tmp_path))
+    assert found == {"a.jpg": (Box(16, 12, 32, 36, "red"),), "b.jpg": (Box(16, 12, 48, 36, "red"),)}
+    assert list(audit.dropped) == ["bad_box"]
+
+
+def test_shares_of_the_sides_are_no_pixels(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "t.csv").write_text("path,x1,y1,x2,y2,label\na.jpg,0.1,0.1,0.5,0.5,red\n")
+    with pytest.raises(UserError, match="between 0 and 1"):
+        read(str(tmp_path / "t.csv"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from acclimate.structured.forecast import Forecast
 from acclimate.structured.forecast_baselines import Autoregression, Seasonal, as_future
 from acclimate.structured.forecast_network import FracastForecaster, LinearForecaster
 from acclimate.structured.measuring import scores_of
+
+sys.path.append(str(Path(__file__).parent))
+from task_examples import fit, forecast_example
 
 
 def read(path: Path, horizon: int = 12, **columns: Any) -> tuple[Data, Any]:
@@ -154,3 +158,45 @@ def test_what_cannot_be_forecast_is_refused_in_words(tmp_path: Path) -> None:
         Forecast(horizon=0)
     with pytest.raises(UserError, match="no column of numbers"):
         Forecast().read({"text": ["a", "b", "c"]}, Asked(Columns()), "train")
+
+
+def lines_of(path: Path, cells: list[str]) -> str:
+    """A table with a line a step: a wave, and these cells."""
+    body = [f"{t},{np.sin(t):.4f},{cell}" for t, cell in enumerate(cells)]
+    path.write_text("step,a,b\n" + "\n".join(body) + "\n")
+    return str(path)
+
+
+def test_words_for_missing_values_keep_their_column(tmp_path: Path) -> None:
+    cells = [("nan", "NaN", "-inf", "")[t % 4] if t % 5 == 0 else str(t * t % 7) for t in range(80)]
+    found = series_of(lines_of(tmp_path / "x.csv", cells), Columns(time="step"), Progress())
+    assert found.channels == ("a", "b")
+    assert np.isnan(found.series[0].values[1]).sum() == 16  # type: ignore[union-attr]
+
+
+def test_a_column_with_a_few_words_is_not_lost_without_a_word(tmp_path: Path) -> None:
+    path = lines_of(tmp_path / "x.csv", ["1.5", *["2"] * 50, "broken", *["3"] * 10])
+    with pytest.raises(UserError, match="column 'b' holds 'broken' in line 53"):
+        series_of(path, Columns(time="step"), Progress())
+    found = series_of(path, Columns(time="step", label=("a", "b")), Progress())
+    assert "1 of their cells hold no number" in " ".join(found.table.facts["notes"])  # type: ignore[arg-type]
+
+
+def test_what_never_changes_is_learned_without_nan(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("step,a\n" + "\n".join(f"{t},5" for t in range(150)) + "\n")
+    model = acclimate.fit(str(path), task="forecast", model="series-transformer", strategy="full", quiet=True,
+                          time_column="step", output_dir=tmp_path / "run",
+                          settings={"horizon": 6, "context": 32, "num_train_epochs": 1})  # fmt: skip
+    told = np.array(model.predict([np.full((1, 40), 5.0)])[0])
+    assert np.isfinite(told).all()
+    assert model.scores is not None and model.scores.estimates["mae"].value is not None
+
+
+def test_a_series_of_other_channels_costs_the_others_nothing(tmp_path: Path) -> None:
+    one = forecast_example(tmp_path)
+    model = fit("forecast", one, tmp_path / "run")
+    values = np.random.default_rng(0).normal(size=(1, 3, 60))
+    np.savez(tmp_path / "three.npz", values=values)
+    cells = next(model.predict_parts(str(tmp_path / "three.npz")).parts)
+    assert cells["note"] == ["it has 3 channels, and this model forecasts 2"]

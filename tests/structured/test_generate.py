@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import acclimate
 import tiny_models as tm
+from acclimate.api.structured_model import StructuredModel
 from acclimate.backbones import load
 from acclimate.backbones.decoding import Decoding, common, label_scores
 from acclimate.backbones.prompts import Prompt
@@ -286,3 +287,26 @@ def test_smollm2_answers_and_chooses() -> None:
     net = GenerateNetwork(one, asks, Decoding(), 10.0, labels).eval()
     rows = ["I love it, it works wonderfully.", "Terrible, it broke on the first day."]
     assert answers_to(net, rows, Run()) == ["positive", "negative"]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bart", "llama"])
+def test_a_prompt_leaves_room_for_its_answer(kind: str, tmp_path: Path) -> None:
+    """64 places in all: prompt and answer share them, whatever was asked for; a cut prompt is told when answering."""
+    model = tm.write(kind, tmp_path / kind, layers=1)
+    done = acclimate.fit(str(texts(tmp_path)), task="generate", model=str(model), strategy="zero_shot", quiet=True,
+                         settings={"max_new_tokens": 1000}, output_dir=tmp_path / "run")  # fmt: skip
+    assert isinstance(done, StructuredModel)
+    found = done.predict_parts([{"input": "good " * 500}, {"input": "bad"}])
+    alone = done.predict(["good " * 500])
+    assert [next(found.parts)["prediction"][0]] == alone
+    assert len(found.said) == 1 and "1 of 2 rows were longer" in found.said[0]
+
+
+def test_labels_of_several_tokens_fit_behind_a_long_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    rows = [{"input": f"good {i}", "output": "good day table" if i % 2 else "bad cold river"} for i in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    model = str(tm.write("gpt2", tmp_path / "gpt2", layers=1))
+    done = acclimate.fit(str(path), task="generate", model=model, strategy="zero_shot", quiet=True,
+                         settings={"answers": "labels"}, output_dir=tmp_path / "run")  # fmt: skip
+    assert done.predict(["good " * 500])[0] in {"good day table", "bad cold river"}

@@ -96,3 +96,12 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         Match(loss="clip")
     with pytest.raises(UserError, match="no column of texts"):
         acclimate.fit([{"a": "x.png"}], task="match", quiet=True, output_dir=tmp_path / "run")
+
+
+def test_inputs_without_texts_are_answered_by_a_model_of_named_columns(tmp_path: Path) -> None:
+    one = match_example(tmp_path)
+    model = fit("match", one, tmp_path / "run", strategy="linear_probe", settings={"moves": "head"},
+                text_column="caption", file_column="file")  # fmt: skip
+    (tmp_path / "new.csv").write_text("file\ntest0.png\ngone.png\n")
+    said = next(model.predict_parts(str(tmp_path / "new.csv")).parts)
+    assert said["text"][0] and said["text"][1] is None and said["note"] == ["", "the file is not there"]

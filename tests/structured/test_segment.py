@@ -14,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import acclimate
-from acclimate.data.masks import packed, unpacked
+from acclimate.cli.main import app
+from acclimate.data.masks import legend_of, packed, unpacked
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
 from acclimate.progress import Progress
@@ -182,8 +183,6 @@ def test_a_segformer_folder_is_tuned_and_loads_again(tmp_path: Path) -> None:
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
-    from acclimate.cli.main import app
-
     def cli(*args: object) -> str:
         found = CliRunner().invoke(app, [str(a) for a in args], prog_name="acclimate")
         assert found.exit_code == 0, found.output
@@ -206,3 +205,27 @@ def test_settings_that_cannot_be() -> None:
     for settings in ({"decoder": "deeplab"}, {"side": 8}, {"dice": -1.0}):
         with pytest.raises(UserError, match=next(iter(settings))):
             Segment(**settings)  # type: ignore[arg-type]
+
+
+def test_masks_of_two_tables_lie_apart_and_their_classes_have_names(tmp_path: Path) -> None:
+    model = fit("segment", segment_example(tmp_path), tmp_path / "run")
+    pictures = sorted((tmp_path / "test" / "images").iterdir())
+    (tmp_path / "a.csv").write_text(f"file\n{pictures[0]}\n{tmp_path}/gone.png\n")
+    (tmp_path / "b.csv").write_text(f"file\n{pictures[1]}\n{pictures[2]}\n")
+    found = [model.predict_parts(str(tmp_path / name)) for name in ("a.csv", "b.csv")]
+    assert not set(found[0].files) & set(found[1].files)
+    said = CliRunner().invoke(
+        app, ["predict", str(tmp_path / "run"), str(tmp_path / "b.csv"), "-o", str(tmp_path / "no" / "m.csv")]
+    )
+    assert isinstance(said.exception, UserError) or said.exit_code == 2
+    assert not (tmp_path / "no").exists()
+    cells = next(found[0].parts)
+    assert list(found[0].files) == [cells["mask"][0]] and cells["mask"][1] is None
+    assert cells["shares"][0].split(":")[0] in {"ground", "red", "blue"}
+
+
+def test_colours_are_bytes(tmp_path: Path) -> None:
+    for line in ("blue,0,0,300", "blue"):
+        (tmp_path / "classes.csv").write_text(f"ground,0,0,0\n{line}\n")
+        with pytest.raises(UserError, match="three numbers from 0 to 255"):
+            legend_of(tmp_path)

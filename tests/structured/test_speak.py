@@ -115,3 +115,11 @@ def test_the_gate_counts_clips_that_cannot_be_learned_from(tmp_path: Path) -> No
     assert {k: list(v) for k, v in audit.dropped.items()} == {
         "silent_sound": [14], "missing_file": [15], "no_transcript": [16],
     }  # fmt: skip
+
+
+def test_a_text_that_is_too_long_costs_the_others_nothing(tmp_path: Path) -> None:
+    model = fit("speak", speak_example(tmp_path), tmp_path / "run")
+    said = model.predict_parts([{"text": "hi"}, {"text": "lo " * 40}])
+    cells = next(said.parts)
+    assert cells["prediction"][0] and cells["prediction"][1] is None
+    assert cells["note"][0] == "" and "cut it into sentences" in cells["note"][1] and len(said.files) == 1

@@ -130,7 +130,7 @@ def test_rows_out_of_step_are_named_and_counts_reconcile(tmp_path: Path) -> None
     found = acclimate.inspect(str(path), task="tag").audit
     assert found.read == 43 and found.kept == 40
     assert found.dropped == {"out_of_step": (41,), "no_words": (42,), "no_tags": (43,)}
-    with pytest.raises(UserError, match="1 out of step"):
+    with pytest.raises(UserError, match="1: not as many tags as words"):
         acclimate.fit(str(path), task="tag", on_bad="fail", quiet=True)
 
 
@@ -139,3 +139,57 @@ def test_one_tag_is_nothing_to_learn(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"tokens": [f"w{i}"], "tags": ["O"]}) for i in range(20)))
     with pytest.raises(UserError, match="every word has the tag 'O'"):
         acclimate.fit(str(path), task="tag", quiet=True, output_dir=tmp_path / "run")
+
+
+def sentences_of(path: Path, content: bytes | str) -> list[tuple[object, object]]:
+    """What is read of a CoNLL file of this content."""
+    from acclimate.data.rows import Columns
+    from acclimate.data.tagged import sentences
+
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return [(s.given, s.tags) for s in sentences(str(path), Columns())[0]]
+
+
+def test_words_that_begin_with_a_hash_are_no_comments(tmp_path: Path) -> None:
+    file = "# id 7 domain=en\n# # NN O\nten x CD B-sum\n#win x NN B-sum\n\n# a b O\ncold x JJ O\n"
+    assert sentences_of(tmp_path / "x.conll", file) == [
+        (("#", "ten", "#win"), ("O", "B-sum", "B-sum")), (("#", "cold"), ("O", "O"))
+    ]  # fmt: skip
+    assert sentences_of(tmp_path / "x.conll", "#win\nten\n\n# by hand\ncold\n") == [
+        (("#win", "ten"), None), (("cold",), None)
+    ]  # fmt: skip
+
+
+def test_words_may_hold_what_other_scripts_call_a_space(tmp_path: Path) -> None:
+    file = "a\u2028b\u00a0c B-x\r\n\x85d O\r\n\r\n\r\n"
+    assert sentences_of(tmp_path / "x.conll", file) == [(("a\u2028b\u00a0c", "\x85d"), ("B-x", "O"))]
+
+
+def test_a_treebank_gives_forms_and_parts_of_speech(tmp_path: Path) -> None:
+    rest = "\t_" * 6
+    words = ["1\tI\ti\tPRON", "2-3\tdon't\t_\t_", "2\tdo\tdo\tAUX", "3\tn't\tnot\tPART"]
+    file = "# text = I don't\n" + "".join(f"{word}{rest}\n" for word in words)
+    assert sentences_of(tmp_path / "x.conllu", file) == [(("I", "do", "n't"), ("PRON", "AUX", "PART"))]
+
+
+def test_the_encoding_that_was_guessed_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.conll"
+    path.write_bytes("caf\u00e9 B-place\nwarm O\n".encode("cp1252"))
+    found = acclimate.inspect(str(path), task="tag").audit
+    assert found.facts["encoding_guessed"] and found.facts["notes"]
+
+
+def test_a_table_with_a_word_a_row_needs_its_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "words.csv"
+    path.write_text("sentence,word,label\n1,warm,O\n1,river,B-place\n")
+    with pytest.raises(UserError, match="--id-column"):
+        acclimate.inspect(str(path), task="tag")
+    read = acclimate.inspect(str(path), task="tag", id_column="sentence", text_column="word", label="label").audit
+    assert (read.read, read.kept) == (1, 1)
+
+
+def test_auto_says_when_nothing_is_there_to_choose_by(tmp_path: Path) -> None:
+    one = tag_example(tmp_path)
+    model = fit("tag", one, tmp_path / "run", strategy="auto", settings={"moves": "all"})
+    assert model.report_data is not None and model.learned.strategy == "linear_probe"
+    assert "too few to hold some out" in model.report_data.decisions[0] and not model.report_data.candidates

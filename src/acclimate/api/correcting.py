@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from acclimate.api import collect, runs
+from acclimate.api.correction_rows import KEPT, rows_of, with_earlier
 from acclimate.api.finish import Judged, gap_between, judged_on, scores_of
 from acclimate.api.model import Model
 from acclimate.api.model import load as load_model
@@ -22,7 +23,6 @@ from acclimate.api.opening import load
 from acclimate.api.prepare import Prepared
 from acclimate.api.rebuilding import rebuilt
 from acclimate.catalogue import cache
-from acclimate.data.audit import audit
 from acclimate.data.kinds import kind_of
 from acclimate.data.read import read
 from acclimate.data.rows import Data, Table, joined
@@ -38,7 +38,6 @@ from acclimate.strategies.correction import Corrected, moved, refit, with_classe
 from acclimate.tasks.answered import answered
 from acclimate.tasks.base import Floats
 
-KEPT = "corrections.jsonl"
 BEFORE = "before the corrections"
 
 
@@ -47,7 +46,7 @@ class Correction:
     """What corrections did. `model` is the new one, or the former where they would have done harm."""
 
     model: Model
-    counts: dict[str, int]  # read, corrected, confirmed, blank, unusable, earlier, new classes
+    counts: dict[str, int]  # read, corrected, confirmed, blank, unusable, contradicting, earlier, new classes
     how: str
     before: Estimate  # on the corrections, of the former model
     after: Estimate  # on the corrections, of fits that had not seen the one that they answered
@@ -70,7 +69,7 @@ class Correction:
         c = self.counts
         lines = [
             f"{c['read']:,} rows read: {c['corrected']:,} corrected, {c['confirmed']:,} confirmed, {c['blank']:,} left "
-            f"blank, {c['unusable']:,} unusable; {c['earlier']:,} from earlier"
+            f"blank, {c['unusable']:,} unusable, {c['contradicting']:,} contradicting; {c['earlier']:,} from earlier"
         ]
         lines.append(f"on these rows {self.before} before, {self.after} after (each by a fit that had not seen it)")
         if self.known is None:
@@ -115,8 +114,8 @@ def correct(
     progress = Progress(quiet)
     settings = Run(seed=0, device=pick_device(), cache=cache.features(), progress=progress, private=model._private)
     table = read(corrections)
-    data, counts = _rows(model, table, label)
-    data, counts["earlier"] = _with_earlier(model, data)
+    data, counts = rows_of(model, table, label)
+    data, counts["earlier"] = with_earlier(model, data)
     new = _new_classes(model, data)
     counts["new classes"] = len(new)
     prepared, why = rebuilt(folder, model.columns, progress)
@@ -124,6 +123,8 @@ def correct(
     problem = Problem(predictor.task, with_classes(predictor.decoder, new), predictor.backbone, store)
     strategy = _strategy(model)
     notes = [] if prepared is not None else [f"The training rows were not used: {why}."]
+    if new:
+        notes.append(f"No class of the model before: {', '.join(map(repr, new))}.")
     if prepared is None or strategy is None:
         if new:
             raise UserError(
@@ -157,57 +158,6 @@ def _new_folder(folder: Path, output_dir: str | Path | None) -> Path:
     while free.exists():
         free, count = base.with_name(f"{base.name}-{count}"), count + 1
     return free
-
-
-def _rows(model: Model, table: Table, label: str | None) -> tuple[Data, dict[str, int]]:
-    """The usable corrections, and what became of all rows."""
-    own = model.columns.labels[0]
-    column = label or own
-    if column not in table.columns:
-        raise UserError(
-            f"{table.source} has no column {column!r} of right labels; name it with --label (its columns: "
-            f"{', '.join(table.columns)})"
-        )
-    renamed = {**{n: v for n, v in table.columns.items() if n != own}, own: table.columns[column]}
-    task, decoder = model.predictor.task, model.predictor.decoder
-    columns = dataclasses.replace(
-        model.columns, group=None, time=None, weight=None, domain=None, subgroup=(), id=None, drop=()
-    )
-    known = decoder.classes or None
-    data, account = audit(
-        replace(table, columns=renamed), columns, task.name, label_delimiter=decoder.delimiter, classes=known,
-        private=model._private, role="test", progress=model.progress, split=model.split,
-    )  # fmt: skip
-    blank = len(account.dropped.get("missing_label", ()))
-    if not len(data):
-        raise UserError(f"{table.source}: none of its {account.read} rows holds a correction that can be used")
-    old = model.predict(list(data.inputs))
-    same = sum(a == b for a, b in zip(old, data.labels or (), strict=True))
-    counts = {
-        "read": account.read, "corrected": len(data) - same, "confirmed": same, "blank": blank,
-        "unusable": account.read - account.kept - blank,
-    }  # fmt: skip
-    return data, counts
-
-
-def _with_earlier(model: Model, data: Data) -> tuple[Data, int]:
-    """The corrections with those of the run itself, where it is a corrected one; a newer one of the same row counts."""
-    assert model.run_dir is not None
-    path = model.run_dir / KEPT
-    if not path.is_file():
-        return data, 0
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    kind = kind_of(data)
-    inputs = tuple(tuple(row["input"]) if isinstance(row["input"], list) else row["input"] for row in lines)
-    inputs = tuple(kind.given(x, model.columns, i) for i, x in enumerate(inputs)) if kind.name == "table" else inputs
-    labels = tuple(tuple(row["label"]) if isinstance(row["label"], list) else row["label"] for row in lines)
-    fresh = set(kind.keys(data.inputs))
-    at = [i for i, key in enumerate(kind.keys(inputs)) if key not in fresh]
-    both = Data(
-        (*data.inputs, *(inputs[i] for i in at)), (*(data.labels or ()), *(labels[i] for i in at)), kind=data.kind,
-        source=data.source,
-    )  # fmt: skip
-    return replace(both, clusters=kind.clusters(both.inputs, kind.keys(both.inputs))), len(at)
 
 
 def _new_classes(model: Model, data: Data) -> list[Any]:

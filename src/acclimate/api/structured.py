@@ -18,7 +18,7 @@ from acclimate.api.budget import TO_FINISH, before_the_end
 from acclimate.api.request import Request
 from acclimate.api.structured_model import StructuredModel
 from acclimate.api.structured_report import Found, write
-from acclimate.data.account import Audit, how_read
+from acclimate.data.account import Audit, how_read, why_dropped
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
@@ -110,6 +110,10 @@ def _fit(
             "or start anew with --overwrite"
         )
     names = _possible(request, task, names, network)
+    few = _too_few(names, parts)
+    names = names[:1] if few else names
+    if few:
+        say(few)
     inner = before_the_end(run, TO_FINISH + 2 * _seconds_to_answer(network, parts, run))
     candidates = [
         _candidate(request, task, name, tunes[name], network, fitted_state, parts, _share_of(inner, len(names) - i))
@@ -134,7 +138,7 @@ def _fit(
         gaps[name] = difference(task, metric, truth, answers, said, fitted_state, clusters=clusters, seed=run.seed)
     found = Found(
         best.learned, scores, parts.test, answers, theirs, gaps, _rows(candidates, best),
-        _why(task, candidates, best, parts), parts.audits, parts.how,
+        (few, *_why(task, candidates, best, parts)), parts.audits, parts.how,
         {"train": len(parts.train), "valid": len(parts.valid or ()), "test": len(parts.test)},
         time.monotonic() - start,
     )  # fmt: skip
@@ -202,14 +206,14 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     data, audit = _gated(task, request.train, asked, "train", request.gate.on_bad)
     if len(data) < FEWEST:
         raise UserError(
-            f"{data.source}: {len(data)} of {audit.read} rows can be learned from, and {FEWEST} are needed"
-            f"{_reasons(audit)}"
+            f"{data.source}: {len(data)} of {audit.read} {task.noun}s can be learned from, and {FEWEST} are needed"
+            f"{why_dropped(audit)}"
         )
     audits, seed = [audit], request.run.seed
     if request.test is not None:
         test, report = _gated(task, request.test, asked, "test", request.gate.on_bad)
         if not len(test):
-            raise UserError(f"{test.source}: none of its {report.read} rows can be judged{_reasons(report)}")
+            raise UserError(f"{test.source}: none of its {report.read} rows can be judged{why_dropped(report)}")
         found = leaks(task.keys(data.inputs), task.keys(test.inputs), test, task.noun)
         audits.append(replace(report, findings=(*report.findings, *found)))
         train, how = data, f"The number is of the {len(test):,} rows of {test.source}"
@@ -220,6 +224,10 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     valid: Data | None = None
     if request.valid is not None:
         valid, report = _gated(task, request.valid, asked, "valid", request.gate.on_bad)
+        if not len(valid):
+            raise UserError(
+                f"{valid.source}: none of its {report.read} rows can be used to choose by{why_dropped(report)}"
+            )
         audits.append(report)
     elif len(train) * VALID_SHARE >= FEWEST_TO_CHOOSE_BY:
         at, held = holdout(_stratified(task, train), "classify", share=VALID_SHARE, seed=seed + 1)
@@ -230,15 +238,12 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
 def _gated(task: Structured, source: Any, asked: Asked, role: str, on_bad: str) -> tuple[Data, Audit]:
     data, audit = task.read(source, asked, role)
     if on_bad == "fail" and audit.dropped:
-        raise UserError(f"{audit.source}: {audit.read - audit.kept} rows cannot be used{_reasons(audit)} (on_bad fail)")
+        raise UserError(
+            f"{audit.source}: {audit.read - audit.kept} rows cannot be used{why_dropped(audit)} (on_bad fail)"
+        )
     keys = task.keys(data.inputs)
     found = (*audit.findings, *repeats(keys, data, task.noun))
     return replace(data, clusters=clustered(keys) if len(data) else None), replace(audit, findings=found)
-
-
-def _reasons(audit: Audit) -> str:
-    told = [f"{len(lines)} {reason.replace('_', ' ')}" for reason, lines in audit.dropped.items()]
-    return f" ({', '.join(told)})" if told else ""
 
 
 def _stratified(task: Structured, data: Data) -> Data:
@@ -271,6 +276,16 @@ def _possible(
         if reasons[name]:
             request.run.progress.say(f"{name} is left out: {reasons[name]}")
     return left
+
+
+def _too_few(names: tuple[str, ...], parts: Parts) -> str:
+    """Why nothing is compared, where no rows are there to choose by; empty where some are."""
+    if len(names) < 2 or parts.valid is not None:
+        return ""
+    return (
+        f"{len(parts.train):,} rows are too few to hold some out to choose by: {names[0]} is taken untested against "
+        f"{', '.join(names[1:])}; name one with --strategy, or give rows to choose by (--valid-data)"
+    )
 
 
 def _seconds_to_answer(network: StructuredNetwork, parts: Parts, run: Run) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from acclimate.api import runs
 from acclimate.api.predicting import Predictions
+from acclimate.data.account import why_dropped
 from acclimate.data.rows import Columns, Data
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
@@ -16,7 +17,7 @@ from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
 from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
-from acclimate.structured.base import Asked, New, labels_of
+from acclimate.structured.base import Asked, New, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
 from acclimate.structured.gate import clustered, clusters_of
 from acclimate.structured.measuring import difference, scores_of
@@ -74,6 +75,20 @@ class StructuredModel:
             found[i] = answer
         return found
 
+    def _readable(self, new: New) -> New:
+        """The rows without the inputs that the network cannot read, which have a problem instead."""
+        refused = ["" if one is None else self.learned.network.refused(one) for one in new.inputs]
+        inputs = tuple(None if why else one for one, why in zip(new.inputs, refused, strict=True))
+        return dataclasses.replace(new, inputs=inputs, problems=tuple(map(str.__add__, new.problems, refused)))
+
+    def _cut(self, rows: Sequence[Any]) -> tuple[str, ...]:
+        """What of the rows did not fit into the model, in a sentence; nothing where all did."""
+        network = self.learned.network
+        if type(network).cut is StructuredNetwork.cut:
+            return ()
+        said = network.cut(network.encode([one for one in rows if one is not None], None))
+        return (said,) if said else ()
+
     def choose(self, inputs: Any, texts: Sequence[str]) -> list[str]:
         """Of a model of the task `match`: for each input the one of these texts that is nearest. With class names this
         classifies without a label; they need not have been in training."""
@@ -93,12 +108,15 @@ class StructuredModel:
             if value is not None:
                 raise UserError(f"{name} is for labels of whole rows, and this model answers task {self._name!r}")
         new: New = self.learned.task.read_new(source, self._asked)
+        new = self._readable(new)
         answers = self._answers(new.inputs)
         columns = self.learned.task.columns(new.inputs, answers)
         kinds: dict[str, type] = {name: _kind(cells) for name, cells in columns.items()}
         if any(new.problems):
             columns, kinds = {**columns, "note": list(new.problems)}, {**kinds, "note": str}
-        return Predictions(new.table, kinds, iter([columns]), files=self.learned.task.files(answers))
+        return Predictions(
+            new.table, kinds, iter([columns]), said=self._cut(new.inputs), files=self.learned.task.files(answers)
+        )
 
     def evaluate(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> Scores:
         """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
@@ -115,6 +133,7 @@ class StructuredModel:
         task, state = self.learned.task, self.learned.state
         clusters = clusters_of(rows)
         scores = scores_of(task, labels_of(rows), answers, state, metric=chosen, clusters=clusters)
+        scores = dataclasses.replace(scores, notes=(*self._cut(rows.inputs), *scores.notes))
         extra: dict[str, Any] = {"baseline": {}, "audit": audit.to_json()}
         if self.run_dir is not None:
             known = runs.known_keys(self.run_dir, task.keys(rows.inputs))
@@ -135,7 +154,7 @@ class StructuredModel:
         task = self.learned.task
         rows, audit = task.read(source, self._asked, "test", self.learned.state)
         if not len(rows):
-            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged")
+            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged{why_dropped(audit)}")
         return dataclasses.replace(rows, clusters=clustered(task.keys(rows.inputs))), audit
 
     def compare(self, other: StructuredModel, data: Any, *, metric: str | None = None) -> Difference:

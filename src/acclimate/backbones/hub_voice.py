@@ -52,7 +52,7 @@ class Voice(Backbone):
             ids = [int(i) for i in self.tokenizer(str(text))["input_ids"]]
             if len(ids) > most:
                 raise UserError(
-                    f"a text has {len(ids)} pieces and {self.origin.name!r} reads {most} at most ({str(text)[:40]!r}"
+                    f"a text has {len(ids)} pieces and this model reads {most} at most ({str(text)[:40]!r}"
                     "...); cut it into sentences"
                 )
             found.append(Encoded((ids,), max(1, len(ids)), 0, len(ids)))

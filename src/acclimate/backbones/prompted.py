@@ -30,7 +30,12 @@ class Prompted(Backbone):
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Tokens of the prompt of every text (of a pair: both, one under the other)."""
         texts = [x if isinstance(x, str) else "\n".join(x) for x in inputs]
-        return [self.prompt.row(self.writer, text, None, self.examples) for text in texts]
+        ahead = max(map(len, self._labels()), default=1)
+        return [self.prompt.row(self.writer, text, None, self.examples, ahead) for text in texts]
+
+    def _labels(self) -> list[list[int]]:
+        """The tokens of every class."""
+        return [self.prompt.answer(self.writer, "", label) for label in self.labels]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """The prompts one behind the other, and their lengths: padding is added where they are read."""
@@ -42,9 +47,8 @@ class Prompted(Backbone):
         """(n, k)."""
         tokens, ends = batch["input_ids"].tolist(), batch["lengths"].cumsum(0).tolist()
         prompts = [tokens[a:b] for a, b in itertools.pairwise([0, *ends])]
-        labels = [self.prompt.answer(self.writer, "", label) for label in self.labels]
         fill = int(self.writer.tokenizer.pad_token_id or 0)
-        return label_scores(self.writer.inner, prompts, labels, fill, mean=False)
+        return label_scores(self.writer.inner, prompts, self._labels(), fill, mean=False)
 
     @property
     def blocks(self) -> list[nn.Module]:

@@ -65,14 +65,18 @@ class Prompt:
             given = "\n".join(content for _, content in given)
         return given + "\n" if not self.template and not writer.encodes else self._filled(given)
 
-    def row(self, writer: Writer, given: Asking, answer: str | None = None, examples: Examples = ()) -> Encoded:
+    def row(
+        self, writer: Writer, given: Asking, answer: str | None = None, examples: Examples = (), ahead: int = 1
+    ) -> Encoded:
         """The tokens of a row. What does not fit is cut: examples from the first, then the input at its end, and of an
-        answer what goes beyond half the room."""
+        answer what goes beyond half the room. `ahead`: tokens that are to be written after a prompt alone."""
         after = [] if answer is None else self.answer(writer, given, answer)
         limit = writer.text.max_length
         most = limit if writer.encodes else limit // 2
         kept = after[:most]
         room = limit if writer.encodes else limit - max(len(kept), 1)
+        if answer is None and not writer.encodes:
+            room = min(room, writer.positions - writer.ahead(ahead))
         examples = list(examples)
         ids = self._ids(writer, given, examples)
         total = len(ids) + len(after)

@@ -58,6 +58,22 @@ class Writer(TextBackbone):
         other._packing, other.path = self._packing, self.path
         return other
 
+    def ahead(self, asked: int) -> int:
+        """How many of `asked` tokens can follow a prompt: its places are `positions` in all, of which the answer gets
+        half at least."""
+        if self.encodes:
+            return min(asked, self.positions - 1)
+        limit = self.text.max_length
+        return max(1, min(asked, max(self.positions - limit + 1, limit // 2)))
+
+    @property
+    def positions(self) -> int:
+        """The tokens that a row of the decoder may have, its prompt and what is written after it."""
+        config = self.inner.config
+        if self.encodes:
+            return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+        return max(position_limit(config, self.tokenizer), self.text.max_length)
+
     def with_answers(self, rows: Sequence[Encoded]) -> Batch:
         """A batch with the places of the answers' tokens: `place` (m, 2), row and column of what foretells each of
         them, `target` (m,) and `answer_of` (m,), the row it is of."""
@@ -124,9 +140,10 @@ class Writer(TextBackbone):
             more["logits_processor"] = [Drawn(how, prompts)]
         if stop:
             more["stopping_criteria"] = [partial(_stopped, self.tokenizer, stop, ids.shape[1])]
+        most = self.ahead(how.max_new_tokens)
         with quiet_transformers():
             found: Tensor = self.inner.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=how.max_new_tokens, num_beams=how.num_beams,
+                input_ids=ids, attention_mask=mask, max_new_tokens=most, num_beams=how.num_beams,
                 do_sample=False, pad_token_id=int(self.tokenizer.pad_token_id or 0), **more,
             )  # fmt: skip
         return found

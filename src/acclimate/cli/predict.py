@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from acclimate.cli import options
-from acclimate.cli.write import free_names, write
+from acclimate.cli.write import check, free_names, write
 from acclimate.errors import UserError
 from acclimate.files import write_text
 from acclimate.progress import Progress
@@ -67,6 +67,8 @@ def predict(
     parts = ({names[old]: values for old, values in part.items()} for part in found.parts)
     if found.files and output == "-":
         raise UserError("what this model answers is files, which lie beside a table; name the table with -o")
+    if output != "-":
+        check(target)  # before files are written beside it
     for name, content in found.files.items():
         target.parent.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
         target.parent.joinpath(name).write_bytes(content)

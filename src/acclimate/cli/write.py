@@ -36,6 +36,14 @@ def free_names(own: Iterable[str], new: Iterable[str]) -> dict[str, str]:
     return names
 
 
+def check(path: Path) -> None:
+    """Refuse a table of no known format, or in a folder that is not there."""
+    if path.suffix.lower() not in (*DELIMITERS, ".jsonl", ".parquet"):
+        raise UserError(f"cannot tell the format of {str(path)!r}; end its name in .csv, .tsv, .jsonl or .parquet")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into; make it first")
+
+
 def write(own: Columns, kinds: Mapping[str, type], parts: Iterable[Columns], path: Path | None) -> None:
     """Write the own columns and beside them the new ones, of these types, which come in parts of consecutive rows.
 
@@ -52,11 +60,8 @@ def write(own: Columns, kinds: Mapping[str, type], parts: Iterable[Columns], pat
                 sys.stdout.buffer.write(text.encode("utf-8"))
                 sys.stdout.buffer.flush()
         return
+    check(path)
     ending = path.suffix.lower()
-    if ending not in (*DELIMITERS, ".jsonl", ".parquet"):
-        raise UserError(f"cannot tell the format of {str(path)!r}; end its name in .csv, .tsv, .jsonl or .parquet")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {str(path.parent)!r} to write {path.name!r} into; make it first")
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if ending == ".parquet":

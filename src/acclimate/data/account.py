@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NAMED = 5  # files that are named in a message
 REASONS = {
     "unparsed": "not parsed (wrong number of fields)",
-    "blank_input": "no text to read (blank or null)",
+    "blank_input": "nothing to read (blank or null)",
     "bad_syntax": "no SMILES (syntax)",
     "bad_valence": "no possible molecule (valence or aromaticity)",
     "missing_label": "no label",
@@ -49,15 +49,34 @@ REASONS = {
     "too_large": "more pixels than can be read (178 million)",
     "no_annotation": "nothing says what is in the picture",
     "bad_annotation": "what says so cannot be read",
+    "no_picture": "boxes of a picture that the file does not list",
+    "twice_listed": "the file lists this picture (its id) twice",
+    "unknown_class": "a box of a class that the file does not name",
     "bad_box": "a box that is no four numbers, or has no label",
     "other_size": "the answer was drawn on a picture of another size",
     "no_usable_box": "every box lies outside of the picture or is empty",
     "no_mask": "no mask",
     "bad_mask": "the mask cannot be read",
-    "unknown_colour": "a colour of the mask that no class has",
+    "unknown_colour": "a colour of the mask that no class has (classes.csv says which colour is which)",
     "unknown_index": "an index of the mask that no class has",
     "all_ignored": "every pixel of the mask is ignored (255)",
+    "no_words": "no words",
+    "no_tags": "no tags",
+    "out_of_step": "not as many tags as words",
+    "bad_span": "a span that is not inside the text, holds no word or has no label",
+    "overlap": "spans overlap",
+    "bad_line": "a word without a tag among words with tags",
+    "no_text": "no text",
 }
+
+
+def why(reason: str) -> str:
+    """Why a row cannot be used, in words.
+
+    >>> why("no_mask"), why("")
+    ('no mask', '')
+    """
+    return REASONS.get(reason, reason.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,16 @@ def how_read(facts: Mapping[str, object]) -> str:
     if "encoding" not in facts:
         return kind
     return f"{kind}, {facts['encoding']}{' (a guess)' if facts.get('encoding_guessed') else ''}"
+
+
+def why_dropped(account: Audit) -> str:
+    """How many rows were dropped, for each reason, in brackets; empty where none were.
+
+    >>> why_dropped(Audit("x.csv", "train", 3, 1, {"no_mask": (2, 3)}, ()))
+    ' (2: no mask)'
+    """
+    told = [f"{len(lines):,}: {why(reason)}" for reason, lines in account.dropped.items()]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def has_no_lines(facts: Mapping[str, object]) -> bool:

@@ -34,10 +34,22 @@ def boxed(source: Any, columns: Columns, role: str) -> tuple[list[Boxed], Table]
         form, found = _by_form(path, role)
         if form:
             rows = [renamed(row, i) for i, row in enumerate(found, 1)]
+            _in_pixels(rows, str(source))
             return rows, _table(rows, str(source), form, path)
     table = read(source, may_be_empty=True)
     rows = _of_table(table, columns)
+    _in_pixels(rows, table.source)
     return rows, _table(rows, table.source, str(table.facts.get("format", "table")), base_of(table))
+
+
+def _in_pixels(rows: Sequence[Boxed], source: str) -> None:
+    """Refuse shares of the sides where pixels are expected: every box would be a dot in the corner."""
+    boxes = [box for row in rows if not row.relative for box in row.boxes or ()]
+    if boxes and all(0 <= v <= 1 for box in boxes for v in box[:4]):
+        raise UserError(
+            f"{source}: all corners of its boxes lie between 0 and 1, as shares of the picture's sides would; give "
+            "pixels, or write them as YOLO (docs/vision.md)"
+        )
 
 
 def _by_form(path: Path, role: str) -> tuple[str, list[Boxed]]:
@@ -133,32 +145,52 @@ def _coco(path: Path) -> list[Boxed] | None:
         return None
     if not isinstance(held, dict) or not {"images", "annotations"} <= held.keys():
         return None
-    names = {c.get("id"): str(c.get("name", c.get("id"))) for c in held.get("categories", [])}
+    images, annotations = _dicts(held, "images", path), _dicts(held, "annotations", path)
+    categories = _dicts(held, "categories", path) if "categories" in held else []
+    names = {c.get("id"): str(c.get("name", c.get("id"))) for c in categories}
     of_picture: dict[Any, list[Mapping[str, Any]]] = {}
-    for one in held["annotations"]:
+    for one in annotations:
         of_picture.setdefault(one.get("image_id"), []).append(one)
     found = []
-    for image in held["images"]:
-        mine = of_picture.pop(image.get("id"), [])
-        picture = _beside(path.parent, str(image.get("file_name", "")))
-        size = (int(image.get("width") or 0), int(image.get("height") or 0))
-        found.append(_coco_one(picture, mine, size, names))
+    seen: set[Any] = set()
+    for image in images:
+        number, name = image.get("id"), image.get("file_name")
+        picture = _beside(path.parent, str(name)) if name else None
+        size = (_whole(image.get("width")), _whole(image.get("height")))
+        if number in seen:  # nobody can say which of both the boxes are of
+            found.append(Boxed(picture, None, 0, size, reason="twice_listed"))
+            continue
+        seen.add(number)
+        found.append(_coco_one(picture, of_picture.get(number, []), size, names))
     # Annotations of pictures that the file does not list: each is a row that cannot be used.
-    found += [Boxed(None, (), 0) for _ in of_picture]
+    found += [Boxed(None, (), 0, reason="no_picture") for number in of_picture if number not in seen]
     return found
 
 
-def _coco_one(picture: str, mine: list[Any], size: tuple[int, int], names: Mapping[Any, str]) -> Boxed:
+def _dicts(held: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
+    rows = held[key]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: {key!r} is no list of objects, as COCO has it")
+    return rows
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) and value == value else 0
+
+
+def _coco_one(picture: str | None, mine: list[Any], size: tuple[int, int], names: Mapping[Any, str]) -> Boxed:
     crowds = sum(bool(a.get("iscrowd")) for a in mine)
     boxes = []
     for one in mine:
         if one.get("iscrowd"):
             continue
+        if one.get("category_id") not in names:
+            return Boxed(picture, None, 0, size, reason="unknown_class")
         try:
             x, y, wide, high = (float(v) for v in one["bbox"])
-            boxes.append(from_size(x, y, wide, high, names[one["category_id"]]))
         except (KeyError, TypeError, ValueError):
             return Boxed(picture, None, 0, size, reason="bad_box")
+        boxes.append(from_size(x, y, wide, high, names[one["category_id"]]))
     return Boxed(picture, tuple(boxes), 0, size, crowds=crowds)
 
 
@@ -231,12 +263,19 @@ def _yolo_one(picture: Path, path: Path, classes: Sequence[str]) -> Boxed:
         if not fields:
             continue
         try:
-            code, (x, y, wide, high) = int(fields[0]), (float(v) for v in fields[1:5])
-            if classes and not 0 <= code < len(classes):
-                raise ValueError(f"no class {code}")
+            code, numbers = int(fields[0]), [float(v) for v in fields[1:]]
         except ValueError:
             return Boxed(str(picture), None, 0, reason="bad_box")
-        found.append(from_middle(x, y, wide, high, classes[code] if classes else str(code)))
+        if classes and not 0 <= code < len(classes):
+            return Boxed(str(picture), None, 0, reason="unknown_class")
+        label = classes[code] if classes else str(code)
+        if len(numbers) in (4, 5):  # the fifth is how sure a model was
+            found.append(from_middle(numbers[0], numbers[1], numbers[2], numbers[3], label))
+        elif len(numbers) >= 6 and len(numbers) % 2 == 0:  # an outline x y x y ...: the box round it
+            across, down = numbers[::2], numbers[1::2]
+            found.append(Box(min(across), min(down), max(across), max(down), label))
+        else:
+            return Boxed(str(picture), None, 0, reason="bad_box")
     return Boxed(str(picture), tuple(found), 0, relative=True)
 
 

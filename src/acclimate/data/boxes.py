@@ -14,12 +14,12 @@ from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.errors import UserError
 
 _TOLD = {
-    "clipped_box": ("warning", "boxes reach over the edge of the picture; they are cut off there"),
-    "box_outside": ("warning", "boxes lie outside of the picture; they are left out"),
-    "empty_box": ("warning", "boxes have no width or no height; they are left out"),
-    "double_box": ("warning", "boxes stand there twice; one of each is kept"),
-    "turned_box": ("info", "boxes were drawn on the picture before it was turned (EXIF); they are turned with it"),
-    "crowd": ("info", "boxes mark crowds; they are left out"),
+    "clipped_box": ("warning", "reaching over the edge of the picture, cut off there"),
+    "box_outside": ("warning", "outside of the picture, left out"),
+    "empty_box": ("warning", "without width or height, left out"),
+    "double_box": ("warning", "standing there twice; one of each is kept"),
+    "turned_box": ("info", "drawn on the picture before it was turned (EXIF), and turned with it"),
+    "crowd": ("info", "marked as a crowd and left out"),
 }
 
 
@@ -60,7 +60,7 @@ def settled(row: Boxed) -> Settled:
     """The boxes in pixels of the upright picture, cut off at its edges, without empty and double ones."""
     counts: Counter[str] = Counter({"crowd": row.crowds} if row.crowds else {})
     if row.picture is None:
-        return Settled((), "missing_file", counts)
+        return Settled((), row.reason or "missing_file", counts)
     seen = pictures.look(row.picture)
     reason = seen.problem or row.reason or ("no_annotation" if row.boxes is None else None)
     if reason:
@@ -150,7 +150,15 @@ def findings(rows: Sequence[Boxed], found: Sequence[Settled]) -> list[Finding]:
         lines = [r.line for r, s in zip(rows, found, strict=True) if s.counts[kind]]
         total = sum(s.counts[kind] for s in found)
         if lines:
-            out.append(finding(kind, severity, f"{total:,} {text} ({rows_text(len(lines))})", total, lines))
+            out.append(
+                finding(
+                    kind,
+                    severity,
+                    f"{total:,} {'box' if total == 1 else 'boxes'} {text} ({rows_text(len(lines))})",
+                    total,
+                    lines,
+                )
+            )
     bare = [r.line for r, s in zip(rows, found, strict=True) if s.reason is None and not s.boxes]
     if bare:
         message = f"{rows_text(len(bare))} {verb(len(bare), 'have')} no box: pictures of none of the classes"

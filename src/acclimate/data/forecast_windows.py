@@ -15,7 +15,7 @@ from acclimate.data.labels import as_text, is_blank
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Table
 from acclimate.data.series import Series, Values
-from acclimate.data.series_tables import gathered, listed
+from acclimate.data.series_tables import gathered, is_missing, listed
 from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
 from acclimate.keys import key_of
@@ -97,6 +97,7 @@ def _of_steps(table: Table, columns: Columns) -> tuple[Table, Columns]:
         table = replace(table, columns={**table.columns, "series": cells})
     if not columns.features:
         used = set(columns.used)
+        _of_numbers_alone(table, [name for name in table.columns if name not in used])
         names = [name for name, cells in table.columns.items() if name not in used and _numbers(cells)]
         if columns.time is None:  # a count of steps or a date is no channel
             names = [name for name in names if not _counts(table.columns[name])]
@@ -113,8 +114,25 @@ def _of_steps(table: Table, columns: Columns) -> tuple[Table, Columns]:
 
 
 def _numbers(cells: Sequence[object]) -> bool:
-    some = [cell for cell in cells if not is_blank(cell)]
-    return bool(some) and all(isinstance(c, (int, float)) or is_number(as_text(c)) for c in some[:10_000])
+    some = [cell for cell in cells if not is_missing(cell)]
+    return bool(some) and all(_is_number(c) for c in some[:10_000])
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, (int, float)) or is_number(as_text(cell))
+
+
+def _of_numbers_alone(table: Table, names: Sequence[str]) -> None:
+    """Refuse a column in which a few cells are no numbers: as a channel it would be lost without a word."""
+    for name in names:
+        cells = table.columns[name]
+        some = [i for i, cell in enumerate(cells) if not is_missing(cell)][:10_000]
+        odd = [i for i in some if not _is_number(cells[i])]
+        if odd and len(odd) <= 0.1 * len(some):
+            raise UserError(
+                f"{table.source}: column {name!r} holds {as_text(cells[odd[0]])!r} in line {table.lines[odd[0]]} and "
+                f"numbers in most others; mend it or leave the cell empty, or name the channels with --label"
+            )
 
 
 def _counts(cells: Sequence[object]) -> bool:

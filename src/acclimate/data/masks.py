@@ -36,6 +36,7 @@ class Mask(NamedTuple):
     """Class indices of every pixel as the bytes of a grey PNG: small, and equal where the pixels are."""
 
     png: bytes
+    classes: tuple[str, ...] = ()  # their names, where a model tells them
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def legend_of(folder: Path) -> Legend:
             return Legend(tuple(names))
         try:
             colours = [tuple(int(cell) for cell in row[1:4]) for row in rows if row[1].strip().isdigit()]
-        except ValueError:
+            if not all(0 <= part <= 255 for colour in colours for part in colour):
+                raise ValueError("no byte")
+        except (IndexError, ValueError):
             raise UserError(f"{path} holds a colour that is no three numbers from 0 to 255") from None
         names = [row[0].strip() for row in rows if row[1].strip().isdigit()]
         return Legend(tuple(names), {(c[0], c[1], c[2]): i for i, c in enumerate(colours)})

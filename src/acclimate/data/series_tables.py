@@ -18,6 +18,7 @@ from acclimate.data.times import to_numbers
 from acclimate.errors import UserError
 
 COLUMN = "series"  # of the table that an NPZ file becomes
+_WORDS = ("nan", "inf", "infinity")
 _SAMPLE = 200  # rows by which columns are told
 _LEAST = 8  # numbers that a cell of one channel holds where nobody says that it is a series
 
@@ -134,6 +135,10 @@ def gathered(table: Table, columns: Columns) -> Table:
         f"{total:,} lines are {len(order):,} series by column {columns.id!r}, with the channels {', '.join(channels)}"
     )
     said += f"; {lost:,} lines without it, or that cannot be read, are in none" if lost else ""
+    words = sum(_number(c) is None and not is_missing(c) for name in channels for c in table.columns[name])
+    said += f"; {words:,} of their cells hold no number and count as missing" if words else ""
+    undated = len([i for rows in members.values() for i in rows]) - sum(map(len, order))
+    said += f"; {undated:,} lines whose {columns.time} cannot be read are left out" if undated else ""
     uneven = 0 if times is None else sum(_uneven([times[i] for i in rows]) for rows in order)
     more = [f"{uneven:,} of {len(order):,} series have steps of unlike length and are read as if they were even"]
     facts = {**table.facts, "notes": [*(notes if isinstance(notes, list) else []), said, *(more if uneven else [])]}
@@ -158,7 +163,7 @@ def _channels(table: Table, columns: Columns, order: Sequence[Sequence[int]]) ->
     used = set(columns.used)
     found = []
     for name, cells in table.columns.items():
-        some = [cells[i] for rows in order[:20] for i in rows[:_SAMPLE] if not is_blank(cells[i])]
+        some = [cells[i] for rows in order[:20] for i in rows[:_SAMPLE] if not is_missing(cells[i])]
         changes = any(len({as_text(cells[i]) for i in rows}) > 1 for rows in order)
         if name not in used and some and changes and all(is_number(as_text(cell)) for cell in some):
             found.append(name)
@@ -170,8 +175,17 @@ def _channels(table: Table, columns: Columns, order: Sequence[Sequence[int]]) ->
     return tuple(found)
 
 
+def is_missing(cell: object) -> bool:
+    """Whether nothing was measured: an empty cell, or a word that programs write for that.
+
+    >>> is_missing(""), is_missing("NaN"), is_missing("-inf"), is_missing("0")
+    (True, True, True, False)
+    """
+    return is_blank(cell) or as_text(cell).strip().lstrip("+-").lower() in _WORDS
+
+
 def _number(cell: object) -> float | None:
-    if is_blank(cell):
+    if is_missing(cell):
         return None
     try:
         return float(cell if isinstance(cell, (int, float)) else as_text(cell))

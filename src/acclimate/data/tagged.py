@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,20 +19,13 @@ from acclimate.data.rows import Columns, Table
 from acclimate.errors import UserError
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+_NUMBER = re.compile(r"\d+([-.]\d+)?")  # of a word in a treebank
 _TOKENS = ("tokens", "words")
 _TAGS = ("tags", "ner_tags", "pos_tags", "labels", "label")
 _SPANS = ("spans", "entities", "label")
 _TEXT = ("text", "sentence", "content")
+_WORDS = ("word", "token")  # what the column of a table with a word a row is called
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-
-REASONS = {
-    "no_words": "no words",
-    "no_tags": "no tags",
-    "out_of_step": "as many tags as words are needed",
-    "bad_span": "a span is not inside the text, or ends before it begins",
-    "overlap": "spans overlap",
-    "bad_line": "a line without a tag",
-}
 
 
 @dataclass(frozen=True)
@@ -104,18 +98,24 @@ def sentences(source: Any, columns: Columns, *, grouped: bool = False) -> tuple[
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if path.is_file() and path.suffix.lower() not in _TABLES:
-            found = list(_conll(path, str(source)))
-            return found, _table(found, str(source), "CoNLL")
+            found, facts = _conll(path, str(source))
+            return found, _table(found, str(source), facts)
     table = read(source, may_be_empty=True)
     tokens, tags, spans, text = (_column(table, columns, names) for names in (_TOKENS, _TAGS, _SPANS, _TEXT))
     if tokens is None and columns.text and not _of_words(table, columns):
         text = columns.text[0]
     if tokens is not None:
         found = _grouped([_listed(table, i, tokens, tags) for i in range(len(table))], table, columns, grouped)
-        return found, _table(found, table.source, str(table.facts.get("format", "")))
+        return found, _table(found, table.source, table.facts)
     if _of_words(table, columns):
         found = list(_by_word(table, columns))
-        return found, _table(found, table.source, "a word a row")
+        return found, _table(found, table.source, {**table.facts, "format": "a word a row"})
+    word = next((n for n in table.columns if n.casefold() in _WORDS), None)
+    if word is not None and not columns.text:
+        raise UserError(
+            f"{table.source} seems to have a word a row (column {word!r}), and nothing says which sentence each is of: "
+            f"fit such a table with --id-column SENTENCE --text-column {word} --label TAG, or give it as CoNLL"
+        )
     if text is None:
         raise UserError(
             f"{table.source} has neither a column of words ({', '.join(_TOKENS)}) nor one of "
@@ -255,44 +255,64 @@ def _by_word(table: Table, columns: Columns) -> Iterator[Sentence]:
             yield Sentence(words, tuple(str(t) for t in tags), line)
 
 
-def _conll(path: Path, name: str) -> Iterator[Sentence]:
-    """A word a line, its tag in the last column, blank lines between sentences."""
+def _conll(path: Path, name: str) -> tuple[list[Sentence], dict[str, object]]:
+    """A word a line, its tag in the last column (of CoNLL-U: form and part of speech), blank lines between
+    sentences; and how the file was read."""
     try:
-        raw = path.read_bytes()
+        decoded = decode(path.read_bytes(), name, None)
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from None
-    lines = decode(raw, name, None).text.splitlines()
+    lines = [_fields(line) for line in re.split(r"\r\n|\r|\n", decoded.text)]
+    plain = [fields for fields in lines if fields and not fields[0].startswith("#")]
+    widths = Counter(map(len, plain))
+    width = widths.most_common(1)[0][0] if widths else 1
+    treebank = width == 10 and all(_NUMBER.fullmatch(fields[0]) for fields in plain)
+    known = {"O"} | {fields[-1] for fields in plain if len(fields) == width > 1}
+    found: list[Sentence] = []
     words: list[str] = []
     tags: list[str] = []
-    first, bare = 1, 0
-    for number, line in enumerate([*lines, ""], 1):
-        fields = line.split("\t") if "\t" in line else line.split()
-        fields = [f for f in fields if f.strip()]
+    first = 1
+    for number, fields in enumerate([*lines, []], 1):
         if (
             not fields
             or fields[0] == "-DOCSTART-"
-            or (fields[0].startswith("#") and "\t" not in line and len(fields) != 2)
+            or (fields[0].startswith("#") and not _is_word(fields, width, known))
         ):
             if words:
-                yield _closed(words, tags, first, bare)
-            words, tags, bare = [], [], 0
+                found.append(_closed(words, tags, first))
+            words, tags = [], []
             continue
-        if not words:
-            first = number
-        words.append(fields[0].strip())
-        tags.append(fields[-1].strip() if len(fields) > 1 else "")
-        bare += len(fields) == 1
+        if treebank and not fields[0].isdigit():
+            continue  # 3-4 is written apart as 3 and 4 in the lines that follow, and 5.1 is not in the text
+        first = first if words else number
+        words.append(fields[1 if treebank else 0])
+        tags.append((fields[3] if treebank else fields[-1]) if len(fields) > 1 else "")
+    facts: dict[str, object] = {"format": "CoNLL-U" if treebank else "CoNLL", "encoding": decoded.encoding}
+    return found, facts | {"encoding_guessed": decoded.guessed, "notes": list(decoded.notes)}
 
 
-def _closed(words: list[str], tags: list[str], line: int, bare: int) -> Sentence:
-    if bare == len(words):
+def _fields(line: str) -> list[str]:
+    """Split at tabs where there are some, else at spaces: of ASCII alone, since words may hold others."""
+    if not line.strip():
+        return []
+    return [f.strip(" ") for f in (line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))) if f.strip()]
+
+
+def _is_word(fields: list[str], width: int, known: set[str]) -> bool:
+    """Whether a line that begins with # is a word (#, #hashtag) and no comment: it looks like the other lines, and its
+    tag is one of theirs."""
+    return len(fields) == width and (width == 1 or fields[-1] in known)
+
+
+def _closed(words: list[str], tags: list[str], line: int) -> Sentence:
+    if not any(tags):
         return Sentence(tuple(words), None, line)
-    if bare:
+    if not all(tags):
         return Sentence(tuple(words), None, line, "bad_line")
     return Sentence(tuple(words), tuple(tags), line)
 
 
-def _table(found: Sequence[Sentence], source: str, form: str) -> Table:
+def _table(found: Sequence[Sentence], source: str, facts: Mapping[str, object]) -> Table:
     """The sentences as a table that can be written: their words joined by spaces."""
     texts: list[object] = [
         None if s.given is None else s.given if isinstance(s.given, str) else " ".join(s.given) for s in found
@@ -300,4 +320,4 @@ def _table(found: Sequence[Sentence], source: str, form: str) -> Table:
     columns: dict[str, list[object]] = {"text": texts}
     if any(s.tags is not None for s in found):
         columns["tags"] = [None if s.tags is None else " ".join(s.tags) for s in found]
-    return Table(columns, tuple(s.line for s in found), (None,) * len(found), source, True, {"format": form})
+    return Table(columns, tuple(s.line for s in found), (None,) * len(found), source, True, dict(facts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from acclimate.data.account import which_dropped
+from acclimate.data.account import which_dropped, why
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Finding, Findings, Heading, Items, Step, Table, Text
@@ -44,7 +44,7 @@ def _audit(audit: Json, named: bool) -> list[Block]:
 
         rows = tuple(
             (
-                Cell(one_line(readable(reason), 60)),
+                Cell(one_line(why(reason), 90)),
                 number_cell(sizes[reason]),
                 Cell(percent(sizes[reason] / read if read else None)),
                 Cell(one_line(which_dropped(audit.get("facts") or {}, reason, told(found)), 200), "muted"),

@@ -117,6 +117,7 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised inside transformers by peft's call
         warnings.filterwarnings("ignore", "fan_in_fan_out", UserWarning)  # peft puts it right by itself for GPT-2
+        warnings.filterwarnings("ignore", ".*save_embedding_layers", UserWarning)  # what is saved is merged
         yield
 
 
@@ -167,7 +168,8 @@ def take(backbone: Backbone, batch: Batch) -> tuple[dict[str, Tensor], dict[str,
     from peft import get_peft_model_state_dict
 
     wrapped: Any = backbone.model
-    state = get_peft_model_state_dict(wrapped)
+    with _quiet():
+        state = get_peft_model_state_dict(wrapped)
     about = wrapped.peft_config["default"].to_dict()
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in about.items()}

@@ -111,6 +111,10 @@ class StructuredNetwork(nn.Module, ABC):
         """A sentence on what of the rows did not fit; empty where all did."""
         return ""
 
+    def refused(self, given: Any) -> str:
+        """Why this network cannot answer this input, in words; empty where it can."""
+        return ""
+
     def clone(self) -> Self:
         """A copy whose weights may be trained without touching this one's."""
         other = copy.copy(self)

@@ -17,7 +17,7 @@ from acclimate.backbones.fracast import Fracast
 from acclimate.backbones.fracast_parts import periods_of
 from acclimate.backbones.series import Scale
 from acclimate.backbones.series_small import SmallSeries
-from acclimate.data.account import Audit
+from acclimate.data.account import Audit, why
 from acclimate.data.findings import finding
 from acclimate.data.forecast_windows import LONGEST, Found, Window, key, series_of, windows
 from acclimate.data.rows import Data, Table
@@ -103,7 +103,7 @@ class Forecast(Structured):
             window = None if one is None else Window(one.values[:, -LONGEST:], name, one.values.shape[1])
             few = window is not None and not window.known()
             rows.append(None if few else window)
-            problems.append("a channel was never measured" if few else problem.replace("_", " "))
+            problems.append("a channel was never measured" if few else why(problem))
         steps = [None if one is None else one.values.shape[1] for one in found.series]
         table = replace(found.table, columns={"series": list(found.names), "steps": list(steps)})
         return New(table, tuple(rows), tuple(problems))

@@ -42,14 +42,17 @@ class Forecaster(StructuredNetwork):
 
     def encode(self, inputs: Sequence[Window], labels: Sequence[Any] | None) -> list[Encoded]:
         """The windows, and what followed where that is to be learned from."""
-        for at, window in enumerate(inputs):
-            if len(window.values) != len(self.usual):
-                raise UserError(
-                    f"window {at + 1} has {len(window.values)} channels and this model forecasts {len(self.usual)}"
-                )
+        for window in inputs:
+            if reason := self.refused(window):
+                raise UserError(f"{window!r}: {reason}")
         futures = [None] * len(inputs) if labels is None else [np.array(one, float) for one in labels]
         cost = len(self.usual) * max(1, self.context // 16)
         return [Encoded((w.values, future), cost) for w, future in zip(inputs, futures, strict=True)]
+
+    def refused(self, given: Any) -> str:
+        """Windows of another number of channels."""
+        has, wants = len(given.values), len(self.usual)
+        return "" if has == wants else f"it has {has} channel{'s' * (has != 1)}, and this model forecasts {wants}"
 
     def changed(self, rows: Sequence[Encoded], generator: torch.Generator, strength: float) -> list[Encoded]:
         """The forecast begins up to a horizon earlier, times `strength`: more starts of the same past."""
@@ -78,6 +81,7 @@ class Forecaster(StructuredNetwork):
         mean = shifted.sum(2) / count
         spread = np.sqrt((np.where(known, shifted - mean[..., None], 0) ** 2).sum(2) / count)
         spread = np.maximum(spread, _FLOOR * self.usual)
+        spread = np.where(spread > 0, spread, 1.0)  # of what never changes
         batch = {
             "context": torch.from_numpy(shifted / spread[..., None]).float(),
             "known": torch.from_numpy(known),

@@ -70,8 +70,14 @@ class GenerateNetwork(StructuredNetwork):
     def encode(self, inputs: Sequence[Any], labels: Sequence[Any] | None) -> list[Encoded]:
         """Tokens of the prompt, and of the answer where it is to be learned from."""
         answers = [None] * len(inputs) if labels is None else labels
-        one, shown = self.backbone, self.examples
-        return [self.prompt.row(one, x, y, shown) for x, y in zip(inputs, answers, strict=True)]
+        one, shown, ahead = self.backbone, self.examples, self._ahead()
+        return [self.prompt.row(one, x, y, shown, ahead) for x, y in zip(inputs, answers, strict=True)]
+
+    def _ahead(self) -> int:
+        """The tokens that follow a prompt at most."""
+        if self.labels is None:
+            return self.how.max_new_tokens
+        return max(len(self.prompt.answer(self.backbone, "", text)) for text in self.labels.texts)
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """With answers what their loss needs; without them the prompts, padded on the left."""
@@ -104,7 +110,7 @@ class GenerateNetwork(StructuredNetwork):
         fill = int(one.tokenizer.pad_token_id or 0)
         found = label_scores(one.inner, prompts, texts, fill, mean=self.labels.mean)
         if self.labels.calibrated:
-            empty = self.prompt.row(one, _NOTHING, None, self.examples).parts[0]["input_ids"]
+            empty = self.prompt.row(one, _NOTHING, None, self.examples, self._ahead()).parts[0]["input_ids"]
             found = found - label_scores(one.inner, [empty], texts, fill, mean=self.labels.mean)
         return found
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acclimate.data.account import Audit
+from acclimate.data.account import Audit, why
 from acclimate.data.columns import guess
 from acclimate.data.findings import Finding, finding, rows_text
 from acclimate.data.kinds import kind_of
@@ -100,9 +100,9 @@ class Match(Structured):
     def read_new(self, source: Any, asked: Asked) -> New:
         """Inputs to find texts for; texts in the source are not read."""
         table = read(source, may_be_empty=True)
-        columns, _ = columns_of(table, asked.columns)
+        columns, _ = columns_of(table, asked.columns, texts=False)
         seen = kind_of(columns).read(table, columns, asked.progress)
-        problems = tuple("" if r is None else r.replace("_", " ") for r in seen.reasons)
+        problems = tuple(why(r or "") for r in seen.reasons)
         return New(table, seen.inputs, problems)
 
     def given(self, inputs: Any) -> list[Any] | None:
@@ -198,11 +198,11 @@ class Match(Structured):
         return found
 
 
-def columns_of(table: Table, asked: Columns) -> tuple[Columns, str | None]:
-    """Which column holds the files, and which the texts."""
+def columns_of(table: Table, asked: Columns, *, texts: bool = True) -> tuple[Columns, str | None]:
+    """Which column holds the files, and which the texts, which need not be there unless `texts` are wanted."""
     named = [*asked.text, *asked.labels, *_TEXTS]
     text = next((n for n in named if n in table.columns), None)
-    if any(n not in table.columns for n in (*asked.text, *asked.labels)) and text is None:
+    if texts and text is None and (asked.text or asked.labels):
         raise UserError(f"{table.source} has no column {named[0]!r}; its columns: {', '.join(table.columns)}")
     columns = replace(asked, text=(), label=text)
     found = guess(table, columns, "classify").columns

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.data import pictures
+from acclimate.data.account import why
 from acclimate.data.columns import guess
 from acclimate.data.kinds import KINDS
 from acclimate.data.read import read
@@ -31,12 +32,12 @@ def new_pictures(source: Any, asked: Asked, annotated: Callable[[], tuple[Sequen
                 f"{', '.join(table.columns)})"
             )
         seen = KINDS["image"].read(table, columns, asked.progress)
-        return New(table, seen.inputs, tuple("" if r is None else r.replace("_", " ") for r in seen.reasons))
+        return New(table, seen.inputs, tuple(why(r or "") for r in seen.reasons))
     assert table is not None
     problems = ["missing_file" if p is None else pictures.look(p).problem for p in rows]
     inputs = tuple(None if problem else p for p, problem in zip(rows, problems, strict=True))
     files = {name: cells for name, cells in table.columns.items() if name == "file"}  # what is predicted stands beside
-    return New(replace(table, columns=files), inputs, tuple(problem.replace("_", " ") for problem in problems))
+    return New(replace(table, columns=files), inputs, tuple(map(why, problems)))
 
 
 def _annotated(

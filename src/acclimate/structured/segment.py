@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -175,15 +176,21 @@ class Segment(Structured):
         """By the bytes of the file."""
         return keys_of(inputs)
 
+    def told(self, network: StructuredNetwork, inputs: Sequence[Any], state: State, run: Run) -> list[Any]:
+        """Masks with the names of their classes."""
+        said = super().told(network, inputs, state, run)
+        return [mask._replace(classes=tuple(state["classes"])) for mask in said]
+
     def columns(self, inputs: Sequence[Any], answers: Sequence[Any]) -> dict[str, list[Any]]:
-        """The file of the mask (`files`), and the share of the picture that each class index has."""
+        """The file of the mask (`files`), and the share of the picture that each class has."""
         shares: list[str | None] = []
         for mask in answers:
             if mask is None:
                 shares.append(None)
                 continue
-            counts = np.bincount(unpacked(mask).ravel())
-            shares.append(", ".join(f"{i}: {n / counts.sum():.1%}" for i, n in enumerate(counts) if n))
+            counts = np.bincount(unpacked(mask).ravel(), minlength=len(mask.classes))
+            names = mask.classes or range(len(counts))
+            shares.append(", ".join(f"{c}: {n / counts.sum():.1%}" for c, n in zip(names, counts, strict=True) if n))
         return {"mask": _names(answers), "shares": shares}
 
     def files(self, answers: Sequence[Any]) -> dict[str, bytes]:
@@ -200,7 +207,12 @@ class Segment(Structured):
 
 
 def _names(answers: Sequence[Any]) -> list[str | None]:
-    return [None if mask is None else f"masks/{i:05d}.png" for i, mask in enumerate(answers, 1)]
+    """masks-1a2b3c4d/00001.png ...: the folder is named by what lies in it, so that no other table's masks are lost."""
+    digest = hashlib.blake2b(digest_size=4)
+    for mask in answers:
+        digest.update(b"" if mask is None else mask.png)
+    folder = f"masks-{digest.hexdigest()}"
+    return [None if mask is None else f"{folder}/{i:05d}.png" for i, mask in enumerate(answers, 1)]
 
 
 def _counts(truth: Sequence[Any], answers: Sequence[Any], state: State) -> FloatArray:

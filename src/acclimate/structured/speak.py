@@ -76,6 +76,14 @@ class SpeakNetwork(StructuredNetwork):
         spectra = [self.backbone.spectrum(sounds.read(sound, self.backbone.rate)) for _, sound in labels]
         return [Told(r.parts, r.cost + len(s) // 2, r.lost, r.total, s) for r, s in zip(rows, spectra, strict=True)]
 
+    def refused(self, given: Any) -> str:
+        """Texts that are too long."""
+        try:
+            self.backbone.encode([given])
+        except UserError as error:
+            return str(error)
+        return ""
+
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """The batch of texts; with clips their spectra (n, t, bands) and how many columns each has."""
         batch = self.backbone.collate(rows)

@@ -15,7 +15,7 @@ from acclimate.backbones import load, located
 from acclimate.backbones.hub_speech import Dictation, is_whole, load_dictation
 from acclimate.backbones.sound import SoundBackbone
 from acclimate.data import sounds
-from acclimate.data.account import REASONS, Audit
+from acclimate.data.account import Audit, why
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.kinds.audio import AUDIO
 from acclimate.data.rows import Data
@@ -147,11 +147,10 @@ class Transcribe(Structured):
     def read_new(self, source: Any, asked: Asked) -> New:
         """Sounds to write down; transcripts in the source are not read."""
         found, table = clips(source, asked.columns, asked.progress, texts=False)
-        said = {**REASONS, "blank_input": "no sound named"}
         return New(
             table,
             tuple(one.sound for one in found),
-            tuple("" if one.reason is None else said.get(one.reason, one.reason) for one in found),
+            tuple(why(one.reason or "") for one in found),
         )
 
     def given(self, inputs: Any) -> list[Any] | None:
