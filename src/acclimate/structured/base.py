@@ -107,6 +107,10 @@ class StructuredNetwork(nn.Module, ABC):
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
         """One answer a row, in the form of `Data.labels`. Called in eval mode, without gradients."""
 
+    def replayed(self, depth: int) -> bool:
+        """Whether the output of the first `depth` blocks may be kept and replayed."""
+        return self.replays
+
     def cut(self, encoded: Sequence[Encoded]) -> str:
         """A sentence on what of the rows did not fit; empty where all did."""
         return ""

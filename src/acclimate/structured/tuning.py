@@ -196,7 +196,7 @@ def _replayed(
 ) -> str:
     """Keep the output of frozen blocks where there are some and it is read more than once; a sentence on it."""
     depth = frozen_depth(network.backbone)
-    if not network.replays or depth == 0 or epochs < 2 or tune.cache_frozen == "off":
+    if not network.replayed(depth) or depth == 0 or epochs < 2 or tune.cache_frozen == "off":
         return ""
     if rows.augment:
         return f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"
