@@ -46,17 +46,19 @@ class Tag(Structured):
     noun: ClassVar[str] = "sentence"
     metric: ClassVar[str] = "entity_f1"
     model: ClassVar[str] = "minilm"
+    # Batches of 8, since a sentence has many words and few sentences need the steps. From a fresh head with few
+    # sentences the weights first learn "O" alone, so that most ways start from the probe.
     strategies: ClassVar[Mapping[str, Tune | None]] = {
         "linear_probe": None,
-        "partial": Tune(moves="top:2", learning_rate=1e-4),
-        "bitfit": Tune(moves="bias", learning_rate=1e-3),
-        "lora": Tune(moves="lora", learning_rate=5e-4),
-        "full": Tune(learning_rate=1e-4),
-        "lp_ft": Tune(start="probe", learning_rate=1e-4),
-        "gradual": Tune(unfreeze=0.5, learning_rate=1e-4),
+        "partial": Tune(moves="top:3", start="probe", learning_rate=1e-4, batch_size=8),
+        "bitfit": Tune(moves="bias", start="probe", learning_rate=1e-3, batch_size=8),
+        "lora": Tune(moves="lora", start="probe", learning_rate=5e-4, batch_size=8),
+        "full": Tune(learning_rate=1e-4, batch_size=8),
+        "lp_ft": Tune(start="probe", learning_rate=1e-4, batch_size=8),
+        "gradual": Tune(unfreeze=0.5, learning_rate=1e-4, batch_size=8),
     }
     parts: ClassVar[tuple[str, ...]] = ("group",)
-    candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "lora", "full")
+    candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "lora", "lp_ft")
     averaged: int = 4  # blocks, from the last one down, whose hidden states are averaged
     form: bool = True  # whether capitals and digits are read beside them
 
