@@ -21,7 +21,7 @@ from acclimate.tasks import TASKS
 from acclimate.tasks.heads import LinearHead
 from acclimate.threads import few
 from acclimate.train.links import link_of
-from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
+from acclimate.train.solve import Axes, Rows, Scaling, foretold, minimise, path
 
 MOST = 150_000  # words that are learned from; more change little, and take 8 bytes a feature each
 FEW = 20_000  # words up to which C is chosen by folds, too: the few sentences held out would choose by chance
@@ -63,8 +63,7 @@ def fit_head(network: TagNetwork, train: Data, valid: Data | None, run: Run) -> 
 
 def _masks(learn: NDArray[np.bool_], owner: IntArray, codes: IntArray, seed: int) -> tuple[FloatArray, FloatArray]:
     """Which words (n, P) each fit of the path learns from and is judged on; the last one learns from all to learn from.
-    `owner` is the sentence of each word to learn from. No fit is judged on a tag that it never saw: its bias has no
-    minimum, so that its loss tells of the solver's steps and drowns all others."""
+    `owner` is the sentence of each word to learn from; no fit is judged on a tag that it never saw."""
     n = len(learn)
     fit_on, judge_on = [], []
     if len(owner) <= FEW and len(np.unique(owner)) >= 2 * FOLDS:
@@ -77,10 +76,8 @@ def _masks(learn: NDArray[np.bool_], owner: IntArray, codes: IntArray, seed: int
             judge_on.append(out)
     fit_on.append(learn)
     judge_on.append(~learn)
-    fits, judges = np.stack(fit_on, 1), np.stack(judge_on, 1)
-    for fit, judge in zip(fits.T, judges.T, strict=True):
-        judge &= np.isin(codes, codes[fit])
-    return fits.astype(np.float64), judges.astype(np.float64)
+    fits = np.stack(fit_on, 1).astype(np.float64)
+    return fits, foretold(codes, fits, np.stack(judge_on, 1).astype(np.float64))
 
 
 def words_read(network: TagNetwork, data: Data, run: Run) -> tuple[FloatArray, IntArray, IntArray]:
