@@ -163,7 +163,7 @@ def test_kept_output_of_frozen_blocks_changes_nothing(tmp_path: Path) -> None:
         for cache in ("off", "auto"):
             how = {"moves": moves, "averaged": 3 if kept else 4, "cache_frozen": cache, "dropout": 0.0}
             found = fit("tag", one, tmp_path / f"{moves}-{cache}", model=model, settings=how, strategy="partial")
-            said.append([row["valid_loss"] for row in found.learned.history])
+            said.append([row["train_loss"] for row in found.learned.history])
             replayed = any("replayed every epoch" in note for note in found.learned.notes)
             assert replayed == (kept and cache == "auto")
         assert said[0] == pytest.approx(said[1], abs=1e-4)

@@ -78,6 +78,7 @@ class StructuredNetwork(nn.Module, ABC):
 
     backbone: Backbone
     head: nn.Module  # what moves at the head's rate; an empty module where the head lives in the backbone
+    loss_chooses: bool = True  # whether the epoch with the least loss on rows held out is kept, else the last one
     replays: bool = True  # whether the output of frozen blocks may be kept and replayed
     compared: str = ""  # names a loss that compares the rows of a batch
     augments: bool = False  # whether `collate` can change rows at random (strength > 0)

@@ -37,6 +37,7 @@ class TagNetwork(StructuredNetwork):
     """
 
     backbone: TextBackbone
+    loss_chooses = False  # it rises with confidence while entities are still being learned, and the last epoch is best
 
     def __init__(
         self,
