@@ -58,6 +58,9 @@ class TagNetwork(StructuredNetwork):
             )
         self.tags, self.words_a_row, self.other_less = tuple(tags), words_a_row, other_less
         self.averaged, self.form = max(1, min(averaged, len(backbone.blocks))), form
+        names = {id(module): name for name, module in backbone.named_modules()}
+        # By name, since stubs take the place of blocks whose output is kept (train/prefix.py).
+        self.lower = tuple(names[id(block)] for block in backbone.blocks[-self.averaged : -1])
         self.codes = {tag: i for i, tag in enumerate(tags)}
         self.allowed = allowed_steps(self.tags)
 
@@ -129,7 +132,7 @@ class TagNetwork(StructuredNetwork):
         def catch(_: nn.Module, __: Any, out: Any) -> None:
             lower.append(out[0] if isinstance(out, tuple) else out)
 
-        hooks = [block.register_forward_hook(catch) for block in self.backbone.blocks[-self.averaged : -1]]
+        hooks = [self.backbone.get_submodule(name).register_forward_hook(catch) for name in self.lower]
         try:
             last = self.backbone.tokens(batch)
         finally:
