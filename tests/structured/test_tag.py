@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import acclimate
 import tiny_models as tm
@@ -18,8 +19,9 @@ from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.structured.answering import answers_to
 from acclimate.structured.measuring import scores_of, value
-from acclimate.structured.tag import Tag
+from acclimate.structured.tag import LOWERED, Tag, best_lowering
 from acclimate.structured.tag_network import TagNetwork, allowed_steps, best_path
+from acclimate.train.prefix import build
 
 sys.path.append(str(Path(__file__).parent))
 from task_examples import fit, tag_example, tags
@@ -132,6 +134,70 @@ def test_rows_out_of_step_are_named_and_counts_reconcile(tmp_path: Path) -> None
     assert found.dropped == {"out_of_step": (41,), "no_words": (42,), "no_tags": (43,)}
     with pytest.raises(UserError, match="1: not as many tags as words"):
         acclimate.fit(str(path), task="tag", on_bad="fail", quiet=True)
+
+
+def test_the_state_of_a_word_is_the_mean_of_the_last_blocks_and_its_form_stands_beside_it(tmp_path: Path) -> None:
+    """Restated with the hidden states that the model itself gives, one row at a time and without packing."""
+    backbone = load(str(tm.write("bert", tmp_path / "bert", layers=4)))
+    network = TagNetwork(backbone, ["O", "B-x"], 3.0, averaged=3, form=True).eval()  # type: ignore[arg-type]
+    rows = network.encode([("happy", "stone"), ("river", "Happy", "12", "stone")], None)
+    found = network.states(network.collate(rows)).detach()
+    at = 0
+    for row in rows:
+        part = row.parts[0]
+        out = backbone.model(input_ids=torch.tensor([part["input_ids"]]), output_hidden_states=True)  # type: ignore
+        each = [torch.nn.functional.layer_norm(h[0], h.shape[2:]) for h in out.hidden_states[-3:]]
+        own = found[at : at + len(part["word"])]
+        assert torch.allclose(own[:, : backbone.width], torch.stack(each).mean(0)[part["first"]], atol=1e-5)
+        at += len(own)
+    capital, digits = found[3, backbone.width :], found[4, backbone.width :]
+    assert capital[:7].tolist() == [1, 0, 0, 0, 0, 0, 1] and digits[:7].tolist() == [0, 0, 0, 1, 1, 0, 1]
+    assert digits[7:14].tolist() == capital[:7].tolist() and capital[-1] == 0.25
+
+
+def test_kept_output_of_frozen_blocks_changes_no_state(tmp_path: Path) -> None:
+    """Unless the block that is kept lies above one that is read: then nothing is kept."""
+    backbone = load(str(tm.write("bert", tmp_path / "bert", layers=4)))
+    network = TagNetwork(backbone, ["O", "B-x"], 3.0, averaged=3).eval()  # type: ignore[arg-type]
+    assert network.replayed(2) and not network.replayed(3)
+    rows = network.encode([("happy", "stone"), ("river", "good", "stone")], [("B-x", "O"), ("O", "O", "O")])
+    network.requires_grad_(False)
+    for block in backbone.blocks[2:]:
+        block.requires_grad_(True)
+    prefix, _ = build(backbone, rows, "auto", Run())
+    assert prefix is not None and prefix.depth == 2
+    batch = network.collate(rows)
+    prefix.offer([0, 1], batch, "cpu")
+    with prefix.replaying():
+        replayed = network(batch)
+    assert torch.allclose(replayed, network(batch), atol=1e-5)
+
+
+def test_folds_that_lack_a_tag_do_not_choose_the_penalty(tmp_path: Path) -> None:
+    """One sentence alone holds B-place: where it is held out its tag cannot be foretold. The bias of a tag without a
+    word has no minimum, which drowned all other losses and left the weakest head of all."""
+    rng, rows = random.Random(0), []
+    for i in range(60):
+        words = [rng.choice(tm.NEUTRAL[:8]) for _ in range(5)]
+        name = rng.choice(["happy", "sad", "good", "bad"])
+        rows.append({"tokens": [*words, name], "tags": ["O"] * 5 + ["B-person"]})
+        if i == 7:
+            rows.append({"tokens": ["stone", "warm"], "tags": ["O", "B-place"]})
+    path = tmp_path / "rare.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    model = acclimate.fit(str(path), task="tag", model=str(tm.write("bert", tmp_path / "bert", layers=2)), quiet=True,
+                          strategy="linear_probe", output_dir=tmp_path / "run")  # fmt: skip
+    strength = float(model.learned.notes[0].split("C = ")[1].split()[0])
+    assert strength > 1 and model.scores is not None and model.scores.value is not None and model.scores.value > 0.9
+
+
+def test_o_is_lowered_as_rows_say_where_they_are_many_and_as_theory_says_where_few() -> None:
+    there = np.full(len(LOWERED), 4000)
+    hits = np.where(np.arange(len(LOWERED)) == 3, 2400, 2000)
+    assert best_lowering(np.stack([hits, there, there], 1)) == 3
+    few = np.stack([hits // 2000, there // 2000, there // 1000], 1)  # one of two found, whatever the offset
+    chosen = LOWERED[best_lowering(few)]
+    assert abs(chosen - np.log((2 - 3 / 8) / (3 / 8))) <= 0.125
 
 
 def test_one_tag_is_nothing_to_learn(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from acclimate.strategies.probe import STRENGTHS
 from acclimate.tasks import TASKS
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
 from acclimate.train import solve
 from acclimate.train.links import link_of
-from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
+from acclimate.train.solve import Axes, Rows, Scaling, foretold, minimise, path
 
 RNG = np.random.default_rng(5)
 N, D = 90, 6
@@ -212,6 +213,21 @@ def test_wide_features_are_fitted_without_turning_them(monkeypatch: pytest.Monke
     assert Axes.of(Rows(SCALING.apply(F), None, np.ones(N))).turn is None
     plain = fitted(LinearHead(D, 3).double(), "classify", CODES, 3.0)
     assert scored(plain).numpy() == pytest.approx(scored(turned).numpy(), abs=1e-5)
+
+
+def test_a_class_that_a_fold_never_saw_does_not_choose_the_penalty() -> None:
+    rng, n = np.random.default_rng(0), 600
+    codes, features = rng.integers(0, 5, n), rng.normal(size=(n, 40))
+    features[np.arange(n), codes] += 2.0
+    fold = np.arange(n) % 5
+    codes[:3], fold[:3] = 5, 0  # a class that lives in one fold alone
+    rows = Rows(Scaling.of(features).apply(features), None, np.ones(n))
+    judge = np.equal.outer(fold, np.arange(6)).astype(float)
+    link, fit = link_of(TASKS["classify"], codes, 6), 1 - judge
+    known = foretold(codes, fit, judge)
+    assert (judge - known).sum(0).tolist() == [3, 0, 0, 0, 0, 0]
+    scores = path(LinearHead(40, 6).double(), rows, link, STRENGTHS, fit, known, Axes.of(rows))
+    assert 1 < STRENGTHS[int(np.argmin(scores))] < 20
 
 
 def test_a_path_ends_after_four_strengths_that_are_worse() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from acclimate.backbones.base import budgeted
+from acclimate.backbones.base import Batch, Encoded, budgeted
 from acclimate.backbones.kernels import laid_out
 from acclimate.features import to_device
 from acclimate.run import Run
@@ -21,9 +21,16 @@ _WORTH_IT = 4  # inputs, for which weights are laid out anew
 
 
 def answers_to(
-    network: StructuredNetwork, inputs: Sequence[Any], run: Run, label: str = "answers", most: int = MOST
+    network: StructuredNetwork,
+    inputs: Sequence[Any],
+    run: Run,
+    label: str = "answers",
+    most: int = MOST,
+    read: Callable[[list[Encoded], Batch], Sequence[Any]] | None = None,
 ) -> list[Any]:
-    """One answer an input, in order; those of like size are read together."""
+    """One answer an input, in order; those of like size are read together. `read(rows, batch)` gives something else of
+    each row than the network's answer."""
+    read = read or network.answers
     network = network.to(run.device).eval()
     encoded = network.encode(inputs, None)
     found: list[Any] = [None] * len(inputs)
@@ -31,7 +38,7 @@ def answers_to(
     with torch.inference_mode(), quick, run.progress.steps(label, len(inputs)) as advance:
         for at in budgeted([row.cost for row in encoded], _COST, most):
             rows = [encoded[i] for i in at]
-            said = network.answers(rows, to_device(network.collate(rows), run.device))
+            said = read(rows, to_device(network.collate(rows), run.device))
             for i, answer in zip(at, said, strict=True):
                 found[i] = answer
             advance(len(at))

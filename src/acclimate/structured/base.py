@@ -78,6 +78,7 @@ class StructuredNetwork(nn.Module, ABC):
 
     backbone: Backbone
     head: nn.Module  # what moves at the head's rate; an empty module where the head lives in the backbone
+    loss_chooses: bool = True  # whether the epoch with the least loss on rows held out is kept, else the last one
     replays: bool = True  # whether the output of frozen blocks may be kept and replayed
     compared: str = ""  # names a loss that compares the rows of a batch
     augments: bool = False  # whether `collate` can change rows at random (strength > 0)
@@ -106,6 +107,10 @@ class StructuredNetwork(nn.Module, ABC):
     @abstractmethod
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
         """One answer a row, in the form of `Data.labels`. Called in eval mode, without gradients."""
+
+    def replayed(self, depth: int) -> bool:
+        """Whether the output of the first `depth` blocks may be kept and replayed."""
+        return self.replays
 
     def cut(self, encoded: Sequence[Encoded]) -> str:
         """A sentence on what of the rows did not fit; empty where all did."""

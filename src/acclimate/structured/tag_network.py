@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Batch, Encoded
+from acclimate.backbones.packing import by_row
 from acclimate.backbones.text import TextBackbone
 from acclimate.backbones.windows import windows
 from acclimate.data.tagged import is_entities, words_of
 from acclimate.errors import UserError
 from acclimate.metrics.intervals import FloatArray
+from acclimate.structured import word_form
 from acclimate.structured.base import StructuredNetwork
 
 OTHER = "O"  # the tag of a word that is in no entity
@@ -25,22 +27,40 @@ OTHER = "O"  # the tag of a word that is in no entity
 class TagNetwork(StructuredNetwork):
     """Hidden states of the first piece of every word, through one linear layer; the best allowed sequence of tags.
 
+    The state of a piece is the mean of the last `averaged` blocks, each brought to mean 0 and variance 1 over its
+    numbers: what the last block says of single words is worn away where the network was trained to tell whole texts
+    (on states of several layers: Peters et al. 2018, arXiv:1802.05365). Beside it, with `form`, what the letters of
+    the word look like.
+
     Loss of a row: Σ over its words of the cross-entropy of the right tag, over the mean number of words a row had in
     training.
     """
 
     backbone: TextBackbone
+    loss_chooses = False  # it rises with confidence while entities are still being learned, and the last epoch is best
 
     def __init__(
-        self, backbone: TextBackbone, tags: Sequence[str], words_a_row: float, other_less: float = 0.0
+        self,
+        backbone: TextBackbone,
+        tags: Sequence[str],
+        words_a_row: float,
+        other_less: float = 0.0,
+        *,
+        averaged: int = 1,
+        form: bool = False,
     ) -> None:
-        super().__init__(backbone, nn.Sequential(nn.Dropout(0.1), nn.Linear(backbone.width, len(tags))))
+        width = backbone.width + (word_form.WIDTH if form else 0)
+        super().__init__(backbone, nn.Sequential(nn.Dropout(0.1), nn.Linear(width, len(tags))))
         if not getattr(backbone.tokenizer, "is_fast", False):
             raise UserError(
                 f"the tokeniser of {backbone.origin.name!r} cannot tell which word a piece is of; tagging needs one "
                 "that can (a folder with tokenizer.json)"
             )
         self.tags, self.words_a_row, self.other_less = tuple(tags), words_a_row, other_less
+        self.averaged, self.form = max(1, min(averaged, len(backbone.blocks))), form
+        names = {id(module): name for name, module in backbone.named_modules()}
+        # By name, since stubs take the place of blocks whose output is kept (train/prefix.py).
+        self.lower = tuple(names[id(block)] for block in backbone.blocks[-self.averaged : -1])
         self.codes = {tag: i for i, tag in enumerate(tags)}
         self.allowed = allowed_steps(self.tags)
 
@@ -63,13 +83,15 @@ class TagNetwork(StructuredNetwork):
         before, after = ([*range(inside[0])], [*range(inside[-1] + 1, len(owners))]) if inside else ([], [])
         starts = [i == 0 or owners[inside[i - 1]] != owners[at] for i, at in enumerate(inside)]
         room = self.backbone.text.max_length - len(before) - len(after)
-        parts = []
+        parts, known = [], word_form.forms(words)
         for piece in windows(starts, room):
             positions = [*before, *(inside[i] for i in piece), *after]
             here = [(owners[inside[i]], len(before) + k) for k, i in enumerate(piece) if starts[i]]
             names = [name for name in ("input_ids", "token_type_ids") if name in out]
             part: dict[str, Any] = {name: [out[name][i] for i in positions] for name in names}
             part |= {"first": [k for _, k in here], "word": [w for w, _ in here]}
+            if self.form:
+                part["form"] = known[part["word"]]
             if codes is not None:
                 part["tags"] = [codes[w] for w, _ in here]
             parts.append(part)
@@ -90,12 +112,41 @@ class TagNetwork(StructuredNetwork):
                 tags += part.get("tags", [])
                 start += len(part["input_ids"])
         batch["place"], batch["of_row"] = torch.tensor(places), torch.tensor(owner)
+        if self.form:
+            batch["form"] = torch.from_numpy(np.concatenate([part["form"] for row in rows for part in row.parts]))
         if tags:
             batch["tags"] = torch.tensor(tags)
         return batch
 
+    def states(self, batch: Batch) -> Tensor:
+        """What the head reads of every word, (words, width)."""
+        found = self._hidden(batch)[batch["place"]]
+        return torch.cat([found, batch["form"]], 1) if self.form else found
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """The state of every token, (m, d)."""
+        if self.averaged == 1:
+            return self.backbone.tokens(batch)
+        lower: list[Tensor] = []
+
+        def catch(_: nn.Module, __: Any, out: Any) -> None:
+            lower.append(out[0] if isinstance(out, tuple) else out)
+
+        hooks = [self.backbone.get_submodule(name).register_forward_hook(catch) for name in self.lower]
+        try:
+            last = self.backbone.tokens(batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        each = [*(by_row(hidden.float(), batch)[0] for hidden in lower), last]
+        return torch.stack([F.layer_norm(one, one.shape[1:]) for one in each]).mean(0)
+
+    def replayed(self, depth: int) -> bool:
+        """Whether no block that is read lies below the one whose output is kept."""
+        return depth <= len(self.backbone.blocks) - self.averaged + 1
+
     def _logits(self, batch: Batch) -> Tensor:
-        found: Tensor = self.head(self.backbone.tokens(batch)[batch["place"]])
+        found: Tensor = self.head(self.states(batch))
         return found.float()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -113,16 +164,19 @@ class TagNetwork(StructuredNetwork):
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
         """The most probable allowed sequence of each row, the log-probability of "O" lowered by `other_less`; words
         that no window holds are outside."""
-        found = []
-        for row, mine in zip(rows, self.scores(rows, batch), strict=True):
-            if self.other_less and OTHER in self.codes:
-                mine[:, self.codes[OTHER]] -= self.other_less
-            words = [w for part in row.parts for w in part["word"]]
-            tags = [OTHER if OTHER in self.codes else self.tags[0]] * row.total
-            for w, code in zip(words, best_path(mine, self.allowed), strict=True):
-                tags[w] = self.tags[code]
-            found.append(tuple(tags))
-        return found
+        pairs = zip(rows, self.scores(rows, batch), strict=True)
+        return [self.decoded(row, mine, self.other_less) for row, mine in pairs]
+
+    def decoded(self, row: Encoded, scores: FloatArray, less: float) -> tuple[str, ...]:
+        """The answer of one row by the log-probabilities (words, tags), that of "O" lowered by `less`."""
+        if less and OTHER in self.codes:
+            scores = scores.copy()
+            scores[:, self.codes[OTHER]] -= less
+        words = [w for part in row.parts for w in part["word"]]
+        tags = [OTHER if OTHER in self.codes else self.tags[0]] * row.total
+        for w, code in zip(words, best_path(scores, self.allowed), strict=True):
+            tags[w] = self.tags[code]
+        return tuple(tags)
 
 
 def allowed_steps(tags: Sequence[str]) -> NDArray[np.bool_]:

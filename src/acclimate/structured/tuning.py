@@ -71,7 +71,8 @@ def refuse(name: str, tune: Tune, network: StructuredNetwork) -> None:
 def tuned(
     name: str, tune: Tune, network: StructuredNetwork, train: Data, valid: Data | None, run: Run, identity: str = ""
 ) -> Tuned:
-    """Train a copy of the network on these rows; with `valid` the epoch with the least loss there is kept."""
+    """Train a copy of the network on these rows; with `valid` the epoch with the least loss there is kept,
+    where the network says that its loss tells which is best."""
     tune = tune.known(network.backbone)
     refuse(name, tune, network)
     # `mixed_precision` says in which numbers weights learn; the precision is that of the finished model.
@@ -161,7 +162,8 @@ def _train(
 ) -> tuple[History, list[str]]:
     rows = _Rows(network, train, run)
     rows.augment = strength_of(tune.augment)
-    held_out = None if valid is None or not len(valid) else _Rows(network, valid, run)
+    judged = network.loss_chooses and valid is not None and len(valid)
+    held_out = _Rows(network, valid, run) if valid is not None and judged else None
     epochs = tune.epochs(len(train))
     note = _replayed(tune, network, rows, held_out, epochs, run)
     schedule = Schedule(
@@ -196,7 +198,7 @@ def _replayed(
 ) -> str:
     """Keep the output of frozen blocks where there are some and it is read more than once; a sentence on it."""
     depth = frozen_depth(network.backbone)
-    if not network.replays or depth == 0 or epochs < 2 or tune.cache_frozen == "off":
+    if not network.replayed(depth) or depth == 0 or epochs < 2 or tune.cache_frozen == "off":
         return ""
     if rows.augment:
         return f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"

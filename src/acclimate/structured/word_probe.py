@@ -21,7 +21,7 @@ from acclimate.tasks import TASKS
 from acclimate.tasks.heads import LinearHead
 from acclimate.threads import few
 from acclimate.train.links import link_of
-from acclimate.train.solve import Axes, Rows, Scaling, minimise, path
+from acclimate.train.solve import Axes, Rows, Scaling, foretold, minimise, path
 
 MOST = 150_000  # words that are learned from; more change little, and take 8 bytes a feature each
 FEW = 20_000  # words up to which C is chosen by folds, too: the few sentences held out would choose by chance
@@ -46,7 +46,7 @@ def fit_head(network: TagNetwork, train: Data, valid: Data | None, run: Run) -> 
     rows = Rows(scaling.apply(features), None, learn.astype(np.float64))
     link, axes, strength = link_of(TASKS["classify"], codes, width), Axes.of(rows), 1.0
     with few(4.0 * len(rows) * features.shape[1] * width + 1.0):
-        fit_on, judge_on = _masks(learn, owner, run.seed)
+        fit_on, judge_on = _masks(learn, owner, codes, run.seed)
         if judge_on.any():
             strength = STRENGTHS[int(np.argmin(path(head, rows, link, STRENGTHS, fit_on, judge_on, axes)))]
         minimise(head, rows, link, strength, axes)
@@ -61,9 +61,9 @@ def fit_head(network: TagNetwork, train: Data, valid: Data | None, run: Run) -> 
     return found.eval(), f"linear_probe: C = {strength:g} on {int(learn.sum()):,} words{said}"
 
 
-def _masks(learn: NDArray[np.bool_], owner: IntArray, seed: int) -> tuple[FloatArray, FloatArray]:
+def _masks(learn: NDArray[np.bool_], owner: IntArray, codes: IntArray, seed: int) -> tuple[FloatArray, FloatArray]:
     """Which words (n, P) each fit of the path learns from and is judged on; the last one learns from all to learn from.
-    `owner` is the sentence of each word to learn from."""
+    `owner` is the sentence of each word to learn from; no fit is judged on a tag that it never saw."""
     n = len(learn)
     fit_on, judge_on = [], []
     if len(owner) <= FEW and len(np.unique(owner)) >= 2 * FOLDS:
@@ -76,7 +76,8 @@ def _masks(learn: NDArray[np.bool_], owner: IntArray, seed: int) -> tuple[FloatA
             judge_on.append(out)
     fit_on.append(learn)
     judge_on.append(~learn)
-    return np.stack(fit_on, 1).astype(np.float64), np.stack(judge_on, 1).astype(np.float64)
+    fits = np.stack(fit_on, 1).astype(np.float64)
+    return fits, foretold(codes, fits, np.stack(judge_on, 1).astype(np.float64))
 
 
 def words_read(network: TagNetwork, data: Data, run: Run) -> tuple[FloatArray, IntArray, IntArray]:
@@ -89,7 +90,7 @@ def words_read(network: TagNetwork, data: Data, run: Run) -> tuple[FloatArray, I
     with torch.inference_mode(), run.progress.steps("words", len(encoded)) as advance:
         for at in budgeted([row.cost for row in encoded], TOKENS_A_BATCH, 256):
             batch = to_device(network.collate([encoded[i] for i in at]), run.device)
-            states.append(backbone.tokens(batch)[batch["place"]].float().cpu().numpy())
+            states.append(network.states(batch).float().cpu().numpy())
             codes.append(batch["tags"].cpu().numpy())
             owner.append(np.asarray(at)[batch["of_row"].cpu().numpy()])
             advance(len(at))
