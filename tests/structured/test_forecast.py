@@ -150,7 +150,16 @@ def test_from_a_file_to_a_run_and_on_from_its_end(tmp_path: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "data:image/svg+xml" in page
     parts = list(model.predict_parts(str(path)).parts)
-    assert list(parts[0]) == ["forecast_1", "forecast_2"]
+    assert list(parts[0]) == ["forecast_a", "forecast_b"]
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    at = [lines[0].index(name) for name in ("a", "b")]
+    for line in lines:  # the same numbers in other columns are not the same series
+        line[at[0]], line[at[1]] = line[at[1]], line[at[0]]
+    turned = tmp_path / "turned.csv"
+    turned.write_text("\n".join(map(",".join, lines)) + "\n")
+    notes = list(model.predict_parts(str(turned)).parts)[0]["note"]
+    assert "in this order" in notes[0]
+    assert "b, a" in notes[0]
 
 
 def test_what_cannot_be_forecast_is_refused_in_words(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Window(NamedTuple):
     values: Values  # (channels, steps), the last one is now; NaN where nothing was measured
     series: str = ""  # its name
     origin: int = 0  # the number of steps of the series up to now
+    channels: tuple[str, ...] = ()  # their names, where the source has some
 
     def __repr__(self) -> str:
         return f"{self.series or 'series'} up to step {self.origin:,}"
@@ -54,6 +55,15 @@ class Found:
     names: tuple[str, ...]
     channels: tuple[str, ...]
     table: Table  # a line a series
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The names of the channels where the source has some."""
+        return () if self.channels == _numbered(len(self.channels)) else self.channels
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"channel {j + 1}" for j in range(count))
 
 
 def series_of(source: Any, columns: Columns, progress: Progress) -> Found:
@@ -84,7 +94,7 @@ def series_of(source: Any, columns: Columns, progress: Progress) -> Found:
     called = [f"series {n}" for n in range(1, len(table) + 1)] if ids is None else [as_text(cell) for cell in ids]
     first = next((one for one in reading.inputs if one is not None), None)
     count = 0 if first is None else len(first.values)
-    channels = found.features if len(found.features) == count else tuple(f"channel {j + 1}" for j in range(count))
+    channels = found.features if len(found.features) == count else _numbered(count)
     problems = tuple(reason or "" for reason in reading.reasons)
     return Found(reading.inputs, problems, tuple(called), channels, table)
 
@@ -172,7 +182,7 @@ def windows(found: Found, horizon: int) -> list[Cut]:
         for origin in reversed(origins):
             context = one.values[:, max(0, origin - LONGEST - horizon) : origin]
             future = one.values[:, origin : origin + horizon]
-            window = Window(context, found.names[at], origin)
+            window = Window(context, found.names[at], origin, found.named)
             why = "short_context" if window.known() < LEAST else None if np.isfinite(future).any() else "no_future"
             line = found.table.lines[at] + (origin if len(found.table) == 1 else 0)
             cuts.append(Cut(window, future, origin / steps, line, why))

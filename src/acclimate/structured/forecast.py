@@ -100,7 +100,7 @@ class Forecast(Structured):
         rows: list[Window | None] = []
         problems = []
         for one, name, problem in zip(found.series, found.names, found.problems, strict=True):
-            window = None if one is None else Window(one.values[:, -LONGEST:], name, one.values.shape[1])
+            window = None if one is None else Window(one.values[:, -LONGEST:], name, one.values.shape[1], found.named)
             few = window is not None and not window.known()
             rows.append(None if few else window)
             problems.append("a channel was never measured" if few else why(problem))
@@ -124,18 +124,18 @@ class Forecast(Structured):
         usual = [_usual([line[j] for line in lines], season, self.horizon) for j in range(len(lines[0]))]
         longest = max(w.values.shape[1] for w in rows)
         context = self.context or min(max(64, 4 * self.horizon, 2 * season), _ENCODED, max(longest, 16))
-        return {"season": season, "usual": usual, "context": context}
+        return {"season": season, "usual": usual, "context": context, "channels": list(rows[0].channels)}
 
     def network(self, model: str, state: State, reading: Mapping[str, Any]) -> StructuredNetwork:
         """Fracast with its own head, or an encoder of series with a linear one."""
         from acclimate.backbones import load
 
-        backbone, channels = load(model), len(state["usual"])
+        backbone, channels, names = load(model), len(state["usual"]), tuple(state.get("channels", ()))
         if isinstance(backbone, Fracast):
             context = self.context or backbone.sizes.context
             zero, one = (0.0,) * channels, (1.0,) * channels
             known = backbone.fitted(backbone.scale or Scale(channels, 0.0, context, zero, one, True))
-            return FracastForecaster(known, context, self.horizon, state["usual"])
+            return FracastForecaster(known, context, self.horizon, state["usual"], names)
         if not isinstance(backbone, SmallSeries):
             raise UserError(f"a forecast needs a model of series, and {model!r} reads {backbone.modality}")
         if backbone.scale is None:
@@ -147,7 +147,7 @@ class Forecast(Structured):
                 f"{model!r} was made for {backbone.known.channels} channels{gaps}, and a "
                 f"forecast reads {channels} and what of them is known; start from series-cnn or series-transformer"
             )
-        return LinearForecaster(backbone, int(state["context"]), self.horizon, state["usual"])
+        return LinearForecaster(backbone, int(state["context"]), self.horizon, state["usual"], names)
 
     def baselines(self, train: Data, state: State, run: Run) -> dict[str, Callable[[], Baseline]]:
         """The last value, the last season where there is one, and a linear autoregression."""
@@ -172,7 +172,7 @@ class Forecast(Structured):
         each: dict[str, dict[str, tuple[Measure, int]]] = {}
         for j in range(wrong.absolute.shape[1]):
             rows = int((wrong.count[:, j] > 0).sum())
-            each[f"channel {j + 1}"] = {name: (one, rows) for name, one in wrong.measures([j]).items()}
+            each[_called(state, j)] = {name: (one, rows) for name, one in wrong.measures([j]).items()}
         return each
 
     def notes(self, truth: Sequence[Any], answers: Sequence[Any], state: State) -> tuple[str, ...]:
@@ -194,7 +194,9 @@ class Forecast(Structured):
     def columns(self, inputs: Sequence[Any], answers: Sequence[Any]) -> dict[str, list[Any]]:
         """The steps ahead of each channel, as a JSON list."""
         channels = max((len(one) for one in answers if one is not None), default=0)
-        names = ["forecast"] if channels == 1 else [f"forecast_{j + 1}" for j in range(channels)]
+        known: Sequence[str] = next((one.channels for one in inputs if one is not None and one.channels), ())
+        known = known if len(known) == channels else [str(j + 1) for j in range(channels)]
+        names = ["forecast"] if channels == 1 else [f"forecast_{name}" for name in known]
         return {
             name: [None if one is None else json.dumps([float(f"{v:.9g}") for v in one[j]]) for one in answers]
             for j, name in enumerate(names)
@@ -248,6 +250,11 @@ class _Wrong:
             "mae": Measure(lambda w: divide(w @ absolute, w @ count), False, "positive", rows),
             "rmse": Measure(lambda w: np.sqrt(divide(w @ squared, w @ count)), False, "positive", rows),
         }
+
+
+def _called(state: State, j: int) -> str:
+    names = state.get("channels", ())
+    return str(names[j]) if j < len(names) else f"channel {j + 1}"
 
 
 def _window(one: Any) -> Window:

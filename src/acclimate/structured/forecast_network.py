@@ -35,9 +35,17 @@ class Forecaster(StructuredNetwork):
     augments = True
     backbone: SeriesBackbone
 
-    def __init__(self, backbone: SeriesBackbone, head: nn.Module, context: int, horizon: int, usual: Sequence[float]):
+    def __init__(
+        self,
+        backbone: SeriesBackbone,
+        head: nn.Module,
+        context: int,
+        horizon: int,
+        usual: Sequence[float],
+        channels: Sequence[str],
+    ) -> None:
         super().__init__(backbone, head)
-        self.context, self.horizon = context, horizon
+        self.context, self.horizon, self.channels = context, horizon, tuple(channels)
         self.usual = np.array(usual, float)
 
     def encode(self, inputs: Sequence[Window], labels: Sequence[Any] | None) -> list[Encoded]:
@@ -50,9 +58,14 @@ class Forecaster(StructuredNetwork):
         return [Encoded((w.values, future), cost) for w, future in zip(inputs, futures, strict=True)]
 
     def refused(self, given: Any) -> str:
-        """Windows of another number of channels."""
+        """Windows of other channels: of another number, or, of several, of other names or in another order."""
         has, wants = len(given.values), len(self.usual)
-        return "" if has == wants else f"it has {has} channel{'s' * (has != 1)}, and this model forecasts {wants}"
+        if has != wants:
+            return f"it has {has} channel{'s' * (has != 1)}, and this model forecasts {wants}"
+        if has == 1 or not (given.channels and self.channels) or given.channels == self.channels:
+            return ""
+        ours, theirs = ", ".join(self.channels), ", ".join(given.channels)
+        return f"its channels are {theirs}, and this model forecasts {ours}, in this order"
 
     def changed(self, rows: Sequence[Encoded], generator: torch.Generator, strength: float) -> list[Encoded]:
         """The forecast begins up to a horizon earlier, times `strength`: more starts of the same past."""
@@ -133,15 +146,17 @@ class LinearForecaster(Forecaster):
 
     backbone: SmallSeries
 
-    def __init__(self, backbone: SmallSeries, context: int, horizon: int, usual: Sequence[float]):
-        channels = len(usual)
+    def __init__(
+        self, backbone: SmallSeries, context: int, horizon: int, usual: Sequence[float], channels: Sequence[str] = ()
+    ) -> None:
+        count = len(usual)
         with torch.no_grad():
             empty = torch.zeros(1, backbone.inputs, context)
             states, _ = backbone.states(empty, torch.tensor([context]))
-        head = nn.Linear(states[0].numel(), channels * horizon)
+        head = nn.Linear(states[0].numel(), count * horizon)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
-        super().__init__(backbone, head, context, horizon, usual)
+        super().__init__(backbone, head, context, horizon, usual, channels)
 
     def ahead(self, batch: Batch) -> Tensor:
         """(n, c, h)."""
@@ -160,8 +175,10 @@ class FracastForecaster(Forecaster):
 
     backbone: Fracast
 
-    def __init__(self, backbone: Fracast, context: int, horizon: int, usual: Sequence[float]):
-        super().__init__(backbone, copy.deepcopy(backbone.head), context, horizon, usual)
+    def __init__(
+        self, backbone: Fracast, context: int, horizon: int, usual: Sequence[float], channels: Sequence[str] = ()
+    ) -> None:
+        super().__init__(backbone, copy.deepcopy(backbone.head), context, horizon, usual, channels)
         self.levels = torch.tensor(backbone.sizes.quantiles)
 
     def ahead(self, batch: Batch) -> Tensor:
