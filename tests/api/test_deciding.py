@@ -16,7 +16,7 @@ from made import rows, write_csv
 
 import acclimate
 from acclimate.advise import labels as from_labels
-from acclimate.api import deciding
+from acclimate.api import deciding, encoder_too
 from acclimate.cli.main import app
 from acclimate.validate import Verdict, decide
 
@@ -29,14 +29,14 @@ def report_of(run: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Force the answer; all else of the verdict stays as it is formed."""
 
-    def force(wanted: str) -> None:
+    def force(wanted: str, by: str = "shot") -> None:
         def given(candidates: Any, rows: Any, *, gentle: str, ask: int = 20) -> Verdict:
             assert gentle in [c.name for c in candidates]
             found = decide(candidates, rows, ask=ask, gentle=gentle)
-            name = "shot" if wanted == "adapt" else "source_only"
+            name = by if wanted == "adapt" else "source_only"
             return replace(found, answer=wanted, name=name, label=tuple(range(ask)), weights=(0.5, 1.5) * (ask // 2))
 
         monkeypatch.setattr(deciding, "decide", given)
@@ -44,7 +44,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return force
 
 
-def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], None]) -> None:
+def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[..., None]) -> None:
     answer("adapt")
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}
     model = fit(source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target)
@@ -55,9 +55,29 @@ def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[[str], No
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
 
 
+@pytest.mark.parametrize("tested", [True, False])
+def test_where_the_gentle_way_is_taken_the_encoder_moves_too_if_time_allows(
+    tested: bool, fit: Fit, answer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer("adapt", "mcc")
+    source, target = rows(60), {"text": rows(40, seed=7)["text"]}
+    given = {"test_data": rows(30, seed=9)} if tested else {}
+    asked = {"label": "label", "strategy": "auto", "candidates": ["linear_probe"], "target_data": target, **given}
+    model = fit(source, **asked)
+    report = report_of(model.run_dir)
+    assert report["strategy"] == "lora" and report["settings"]["align"] == "mcc"
+    assert any("The model adapted to them by mcc." in said for said in report["decisions"])
+    assert any(said.startswith("The encoder moves too") for said in report["decisions"])
+    named = fit(source, label="label", strategy="lora", align="mcc", target_data=target, **given)
+    assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
+    monkeypatch.setattr(encoder_too, "_ROOM", 0.0)
+    stays = report_of(fit(source, **asked).run_dir)
+    assert stays["strategy"] == "mcc" and any("--time-limit" in said for said in stays["decisions"])
+
+
 @pytest.mark.real  # slow
 def test_of_many_rows_some_are_looked_at_and_the_model_reads_them_all(
-    fit: Fit, answer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    fit: Fit, answer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer("adapt")
     monkeypatch.setattr(deciding, "MOST", 30)
@@ -76,7 +96,7 @@ def test_of_many_rows_some_are_looked_at_and_the_model_reads_them_all(
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
 
 
-def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Callable[[str], None]) -> None:
+def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Callable[..., None]) -> None:
     answer("do not adapt")
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}
     model = fit(source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target)
@@ -91,7 +111,7 @@ def test_do_not_adapt_hands_back_the_model_of_the_source(fit: Fit, answer: Calla
 
 @pytest.mark.real
 def test_rows_to_label_come_back_by_the_command_that_is_said(
-    folder: Path, tmp_path: Path, answer: Callable[[str], None]
+    folder: Path, tmp_path: Path, answer: Callable[..., None]
 ) -> None:
     from typer.testing import CliRunner
 

@@ -18,6 +18,7 @@ from acclimate.api import adapting, deciding, fusing, labelled, over_domains, pr
 from acclimate.api import multitask as columns
 from acclimate.api.alongside import fitted_beside
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
+from acclimate.api.encoder_too import encoder_too
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
@@ -235,7 +236,8 @@ def _choose_and_fit(
     weighing: tuple[str, ...] = ()
     decided = deciding.judge(request, prepared, problem) if strategy is None else None
     if decided is not None and decided.adapt is not None:
-        strategy = named(decided.adapt)
+        decided, moving, pairs = encoder_too(decided, prepared, problem, pairs, run)
+        strategy = moving or named(str(decided.adapt))
     if strategy is None:
         few, every = request.candidates, prepared.test is None
         if few == CANDIDATES:

@@ -71,6 +71,11 @@ def learning(network: nn.Module, products: bool = True) -> Iterator[None]:
             vars(module).pop("forward", None)
 
 
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x Wᵀ as a network that learns computes it; x (n, d), W (m, d)."""
+    return _run(weight, None, "none", x) if _takes(weight) else nn.functional.linear(x, weight)
+
+
 def drop(x: Tensor, p: float) -> Tensor:
     """x ⊙ m/(1 − p) with P(m = 0) = p, to within 2⁻¹⁷: 16 random bits a number, where PyTorch takes 53 on a CPU."""
     if x.device.type != "cpu" or not 0 < p < 1:

@@ -1,0 +1,82 @@
+"""Where the verdict is to adapt, the encoder of texts moves too, as far as the time allows: the same loss, beside the
+source's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+from acclimate import ranks
+from acclimate.advise.costs import foretold, on_folds
+from acclimate.advise.crossfit import Pairs
+from acclimate.api.deciding import GENTLE, Decided
+from acclimate.api.prepare import Prepared
+from acclimate.errors import UserError
+from acclimate.oom import NoRoom
+from acclimate.run import Run
+from acclimate.strategies import STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies.checks import fits
+from acclimate.strategies.tune import Tune
+from acclimate.usage import duration
+
+BY = "lora"
+_ROOM = 0.8  # of the time left, since what is foretold may be too little
+KNOWN = "benchmarks/encoder_too.py"
+
+
+def encoder_too(
+    decided: Decided, prepared: Prepared, problem: Problem, pairs: Pairs, run: Run
+) -> tuple[Decided, tuple[str, Strategy] | None, Pairs]:
+    """The verdict with what is said of it, the strategy by which the encoder moves, if it does, and the folds that it
+    is judged on where no test rows are there.
+
+    Only where the verdict is to adapt by `GENTLE`, for texts through a pretrained network: there it was measured. It
+    needs the time of one fit, and of one fold where no test rows give the number.
+    """
+    backbone, target = problem.backbone, prepared.target
+    if decided.adapt != GENTLE or target is None or backbone is None or ranks.world() > 1:
+        return decided, None, pairs
+    tune = STRATEGIES[BY]
+    assert isinstance(tune, Tune)
+    tune = replace(tune, align=GENTLE)
+    if backbone.modality != "text" or backbone.fixed or not backbone.pretrained or not _fits(tune, problem):
+        return decided, None, pairs
+    found = run.once("adapt/encoder", partial(_affordable, tune, prepared, problem, pairs, run))
+    run.progress.say(found["said"])
+    decided = replace(decided, said=(found["said"], *decided.said))  # the last one is the verdict
+    if not found["taken"]:
+        return decided, None, pairs
+    return decided, (BY, tune), pairs[: int(found["folds"])] if prepared.test is None else pairs
+
+
+def _fits(tune: Tune, problem: Problem) -> bool:
+    try:
+        fits(tune, problem)
+    except UserError:
+        return False
+    return True
+
+
+def _affordable(tune: Tune, prepared: Prepared, problem: Problem, pairs: Pairs, run: Run) -> dict[str, Any]:
+    """Whether the encoder moves, on how many folds it is judged, and what is said of it."""
+    kept = f"The encoder stayed as it was. Moving it too ({BY} with {GENTLE})"
+    nothing = {"taken": False, "folds": 0}
+    try:
+        one = foretold(BY, tune, problem, Splits(prepared.train, target=prepared.target), run)
+    except NoRoom as error:
+        return {**nothing, "said": f"{kept} does not fit into memory ({error})."}
+    assert one is not None
+    fold = on_folds(one, len(prepared.train), pairs[:1]).seconds if prepared.test is None else 0.0
+    left = _ROOM * run.left()
+    if one.seconds + fold > left:
+        took = duration(one.seconds + fold)
+        why = f"is often better ({KNOWN}); it takes about {took}, for which --time-limit is too short"
+        return {**nothing, "said": f"{kept} {why}."}
+    folds = len(pairs) if left == float("inf") or not fold else min(len(pairs), int((left - one.seconds) / fold))
+    part = "" if not fold or folds == len(pairs) else f" It is judged on {folds} of {len(pairs)} folds."
+    said = (
+        f"The encoder moves too, by low-rank weights ({BY} with {GENTLE} beside the source's loss): on known pairs of "
+        f"texts that was better than the frozen encoder, or as good ({KNOWN}).{part}"
+    )
+    return {"taken": True, "folds": folds, "said": said, "one": asdict(one)}
