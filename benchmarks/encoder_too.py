@@ -16,7 +16,6 @@ import json
 import os
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,14 @@ from pairs import Domain, drawn, sentences
 from validators import accuracy
 
 from acclimate.api.deciding import GENTLE, candidates
-from acclimate.api.encoder_too import BY
+from acclimate.api.encoder_too import moving
 from acclimate.backbones import load
 from acclimate.catalogue import cache
 from acclimate.data.rows import Data
 from acclimate.features import Store
 from acclimate.progress import Progress
 from acclimate.run import Run
-from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits, Strategy, named
+from acclimate.strategies import ADAPTATIONS, STRATEGIES, Problem, Splits, Strategy
 from acclimate.tasks import TASKS
 from acclimate.validate import decide
 from acclimate.validate.neighbours import alike, neighbour_agreement
@@ -88,8 +87,7 @@ def one(ours: Domain, theirs: Domain, seed: int) -> dict[str, Any]:
     features = np.asarray(problem.store.get(target.inputs), float)
     made, rows = candidates(problem, train, target, run)
     verdict = decide(made, rows, gentle=GENTLE)
-    tune = replace(named(BY, {})[1], align=GENTLE)  # type: ignore[type-var]
-    ways: dict[str, Strategy] = {"alone": STRATEGIES["linear_probe"], GENTLE: ADAPTATIONS[GENTLE], "moved": tune}
+    ways: dict[str, Strategy] = {"alone": STRATEGIES["linear_probe"], GENTLE: ADAPTATIONS[GENTLE], "moved": moving()}
     result: dict[str, Any] = {"answer": verdict.answer, "name": verdict.name, "own": verdict.own}
     answers = {}
     for way, strategy in ways.items():

@@ -20,6 +20,7 @@ import numpy as np
 from acclimate import api
 from acclimate.api import finish, runs
 from acclimate.api.deciding import GENTLE, beside_labels, candidates
+from acclimate.api.encoder_too import BY, moving
 from acclimate.api.finish import Judged
 from acclimate.api.model import Model
 from acclimate.backbones import load as load_backbone
@@ -31,7 +32,7 @@ from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.progress import Progress
 from acclimate.run import Run, pick_device
-from acclimate.strategies import Problem, Splits, named
+from acclimate.strategies import Problem, Splits, Strategy, named
 from acclimate.tasks import TASKS
 from acclimate.validate import Verdict, decide
 
@@ -99,11 +100,11 @@ def run(output_dir: str | None = None, quick: bool = False) -> None:
         rows = pool if s != "lp_ft" else pool.take(np.arange(MOST_TUNED))
         lines += _judge(problem, s, rows, test, away, run_)
     progress.say("4 · and now you have 0, 20, 50, 200 labelled tweets")
-    tweets = _tweets(problem, pool.take(np.arange(min(len(pool), SOURCE))), away["tweets"], run_)
+    tweets = _tweets(problem, pool.take(np.arange(min(len(pool), SOURCE))), away["tweets"], run_, quick)
     _finish(model, lines, columns, tweets, folder, time.monotonic() - start)
 
 
-def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run) -> Tweets:
+def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run, quick: bool) -> Tweets:
     """Movies to tweets: the verdict without labels, then what each handful of labels brings; judged on other tweets."""
     half = len(tweets) // 2
     seen, judged_on = tweets.take(np.arange(half)), _clustered(tweets.take(np.arange(half, len(tweets))))
@@ -111,14 +112,17 @@ def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run) -> Tweets:
     found, rows = candidates(problem, movies, unlabelled, run_)
     verdict = decide(found, rows, gentle=GENTLE)
 
-    def scores(strategy: str, few: Data | None, target: Data | None) -> Scores:
+    def scores(strategy: str | Strategy, few: Data | None, target: Data | None) -> Scores:
         splits = Splits(movies, target=target, target_labelled=few)
-        fitted = named(strategy)[1].fit(problem, splits, run_)
+        made = named(strategy)[1] if isinstance(strategy, str) else strategy
+        fitted = made.fit(problem, splits, run_)
         judged = finish.judged_on(fitted, judged_on, run_, problem)
         return finish.scores_of(judged, problem.task, problem.decoder, "accuracy", 0)
 
     best = beside_labels(verdict)
     lines = [("0", "linear_probe", scores("linear_probe", None, None)), ("0", best, scores(best, None, unlabelled))]
+    if best == GENTLE and not quick:  # as `fit` does where the verdict is to adapt by it
+        lines.append(("0", f"{BY} with {GENTLE}", scores(moving(), None, unlabelled)))
     for n in LABELLED:
         few = replace(seen.take(_balanced(seen, n)), groups=None)
         lines.append((str(n), "last_layer", scores("last_layer", few, unlabelled)))

@@ -37,9 +37,7 @@ def encoder_too(
     backbone, target = problem.backbone, prepared.target
     if decided.adapt != GENTLE or target is None or backbone is None or ranks.world() > 1:
         return decided, None, pairs
-    tune = STRATEGIES[BY]
-    assert isinstance(tune, Tune)
-    tune = replace(tune, align=GENTLE)
+    tune = moving()
     if backbone.modality != "text" or backbone.fixed or not backbone.pretrained or not _fits(tune, problem):
         return decided, None, pairs
     found = run.once("adapt/encoder", partial(_affordable, tune, prepared, problem, pairs, run))
@@ -48,6 +46,13 @@ def encoder_too(
     if not found["taken"]:
         return decided, None, pairs
     return decided, (BY, tune), pairs[: int(found["folds"])] if prepared.test is None else pairs
+
+
+def moving() -> Tune:
+    """What moves the encoder: L(θ) = L_source(θ) + λ·L_target(θ) with low-rank weights and the gentle loss."""
+    tune = STRATEGIES[BY]
+    assert isinstance(tune, Tune)
+    return replace(tune, align=GENTLE)
 
 
 def _fits(tune: Tune, problem: Problem) -> bool:
