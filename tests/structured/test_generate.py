@@ -237,6 +237,9 @@ def test_a_language_model_chooses_among_labels_with_examples_in_its_prompt(tmp_p
     assert set(again.predict(["good table", "bad"])) <= {"warm", "cold"}
     seen = again.predict_parts([{"text": "good"}, {"text": ""}])
     assert next(seen.parts)["note"] == ["", "nothing to answer"]
+    with pytest.raises(UserError, match="few_shot keeps training rows in its bundle"):
+        acclimate.fit(rows, task="generate", label="label", text_column="text", model=model, strategy="few_shot",
+                      output_dir=tmp_path / "private", private=True, quiet=True)  # fmt: skip
 
 
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:

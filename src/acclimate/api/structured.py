@@ -198,6 +198,12 @@ def _strategies(request: Request, task: Structured) -> tuple[str, ...]:
     for name in names:
         if name not in task.strategies:
             raise unknown(f"strategy for task {task.name}", name, task.strategies)
+    kept = [name for name in names if name in task.keeps_rows] if request.gate.private else []
+    if kept and request.strategy == "auto" and request.asked.get("candidates") is None:
+        request.run.progress.say(f"{kept[0]} is left out: its bundle holds training rows, and the run is private")
+        return tuple(name for name in names if name not in kept)
+    if kept:
+        raise UserError(f"{kept[0]} keeps training rows in its bundle, and the run is private; choose another strategy")
     return names
 
 

@@ -161,6 +161,7 @@ class Structured(ABC):
     strategies: ClassVar[Mapping[str, Tune | None]]  # what can be asked for, cheapest first; None: nothing is trained
     parts: ClassVar[tuple[str, ...]] = ()  # what columns may be beside inputs, answers and ids: "group", "time"
     candidates: ClassVar[tuple[str, ...]]  # those that `auto` compares
+    keeps_rows: ClassVar[tuple[str, ...]] = ()  # strategies whose bundle holds rows to learn from
 
     @abstractmethod
     def read(self, source: Any, asked: Asked, role: str, state: State | None = None) -> tuple[Data, Audit]:

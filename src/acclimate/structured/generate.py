@@ -65,6 +65,7 @@ class Generate(Structured):
         "full": Tune(learning_rate=1e-4, batch_size=8),
     }
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "few_shot", "lora")
+    keeps_rows: ClassVar[tuple[str, ...]] = ("few_shot",)
 
     def __post_init__(self) -> None:
         for setting, known in (("answers", _ANSWERS), ("score", _SCORES)):
