@@ -80,7 +80,11 @@ def fit(request: Request) -> StructuredModel:
         request,
         model=request.model or task.model,
         sha256=state.sha256_of({k: v for k, v in request.sources().items() if v is not None}),
-        content={"train": _content(task, parts.train), "test": _content(task, parts.test)},
+        content={
+            role: _content(task, data)
+            for role, data in (("train", parts.train), ("valid", parts.valid), ("test", parts.test))
+            if data is not None
+        },
     )
     with state.kept(request) as (request, used):
         return _fit(request, task, tunes, names, parts, start - used)
