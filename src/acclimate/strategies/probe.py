@@ -38,7 +38,8 @@ class Probe:
     Alain & Bengio 2016 (arXiv:1610.01644). L(θ) = L_source(θ) with only the head's θ moving. For regression on features
     alone the fit has a closed form, and C comes from leaving every row out (with its duplicates and its group).
 
-    Use when: always, first; up to about 16 rows a class it usually beats fine-tuning, and it resists shift better.
+    Use when: always, first: it takes seconds, resists shift better, and with some 8 rows a class is level with tuning
+    (of short texts from 16 a class on `contrastive` and `full` led).
     Prefer `lp_ft` if there are hundreds of rows a class and new rows look like the training ones. With `plain` the
     head reads TF-IDF words beside the features (`hybrid`); with `features=False` those alone (`tfidf`, no transfer). Of
     pictures the plain features are pixels (`pixels`), of sounds spectra (`spectra`).
