@@ -70,6 +70,10 @@ def test_where_the_gentle_way_is_taken_the_encoder_moves_too_if_time_allows(
     assert any(said.startswith("The encoder moves too") for said in report["decisions"])
     named = fit(source, label="label", strategy="lora", align="mcc", target_data=target, **given)
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
+    if tested:
+        set_by = {"learning_rate": 2e-3, "settings": {"lora_rank": 4}}
+        found = report_of(fit(source, **set_by, **asked).run_dir)["settings"]
+        assert (found["learning_rate"], found["lora_rank"], found["align"]) == (2e-3, 4, "mcc")
     monkeypatch.setattr(encoder_too, "_ROOM", 0.0)
     stays = report_of(fit(source, **asked).run_dir)
     assert stays["strategy"] == "mcc" and any("--time-limit" in said for said in stays["decisions"])

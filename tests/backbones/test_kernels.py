@@ -72,6 +72,14 @@ def test_half_precision_is_left_alone(bert: TextBackbone) -> None:
         assert not any("forward" in vars(m) for m in bert.model.modules())
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_autocast_reads_in_half_precision_as_if_nothing_were_laid_out(bert: TextBackbone, copied: bool) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = read(bert)
+        with laid_out(bert.model, copied):
+            assert np.array_equal(read(bert), plain)
+
+
 def test_extract_lays_out_when_there_is_enough_to_read(bert: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[bool] = []
 

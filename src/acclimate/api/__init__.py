@@ -11,6 +11,7 @@ from acclimate import ranks
 from acclimate.advise.race import CANDIDATES, check_candidates
 from acclimate.api import runs, state
 from acclimate.api.comparing import Comparison, compare
+from acclimate.api.encoder_too import moving
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.inspecting import Inspection, columns_of, inspect, many
@@ -183,6 +184,8 @@ def fit(
     compared = tuple(many(candidates) or ())
     if name not in STRUCTURED:
         compared = check_candidates(compared or CANDIDATES, every) if strategy == "auto" else ()
+        if strategy == "auto" and target_data is not None:
+            moving(every)  # what it cannot have is refused before anything is computed
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
     budget = limit if limit is not None or strategy != "auto" else 600.0

@@ -3,6 +3,7 @@ source's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from acclimate.api.prepare import Prepared
 from acclimate.errors import UserError
 from acclimate.oom import NoRoom
 from acclimate.run import Run
-from acclimate.strategies import STRATEGIES, Problem, Splits, Strategy
+from acclimate.strategies import STRATEGIES, Problem, Splits, Strategy, named
 from acclimate.strategies.checks import fits
 from acclimate.strategies.tune import Tune
 from acclimate.usage import duration
@@ -26,18 +27,19 @@ KNOWN = "benchmarks/encoder_too.py"
 
 
 def encoder_too(
-    decided: Decided, prepared: Prepared, problem: Problem, pairs: Pairs, run: Run
+    decided: Decided, prepared: Prepared, problem: Problem, pairs: Pairs, run: Run, settings: Mapping[str, Any]
 ) -> tuple[Decided, tuple[str, Strategy] | None, Pairs]:
     """The verdict with what is said of it, the strategy by which the encoder moves, if it does, and the folds that it
     is judged on where no test rows are there.
 
     Only where the verdict is to adapt by `GENTLE`, for texts through a pretrained network: there it was measured. It
-    needs the time of one fit, and of one fold where no test rows give the number.
+    needs the time of one fit, and of one fold where no test rows give the number. `settings` are what the user asked of
+    whatever moves weights.
     """
     backbone, target = problem.backbone, prepared.target
     if decided.adapt != GENTLE or target is None or backbone is None or ranks.world() > 1:
         return decided, None, pairs
-    tune = moving()
+    tune = moving(settings)
     if backbone.modality != "text" or backbone.fixed or not backbone.pretrained or not _fits(tune, problem):
         return decided, None, pairs
     found = run.once("adapt/encoder", partial(_affordable, tune, prepared, problem, pairs, run))
@@ -48,11 +50,14 @@ def encoder_too(
     return decided, (BY, tune), pairs[: int(found["folds"])] if prepared.test is None else pairs
 
 
-def moving() -> Tune:
-    """What moves the encoder: L(θ) = L_source(θ) + λ·L_target(θ) with low-rank weights and the gentle loss."""
-    tune = STRATEGIES[BY]
-    assert isinstance(tune, Tune)
-    return replace(tune, align=GENTLE)
+def moving(settings: Mapping[str, Any] | None = None) -> Tune:
+    """What moves the encoder: L(θ) = L_source(θ) + λ·L_target(θ) with low-rank weights and the gentle loss.
+
+    Of the settings all hold but those that would make it another strategy: what moves, and by which loss.
+    """
+    usual, tune = STRATEGIES[BY], named(BY, dict(settings or {}))[1]
+    assert isinstance(usual, Tune) and isinstance(tune, Tune)
+    return replace(tune, moves=usual.moves, align=GENTLE)
 
 
 def _fits(tune: Tune, problem: Problem) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -26,8 +25,8 @@ def laid_out(network: nn.Module, copied: bool = True) -> Iterator[None]:
     """Within the block the linear layers of `network` are computed by oneDNN; `copied`: on weights in its layout.
 
     The copies are made anew at every entry and dropped at its end, so that they cannot lag behind weights that move.
-    Nothing in the block may ask for gradients. Where oneDNN is missing, off the CPU and for other number formats,
-    nothing happens.
+    Nothing in the block may ask for gradients. Where oneDNN is missing, off the CPU, for other number formats and
+    under autocast, nothing happens.
     """
     layers = [m for m in network.modules() if type(m) is nn.Linear and "forward" not in vars(m) and _takes(m.weight)]
     gelus = {id(m.dense): m for m in network.modules() if _dense_then_gelu(m)} if layers else {}
@@ -37,7 +36,7 @@ def laid_out(network: nn.Module, copied: bool = True) -> Iterator[None]:
         for layer in layers:
             outer = gelus.get(id(layer))
             target = layer if outer is None else outer
-            target.forward = _product(layer, "none" if outer is None else "gelu", copied)
+            target.forward = _product(target, layer, "none" if outer is None else "gelu", copied)
             changed.append(target)
         yield
     finally:
@@ -90,7 +89,7 @@ def _dropped(module: nn.Dropout, x: Tensor) -> Tensor:
 
 
 def _learned(layer: nn.Linear, x: Tensor) -> Tensor:
-    if x.dtype != torch.float32 or not x.numel() or not _takes(layer.weight) or torch.is_autocast_enabled("cpu"):
+    if not _alike(x) or not x.numel() or not _takes(layer.weight):
         return nn.functional.linear(x, layer.weight, layer.bias)
     out: Tensor = _Product.apply(x, layer.weight, layer.bias)
     return out
@@ -134,10 +133,23 @@ def _dense_then_gelu(module: nn.Module) -> bool:
     )
 
 
-def _product(layer: nn.Linear, after: str, copied: bool) -> Callable[[Tensor], Tensor]:
+def _product(target: nn.Module, layer: nn.Linear, after: str, copied: bool) -> Callable[[Tensor], Tensor]:
     weight = layer.weight.detach()
     weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if copied else weight
-    return partial(_run, weight, layer.bias, after)
+    usual = type(target).forward
+
+    def forward(x: Tensor) -> Tensor:
+        if not _alike(x):
+            out: Tensor = usual(target, x)
+            return out
+        return _run(weight, layer.bias, after, x)
+
+    return forward
+
+
+def _alike(x: Tensor) -> bool:
+    """Whether the product of `x` with fp32 weights is one in fp32: under autocast it is not."""
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _run(weight: Any, bias: Tensor | None, after: str, x: Tensor) -> Tensor:
