@@ -18,6 +18,7 @@ from acclimate.errors import UserError
 from acclimate.features import extract
 from acclimate.run import Run
 from acclimate.strategies import Splits, named
+from acclimate.train.prefix import build
 
 timm = pytest.importorskip("timm", reason="image backbones need the `image` extra")
 
@@ -56,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             return made[name]
         path = made[name] = tmp_path_factory.mktemp("timm") / name
         path.mkdir()
-        size = NAMES[name].get("img_size", 32)
+        size = NAMES[name].get("img_size", 64)  # larger than what stands for pictures that nothing looks at
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = timm.create_model(name, num_classes=2, **NAMES[name])
@@ -106,6 +107,21 @@ def tuned_at_the_top(backbone: Any) -> None:
     assert len(backbone.blocks) > 1 and still and not still & set(fitted.trained)
     assert any(parameter.startswith("backbone") for parameter in fitted.trained)
     assert any("is kept in memory" in note for note in fitted.notes), fitted.notes
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_035", "vit_tiny_patch16_224"])
+def test_pictures_are_not_looked_at_while_their_first_blocks_are_replayed(name: str, folder: Any) -> None:
+    backbone = load(str(folder(name))).requires_grad_(False)
+    backbone.blocks[-1].requires_grad_(True)
+    encoded = backbone.encode(pictures(3))
+    full = backbone(backbone.collate(encoded))
+    kept, note = build(backbone, encoded, "auto", Run())
+    assert kept is not None, note
+    with kept.replaying():
+        batch = backbone.collate(encoded)
+        kept.offer([0, 1, 2], batch, "cpu")
+        short = backbone(batch)
+    assert not batch["pixels"].any() and torch.equal(full, short) and backbone.collate(encoded)["pixels"].any()
 
 
 def test_a_name_of_the_hub_that_timm_reads_is_asked_of_timm(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:

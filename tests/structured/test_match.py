@@ -13,8 +13,10 @@ import acclimate
 import tiny_models as tm
 from acclimate.backbones import load
 from acclimate.errors import UserError
+from acclimate.strategies.moves import depth, layers, release
 from acclimate.structured.match import Match, ranked
 from acclimate.structured.match_network import MatchNetwork, Towers
+from acclimate.train.prefix import frozen_depth
 
 sys.path.append(str(Path(__file__).parent))
 from task_examples import fit, match_example, pictures
@@ -70,6 +72,43 @@ def test_locked_texts_have_no_parameters_and_moving_ones_move(text: Path, tmp_pa
     before = load(one.settings["text_model"]).state_dict()
     after = tuned.learned.network.backbone.text.state_dict()  # type: ignore[union-attr, operator]
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_last_block_of_both_moves_where_texts_are_tuned(tmp_path: Path) -> None:
+    one, text = match_example(tmp_path), tm.write("bert", tmp_path / "two", layers=2)
+    how = {"moves": "top:1", "text": "tuned", "text_model": str(text)}
+    tuned = fit("match", one, tmp_path / "run", strategy="partial", settings=how)
+    trained = tuned.learned.trained  # type: ignore[union-attr]
+    network = tuned.learned.network  # type: ignore[union-attr]
+    moved = [p for name, p in network.named_parameters() if name in trained]
+    for tower in network.backbone.towers:
+        blocks = [any(p is q for p in moved for q in block.parameters()) for block in tower.blocks]
+        assert blocks == [False] * (len(blocks) - 1) + [True]
+    assert not any("embeddings" in name for name in trained)
+
+
+def test_layers_of_two_towers_are_level_at_the_top(tmp_path: Path) -> None:
+    towers = network(tm.write("bert", tmp_path / "two", layers=2), "infonce", locked=False).backbone
+    inner, texts, known = len(towers.inner.blocks), len(towers.text.blocks), layers(towers)
+    assert inner > texts and depth(towers) == inner
+    assert {known[id(p)] for p in towers.text.blocks[0].parameters()} == {inner - texts + 1}
+    assert {known[id(p)] for p in towers.inner.blocks[0].parameters()} == {1}
+    release(towers, "head")
+    assert frozen_depth(towers) == inner + texts
+
+
+@pytest.mark.parametrize("text", ["locked", "tuned"])
+def test_a_projection_learns_the_same_from_features_that_were_kept(text: str, tmp_path: Path) -> None:
+    one = match_example(tmp_path)
+    heads = []
+    for cache_frozen in ("auto", "off"):
+        how = {"moves": "head", "num_train_epochs": 2, "cache_frozen": cache_frozen, "text": text, "batch_size": 1000}
+        model = fit("match", one, tmp_path / cache_frozen, strategy="linear_probe", settings=how)
+        heads.append(model.learned.network.head.state_dict())  # type: ignore[union-attr]
+        kept = any("computed once" in note for note in model.learned.notes)  # type: ignore[union-attr]
+        assert kept == (cache_frozen == "auto")
+    for name, value in heads[0].items():
+        torch.testing.assert_close(value, heads[1][name], rtol=1e-3, atol=1e-5)
 
 
 def test_colours_are_learned_and_class_names_can_be_given(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_texts_of_windows_are_joined_where_they_say_the_same() -> None:
 
 @pytest.mark.real
 def test_whisper_tiny_hears_digits() -> None:
-    recordings = Path(__file__).parents[2] / "shared" / "data" / "fsdd" / "recordings"
+    recordings = Path(__file__).parents[2].parent / "shared" / "data" / "fsdd" / "recordings"
     if not recordings.is_dir():
         pytest.skip("fsdd is not here")
     state = {"letters": ["a"], "letters_a_row": 3.0, "words_a_row": 1.0}

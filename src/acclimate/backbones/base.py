@@ -57,6 +57,7 @@ class Backbone(nn.Module, ABC):
     random_rate: float = 2e-3  # the learning rate that suits its weights while they are random
     tuned_rate: float = 5e-5  # the one that suits its pretrained weights
     padded: bool = False  # whether rows are padded though they could be packed
+    replayed: bool = False  # whether its first blocks are replayed, so that nothing looks at what lies before them
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -74,6 +75,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """The blocks in order from input to output; empty where they are shared or single."""
+
+    @property
+    def towers(self) -> Sequence[Backbone]:
+        """The networks that read side by side, each with blocks of its own; one, where there is one."""
+        return [self]
 
     @property
     def untrained(self) -> bool:

@@ -21,6 +21,8 @@ from acclimate.catalogue import cache
 from acclimate.errors import UserError
 
 _SETTINGS = "acclimate_image.json"
+_EMPTY = 32  # the side of a picture that nothing looks at
+_ANY_SIZE = ("conv_stem", "conv1")  # timm's names of what reads pictures of any size before the first block
 _COST = 64  # of a picture, in tokens of a text: 16 pictures are read together, whatever their size
 _WORTH_OPENING = 32  # pictures from which a runtime that was chosen before pays
 _WORTH_MEASURING = 256  # pictures from which finding the quickest runtime pays: it takes some seconds, once
@@ -62,7 +64,11 @@ class ImageBackbone(Backbone):
         return [Encoded((_Undecoded(x),), _COST) for x in inputs]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Standardised pixels (n, 3, s, s)."""
+        """Standardised pixels (n, 3, s, s); while the first blocks are replayed empty ones, small where that does."""
+        if self.replayed:
+            small = any(hasattr(self.model, stem) for stem in _ANY_SIZE)
+            side = _EMPTY if small else self.image.size
+            return {"pixels": torch.zeros(len(rows), 3, side, side), "rows": torch.arange(len(rows))}
         pixels = standardised([self._square(row.parts[0]) for row in rows], self.image)
         return {"pixels": pixels, "rows": torch.arange(len(rows))}
 

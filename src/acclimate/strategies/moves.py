@@ -36,8 +36,9 @@ def release(backbone: Backbone, moves: str) -> None:
     """Let what `moves` names move, and nothing else."""
     backbone.requires_grad_(False)
     chosen = {"all": _all, "head": _none, "bias": _biases, "norm": _norms}.get(moves)
-    for parameter in _part(backbone, moves) if chosen is None else chosen(backbone):
-        parameter.requires_grad_(True)
+    for tower in backbone.towers:
+        for parameter in _part(tower, moves) if chosen is None else chosen(tower):
+            parameter.requires_grad_(True)
 
 
 def separate_blocks(backbone: Backbone, what: str) -> list[nn.Module]:
@@ -51,10 +52,20 @@ def separate_blocks(backbone: Backbone, what: str) -> list[nn.Module]:
 
 
 def layers(backbone: Backbone) -> dict[int, int]:
-    """The layer of each parameter, by its id: 0 before the first block (stem), l in block l of L, L after the last."""
-    found = {id(p): at for at, block in enumerate(backbone.blocks, 1) for p in block.parameters()}
-    before, after = backbone.stem_and_top()
-    return {**found, **{id(p): 0 for p in before}, **{id(p): len(backbone.blocks) for p in after}}
+    """The layer of each parameter, by its id: 0 before the first block (stem), l in block l of L, L after the last.
+    Of networks that read side by side the last layers are level, and L is that of the deepest."""
+    found: dict[int, int] = {}
+    for tower in backbone.towers:
+        below = depth(backbone) - len(tower.blocks)
+        before, after = tower.stem_and_top()
+        found |= {id(p): at for at, block in enumerate(tower.blocks, below + 1) for p in block.parameters()}
+        found |= {id(p): below for p in before} | {id(p): depth(backbone) for p in after}
+    return found
+
+
+def depth(backbone: Backbone) -> int:
+    """The number of blocks, of the deepest where networks read side by side."""
+    return max(len(tower.blocks) for tower in backbone.towers)
 
 
 def _all(backbone: Backbone) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from acclimate.backbones.base import Backbone
-from acclimate.strategies.moves import layers
+from acclimate.strategies.moves import depth, layers
 
 Group = dict[str, Any]  # one of an optimiser
 
@@ -27,7 +27,7 @@ def layered(backbone: Backbone, rate: float, weight_decay: float, layer_decay: f
     """
     if layer_decay == 1:
         return groups(backbone, rate, weight_decay)
-    count = len(backbone.blocks)
+    count = depth(backbone)
     parts: dict[int, list[nn.Parameter]] = {}
     layer = layers(backbone)
     for parameter in backbone.parameters():

@@ -112,6 +112,11 @@ class StructuredNetwork(nn.Module, ABC):
         """Whether the output of the first `depth` blocks may be kept and replayed."""
         return self.replays
 
+    def kept(self, inputs: Sequence[Any], labels: Sequence[Any], run: Run) -> list[Encoded] | None:
+        """The rows with the features of a backbone of which nothing moves, where features are all that is read of it;
+        else nothing, and `encode` makes them."""
+        return None
+
     def cut(self, encoded: Sequence[Encoded]) -> str:
         """A sentence on what of the rows did not fit; empty where all did."""
         return ""

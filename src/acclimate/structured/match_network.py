@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded
+from acclimate.features import Store
+from acclimate.run import Run
 from acclimate.structured.base import StructuredNetwork
 
 LOSSES = ("infonce", "sigmoid")
@@ -56,6 +58,16 @@ class Towers(Backbone):
     def blocks(self) -> list[nn.Module]:
         """Of the inputs; then of the texts, where they move."""
         return [*self.inner.blocks, *([] if self.locked else self.text.blocks)]
+
+    @property
+    def towers(self) -> Sequence[Backbone]:
+        """The backbone of the inputs, and that of the texts where they move."""
+        return [self.inner] if self.locked else [self.inner, self.text]
+
+    def stem_and_top(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Those of both."""
+        each = [tower.stem_and_top() for tower in self.towers]
+        return [p for before, _ in each for p in before], [p for _, after in each for p in after]
 
     @property
     def augments(self) -> bool:
@@ -143,6 +155,16 @@ class MatchNetwork(StructuredNetwork):
             for row, text in zip(rows, labels, strict=True)
         ]
 
+    def replayed(self, depth: int) -> bool:
+        """Not where blocks of the texts are frozen too: a batch runs those of the inputs alone."""
+        return depth <= len(self.backbone.inner.blocks)
+
+    def kept(self, inputs: Sequence[Any], labels: Sequence[Any], run: Run) -> list[Encoded]:
+        """The features of the inputs, from the cache where they are there, each with its text."""
+        features = torch.from_numpy(Store(self.backbone.inner, run).get(inputs))
+        self._read(list(labels))
+        return [Encoded((Known(x), Caption(str(text))), 1) for x, text in zip(features, labels, strict=True)]
+
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """The batch of the inputs; of their texts the features where they are locked, else their tokens."""
         batch = self._inputs_of(rows)
@@ -151,7 +173,7 @@ class MatchNetwork(StructuredNetwork):
             return batch
         number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         batch["same"] = torch.tensor([number[text] for text in texts])
-        if self.backbone.locked:
+        if self.backbone.locked or "features" in batch:
             batch["text"] = torch.stack([self._texts[text] for text in texts])
         else:
             inner = self.backbone.text.collate(self.backbone.text.encode(texts))
@@ -163,6 +185,9 @@ class MatchNetwork(StructuredNetwork):
         if changed:
             batch = {name: torch.cat([one[name] for one in changed]) for name in changed[0]}
             return {**batch, "rows": torch.arange(len(rows))}
+        known = [p.features for row in rows for p in row.parts if isinstance(p, Known)]
+        if known:
+            return {"features": torch.stack(known), "rows": torch.arange(len(rows))}
         return dict(self.backbone.collate([_bare(row) for row in rows]))
 
     def changed(self, rows: Sequence[Encoded], generator: torch.Generator, strength: float) -> list[Encoded]:
@@ -175,7 +200,8 @@ class MatchNetwork(StructuredNetwork):
 
     def inputs(self, batch: Batch) -> Tensor:
         """Unit vectors of the inputs, (n, width)."""
-        return F.normalize(self.head.input(self.backbone(batch)).float(), dim=1)  # type: ignore[operator]
+        features = batch["features"] if "features" in batch else self.backbone(batch)
+        return F.normalize(self.head.input(features).float(), dim=1)  # type: ignore[operator]
 
     def texts(self, batch: Batch) -> Tensor:
         """Unit vectors of the texts, (n, width)."""
@@ -230,6 +256,13 @@ def _bare(row: Encoded) -> Encoded:
 
 class Caption(str):
     """The text of a row among its parts."""
+
+
+class Known:
+    """An input of which the features (d,) are known."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
 
 
 class Changed:

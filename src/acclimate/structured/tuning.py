@@ -27,7 +27,7 @@ from acclimate.strategies.moves import release, set_dropout
 from acclimate.strategies.rates import Unfreezing
 from acclimate.strategies.tune import Tune, cut_short
 from acclimate.structured.answering import answers_to as answers_to
-from acclimate.structured.base import StructuredNetwork
+from acclimate.structured.base import StructuredNetwork, labels_of
 from acclimate.train.batches import shuffled
 from acclimate.train.descent import Descent, descend
 from acclimate.train.loop import History, Schedule
@@ -116,8 +116,10 @@ def _started(tune: Tune, network: StructuredNetwork, run: Run) -> tuple[Structur
 class _Rows:
     """Encoded rows of one network, and losses of batches of them."""
 
-    def __init__(self, network: StructuredNetwork, data: Data, run: Run) -> None:
-        self.encoded = network.encode(data.inputs, data.labels)
+    def __init__(self, network: StructuredNetwork, data: Data, run: Run, *, known: bool) -> None:
+        kept = network.kept(data.inputs, labels_of(data), run) if known else None
+        self.known = kept is not None  # so that the backbone is not needed
+        self.encoded = network.encode(data.inputs, data.labels) if kept is None else kept
         self.costs = [row.cost for row in self.encoded]
         weights = np.ones(len(data)) if data.weights is None else data.weights
         self.weights = torch.as_tensor(weights / weights.mean(), dtype=torch.float32)
@@ -160,11 +162,13 @@ class _Rows:
 def _train(
     name: str, tune: Tune, network: StructuredNetwork, train: Data, valid: Data | None, run: Run, identity: str
 ) -> tuple[History, list[str]]:
-    rows = _Rows(network, train, run)
+    epochs = tune.epochs(len(train))
+    still = not any(p.requires_grad for p in network.backbone.parameters())
+    known = still and epochs > 1 and tune.cache_frozen != "off" and not strength_of(tune.augment)
+    rows = _Rows(network, train, run, known=known)
     rows.augment = strength_of(tune.augment)
     judged = network.loss_chooses and valid is not None and len(valid)
-    held_out = _Rows(network, valid, run) if valid is not None and judged else None
-    epochs = tune.epochs(len(train))
+    held_out = _Rows(network, valid, run, known=known) if valid is not None and judged else None
     note = _replayed(tune, network, rows, held_out, epochs, run)
     schedule = Schedule(
         epochs, tune.warmup_steps, tune.lr_scheduler_type, tune.gradient_accumulation_steps, tune.max_grad_norm
@@ -197,6 +201,8 @@ def _replayed(
     tune: Tune, network: StructuredNetwork, rows: _Rows, held_out: _Rows | None, epochs: int, run: Run
 ) -> str:
     """Keep the output of frozen blocks where there are some and it is read more than once; a sentence on it."""
+    if rows.known:
+        return "the features of the frozen backbone are computed once"
     depth = frozen_depth(network.backbone)
     if not network.replayed(depth) or depth == 0 or epochs < 2 or tune.cache_frozen == "off":
         return ""

@@ -63,12 +63,17 @@ class Prefix:
     def replaying(self) -> Iterator[None]:
         """Stubs in the place of the prefix; the blocks come back at the end, whatever happens."""
         blocks = self.backbone.blocks[: self.depth]
+        readers = [m for m in self.backbone.modules() if isinstance(m, Backbone)]
         homes = [_home(self.backbone, block) for block in blocks]
         for i, (block, (parent, name)) in enumerate(zip(blocks, homes, strict=True)):
             parent._modules[name] = _Stub(block, self.slot if i == self.depth - 1 else None, self.kind)
+        for reader in readers:
+            reader.replayed = True
         try:
             yield
         finally:
+            for reader in readers:
+                reader.replayed = False
             for block, (parent, name) in zip(blocks, homes, strict=True):
                 parent._modules[name] = block
 
@@ -193,13 +198,13 @@ def _room(shape: tuple[int, int], dtype: Any, run: Run) -> tuple[np.ndarray[Any,
 def _differs(prefix: Prefix, encoded: Sequence[Encoded], rows: list[int], run: Run) -> float:
     """The largest difference between features with and without the stubs, as a share of the largest feature."""
     backbone = prefix.backbone
-    collated = backbone.collate([encoded[i] for i in rows])
-    batch = to_device(collated, run.device)
+    batch = to_device(backbone.collate([encoded[i] for i in rows]), run.device)
     with torch.no_grad(), in_eval(backbone):
         full = backbone(batch)
-        prefix.offer(rows, collated, run.device)
         with prefix.replaying():
-            short = backbone(batch)
+            collated = backbone.collate([encoded[i] for i in rows])
+            prefix.offer(rows, collated, run.device)
+            short = backbone(to_device(collated, run.device))
     return gap(full, short)
 
 
