@@ -14,6 +14,7 @@ prints them.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -150,8 +151,8 @@ def one(folder: Path, part: str, held: str, strategy: str, count: int, seed: int
 
 
 def speakers(folder: Path, seeds: int, work: Path) -> Any:
-    for held in SPEAKERS:
-        yield one(folder, "tuned", held, "partial", 100, 0, work)
+    for held, seed in itertools.product(SPEAKERS, range(seeds)):
+        yield one(folder, "tuned", held, "partial", 100, seed, work)
 
 
 def ways(folder: Path, seeds: int, work: Path) -> Any:
