@@ -52,7 +52,7 @@ from acclimate.tasks import TASKS
 RESULTS = Path(__file__).parent / "results" / "pictures.json"
 PHOTOS = ("pixels", "mobilenetv2", "efficientnet-lite0")
 ADAPTED = ("standardise", "coral", "self_train")
-TINY = ("pixels", "mobilenetv2", "full", "from scratch", "augmented")
+TINY = ("pixels", "mobilenetv2", "efficientnet-lite0", "full", "from scratch", "augmented")
 FEW, MOST, LEAST, MARGIN, STEPS, RATE = 8, 300, 8, 1.2, 600, 2e-3
 TRAINED: dict[str, dict[str, Any]] = {
     "full": {},
