@@ -125,15 +125,18 @@ def test_metrics_are_the_librarys() -> None:
     assert float(both["dice"].at(one)[0]) == pytest.approx(float((2 * tp / (2 * tp + fp + fn)).mean()))
 
 
-def test_the_loss_is_its_formula() -> None:
+@pytest.mark.parametrize("weights", [(), (0.5, 1.0, 4.0)])
+def test_the_loss_is_its_formula(weights: tuple[float, ...]) -> None:
     torch.manual_seed(0)
     logits, masks = torch.randn(2, 3, 2, 3), torch.tensor(np.stack([PIXELS, PIXELS])).long()
     masks[1, 0, 0] = 255
-    found = losses(logits, masks, 0.5).tolist()
+    found = losses(logits, masks, 0.5, weights).tolist()
+    of_class = weights or (1.0, 1.0, 1.0)
     for row in range(2):
         kept = [(y, x) for y in range(2) for x in range(3) if masks[row, y, x] != 255]
         p = logits[row].softmax(0)
-        entropy = -sum(float(p[masks[row, y, x], y, x].log()) for y, x in kept) / len(kept)
+        logs = [of_class[masks[row, y, x]] * float(p[masks[row, y, x], y, x].log()) for y, x in kept]
+        entropy = -sum(logs) / len(kept)
         shares = []
         for k in {int(masks[row, y, x]) for y, x in kept}:
             both = sum(float(p[k, y, x]) for y, x in kept if masks[row, y, x] == k)

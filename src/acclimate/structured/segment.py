@@ -35,13 +35,15 @@ class Segment(Structured):
 
     Use when the shape or the area of things matters. Rows: a folder with `images/` and `masks/`, or a table with the
     columns image and mask. Masks are PNGs of indices or palettes, or of colours that `classes.csv` names; index 255
-    counts for nothing. `side` is the longer side that pictures are read at.
+    counts for nothing. `side` is the longer side that pictures are read at. `balance` above 0 finds small classes
+    sooner and tells their pixels too often rather than too seldom; with 1 all classes count alike, however small.
     """
 
     side: int = 256  # pixels of the longer side
     decoder: str = "unet"  # or "fpn"; of Hugging Face folders their own
     width: int = 16  # channels of the decoder's finest layer
     dice: float = 1.0  # weight of the Dice loss beside the cross-entropy
+    balance: float = 0.5  # b: a class with the share f of all pixels counts f^−b in the cross-entropy; 0: all alike
 
     name: ClassVar[str] = "segment"
     noun: ClassVar[str] = "picture"
@@ -57,9 +59,10 @@ class Segment(Structured):
     def __post_init__(self) -> None:
         if self.decoder not in _DECODERS:
             raise unknown("decoder", self.decoder, _DECODERS)
-        if self.side < 32 or self.width < 1 or self.dice < 0:
+        if self.side < 32 or self.width < 1 or self.dice < 0 or not 0 <= self.balance <= 1:
             raise UserError(
-                f"side {self.side} must be 32 or more, width {self.width} 1 or more, dice {self.dice} 0 or more"
+                f"side {self.side} must be 32 or more, width {self.width} 1 or more, dice {self.dice} 0 or more, "
+                f"balance {self.balance} from 0 to 1"
             )
 
     def read(self, source: Any, asked: Asked, role: str, state: State | None = None) -> tuple[Data, Audit]:
@@ -110,12 +113,16 @@ class Segment(Structured):
 
         path = Path(train.source).expanduser()
         names = list(legend_of(path if path.is_dir() else path.parent).names)
-        used = {int(v) for mask in labels_of(train) for v in np.unique(unpacked(mask))} - {IGNORED}
+        pixels = np.zeros(IGNORED + 1, np.int64)
+        for mask in labels_of(train):
+            pixels += np.bincount(unpacked(mask).reshape(-1), minlength=IGNORED + 1)
+        used = set(np.flatnonzero(pixels).tolist()) - {IGNORED}
         if len(used) < 2:
             raise UserError(f"{train.source}: all pixels have one class, so there is nothing to learn")
         names += [str(i) for i in range(len(names), max(used) + 1)]
         sizes = [pictures.look(one).size for one in train.inputs]
-        return {"classes": names, "canvas": list(canvas_of(sizes, self.side))}
+        counts = [int(n) for n in pixels[: len(names)]]
+        return {"classes": names, "canvas": list(canvas_of(sizes, self.side)), "pixels": counts}
 
     def network(self, model: str, state: State, reading: Mapping[str, Any]) -> StructuredNetwork:
         """The backbone with a decoder, or the Hugging Face model whole."""
@@ -124,11 +131,12 @@ class Segment(Structured):
         from acclimate.structured.segment_network import HubSegmentNetwork, MapsNetwork, ReadMasks
 
         canvas, classes = (int(state["canvas"][0]), int(state["canvas"][1])), state["classes"]
+        weights = balanced(state.get("pixels", ()), self.balance)
         if is_hub(model, "ForSemanticSegmentation"):
             whole = load_hub_vision(model, "segmentation", classes)
-            return HubSegmentNetwork(whole, ReadMasks(whole.image, canvas, len(classes), self.dice))
+            return HubSegmentNetwork(whole, ReadMasks(whole.image, canvas, len(classes), self.dice, weights))
         backbone = image_backbone(model, "segmentation")
-        read = ReadMasks(backbone.image, canvas, len(classes), self.dice)
+        read = ReadMasks(backbone.image, canvas, len(classes), self.dice, weights)
         return MapsNetwork(backbone, read, self.decoder, self.width)
 
     def baselines(self, train: Data, state: State, run: Run) -> dict[str, Callable[[], Baseline]]:
@@ -226,6 +234,20 @@ def _parts(counts: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatAr
     """Right pixels, true pixels and told pixels of each class, (r, k) each."""
     right, true, said = counts.diagonal(axis1=1, axis2=2), counts.sum(2), counts.sum(1)
     return weights @ right, weights @ true, weights @ said
+
+
+def balanced(pixels: Sequence[int], balance: float) -> tuple[float, ...]:
+    """Weights of classes: f^−b, f the share of all pixels, so that the mean over all pixels is 1; a class without
+    pixels has weight 0. None where all count alike.
+
+    >>> [round(w, 3) for w in balanced([900, 100, 0], 0.5)]
+    [0.833, 2.5, 0.0]
+    """
+    if not balance or not sum(pixels):
+        return ()
+    share = np.array(pixels, float) / sum(pixels)
+    raw = np.where(share > 0, np.where(share > 0, share, 1.0) ** -balance, 0.0)
+    return tuple((raw / (share @ raw)).tolist())
 
 
 def _iou(right: FloatArray, true: FloatArray, said: FloatArray) -> FloatArray:

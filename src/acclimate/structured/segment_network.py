@@ -44,12 +44,13 @@ class ReadMasks:
     canvas: tuple[int, int]  # height and width
     classes: int
     dice: float  # weight of the Dice loss beside the cross-entropy
+    weights: tuple[float, ...] = ()  # of the classes in the cross-entropy; none: all count alike
 
 
 class SegmentNetwork(StructuredNetwork):
-    """What both networks share. Loss of a row: the mean cross-entropy of its pixels + dice · (1 − the mean over the
-    classes in it of 2Σpt/(Σp + Σt)) (Milletari et al. 2016, arXiv:1606.04797); pixels of index 255 count for nothing.
-    """
+    """What both networks share. Loss of a row: the mean over its pixels of w_k times the cross-entropy, k the pixel's
+    class, + dice · (1 − the mean over the classes in it of 2Σpt/(Σp + Σt)) (Milletari et al. 2016, arXiv:1606.04797);
+    pixels of index 255 count for nothing."""
 
     replays = False  # several maps are read, not the last block's output alone
     augments = True
@@ -88,7 +89,7 @@ class SegmentNetwork(StructuredNetwork):
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of every picture, (n,)."""
-        return losses(self.logits(batch["pixels"]).float(), batch["masks"], self.read.dice)
+        return losses(self.logits(batch["pixels"]).float(), batch["masks"], self.read.dice, self.read.weights)
 
     def answers(self, rows: Sequence[Encoded], batch: Batch) -> list[Any]:
         """The most probable class of every pixel, at the size of the picture itself."""
@@ -101,10 +102,11 @@ class SegmentNetwork(StructuredNetwork):
         return found
 
 
-def losses(logits: Tensor, masks: Tensor, dice: float) -> Tensor:
+def losses(logits: Tensor, masks: Tensor, dice: float, weights: Sequence[float] = ()) -> Tensor:
     """The loss of every picture (n,) of logits (n, k, h, w) and masks (n, h, w); see `SegmentNetwork`."""
     counted = masks != IGNORED
-    each = F.cross_entropy(logits, masks, reduction="none", ignore_index=IGNORED)
+    by_class = torch.tensor(weights, device=logits.device) if weights else None
+    each = F.cross_entropy(logits, masks, by_class, reduction="none", ignore_index=IGNORED)
     found = each.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp_min(1)
     if not dice:
         return found
