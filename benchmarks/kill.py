@@ -1,6 +1,6 @@
 """kill -9 at random moments: does a resumed fit end with the very weights of one that was never stopped?
 
-Run: OMP_NUM_THREADS=1 python benchmarks/kill.py [TIMES] [STRATEGY]   (20 times and `partial` when absent).
+Run: OMP_NUM_THREADS=1 python benchmarks/kill.py [--times 20] [--strategy partial]
 Each time `acclimate fit` on 160 VADER snippets with minilm (dropout on, accumulation 2, epoch chosen by rows held out,
 a checkpoint after every step) is started as a process of its own, killed a random moment after a random one of its 68
 steps, and gone on with by `--resume`; every second one is killed again on its way. Compared are the
@@ -9,6 +9,7 @@ sha256 of all weights of the saved model, the history and the numbers.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import json
@@ -34,8 +35,11 @@ SETTINGS = ("--num-train-epochs", "4", "--batch-size", "4", "--set", "gradient_a
 
 
 def main() -> None:
-    times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    strategy = sys.argv[2] if len(sys.argv) > 2 else "partial"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20, help="how many fits are killed; 20 when absent")
+    parser.add_argument("--strategy", default="partial", help="what is fitted; partial when absent")
+    asked = parser.parse_args()
+    times, strategy = asked.times, asked.strategy
     folder = Path(tempfile.mkdtemp(prefix="kill-"))
     train, test = rows(folder)
     options = [

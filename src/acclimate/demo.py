@@ -35,6 +35,7 @@ from acclimate.run import Run, pick_device
 from acclimate.strategies import Problem, Splits, Strategy, named
 from acclimate.tasks import TASKS
 from acclimate.validate import Verdict, decide
+from acclimate.validate.verdict import ADAPT
 
 CLEAR = 0.3  # snippets whose mean rating is nearer to 0 than this are left out: people disagreed on the sign
 FEW = 128
@@ -119,14 +120,22 @@ def _tweets(problem: Problem, movies: Data, tweets: Data, run_: Run, quick: bool
         judged = finish.judged_on(fitted, judged_on, run_, problem)
         return finish.scores_of(judged, problem.task, problem.decoder, "accuracy", 0)
 
-    best = beside_labels(verdict)
-    lines = [("0", "linear_probe", scores("linear_probe", None, None)), ("0", best, scores(best, None, unlabelled))]
-    if best == GENTLE and not quick:  # as `fit` does where the verdict is to adapt by it
-        lines.append(("0", f"{BY} with {GENTLE}", scores(moving(), None, unlabelled)))
+    lines = [("0", "linear_probe", scores("linear_probe", None, None))]
+    lines += [("0", name, scores(way, None, unlabelled)) for name, way in _without_labels(verdict, quick).items()]
     for n in LABELLED:
         few = replace(seen.take(_balanced(seen, n)), groups=None)
         lines.append((str(n), "last_layer", scores("last_layer", few, unlabelled)))
     return Tweets(len(movies), len(unlabelled), verdict, lines)
+
+
+def _without_labels(verdict: Verdict, quick: bool) -> dict[str, str | Strategy]:
+    """What adapts without labels: what the verdict leads with, and, where it adapts by that as `fit` does, what moves
+    the encoder."""
+    best = beside_labels(verdict)
+    ways: dict[str, str | Strategy] = {best: best}
+    if verdict.answer == ADAPT and verdict.name == GENTLE and not quick:
+        ways[f"{BY} with {GENTLE}"] = moving()
+    return ways
 
 
 def _show(tweets: Tweets, console: Any) -> None:

@@ -14,9 +14,11 @@ import pytest
 import acclimate
 import tiny_models as tm
 from acclimate import strategies
+from acclimate.api import deciding
 from acclimate.data.split import folds
 from acclimate.report.svg import Canvas, escape
 from acclimate.strategies.probe import Probe
+from acclimate.validate import Verdict, decide
 
 sys.path.append(str(Path(__file__).parent))  # `made` is shared by the tests of this folder
 
@@ -134,3 +136,19 @@ def test(tmp_path: Path) -> Path:
     from made import rows, write_csv
 
     return write_csv(tmp_path / "test.csv", rows(20, seed=1))
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Force the answer; all else of the verdict stays as it is formed."""
+
+    def force(wanted: str, by: str = "shot") -> None:
+        def given(candidates: Any, rows: Any, *, gentle: str, ask: int = 20) -> Verdict:
+            assert gentle in [c.name for c in candidates]
+            found = decide(candidates, rows, ask=ask, gentle=gentle)
+            name = by if wanted == "adapt" else "source_only"
+            return replace(found, answer=wanted, name=name, label=tuple(range(ask)), weights=(0.5, 1.5) * (ask // 2))
+
+        monkeypatch.setattr(deciding, "decide", given)
+
+    return force

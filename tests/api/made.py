@@ -51,6 +51,12 @@ def write_csv(path: Path, table: dict[str, Sequence[Any]], delimiter: str = ",")
     return path
 
 
+def report_of(run: Any) -> dict[str, Any]:
+    """What the report of a run holds."""
+    found: dict[str, Any] = json.loads((Path(str(run)) / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
 def write_jsonl(path: Path, table: dict[str, Sequence[Any]]) -> Path:
     """One JSON object a line."""
     names = list(table)

@@ -158,21 +158,6 @@ def test_from_the_command_line(run: Path, tmp_path: Path) -> None:
     assert missing.exit_code == 2 and "no column 'nothing'" in missing.output
 
 
-def test_corrections_that_contradict_each_other_are_left_out(run: Path) -> None:
-    wrong = given(6)
-    done = acclimate.correct(run, [*wrong, {**wrong[0], "label": TURNED[wrong[0]["label"]]}], force=True)
-    assert done.counts["contradicting"] == 2 and done.counts["corrected"] + done.counts["confirmed"] == 5
-    with pytest.raises(UserError, match="contradict each other"):
-        acclimate.correct(run, [{"text": "a b", "label": "good"}, {"text": "a b", "label": "bad"}])
-
-
-def test_what_cannot_be_a_correction_is_said_of_the_users_own_column(run: Path) -> None:
-    with pytest.raises(UserError, match="every cell of 'right' is blank"):
-        acclimate.correct(run, [{"text": "good", "right": None}, {"text": "bad", "right": " "}], label="right")
-    with pytest.raises(UserError, match=r"no column 'text', .*its columns: id, right\)"):
-        acclimate.correct(run, [{"id": 1, "right": "good"}], label="right")
-
-
 def test_new_classes_are_named(run: Path) -> None:
     done = acclimate.correct(run, [*given(6), {"text": "odd one", "label": "goood"}], force=True)
     assert "No class of the model before: 'goood'." in str(done)

@@ -6,42 +6,19 @@ import csv
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made import rows, write_csv
+from made import report_of, rows, write_csv
 
 import acclimate
 from acclimate.advise import labels as from_labels
-from acclimate.api import deciding, encoder_too
+from acclimate.api import deciding
 from acclimate.cli.main import app
-from acclimate.validate import Verdict, decide
 
 Fit = Callable[..., acclimate.Model]
-
-
-def report_of(run: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(str(run)) / "report.json").read_text(encoding="utf-8"))
-    return found
-
-
-@pytest.fixture
-def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Force the answer; all else of the verdict stays as it is formed."""
-
-    def force(wanted: str, by: str = "shot") -> None:
-        def given(candidates: Any, rows: Any, *, gentle: str, ask: int = 20) -> Verdict:
-            assert gentle in [c.name for c in candidates]
-            found = decide(candidates, rows, ask=ask, gentle=gentle)
-            name = by if wanted == "adapt" else "source_only"
-            return replace(found, answer=wanted, name=name, label=tuple(range(ask)), weights=(0.5, 1.5) * (ask // 2))
-
-        monkeypatch.setattr(deciding, "decide", given)
-
-    return force
 
 
 def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[..., None]) -> None:
@@ -53,30 +30,6 @@ def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[..., None
     assert "The model adapted to them by shot." in report["target_verdict"]
     named = fit(source, label="label", strategy="shot", target_data=target)
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
-
-
-@pytest.mark.parametrize("tested", [True, False])
-def test_where_the_gentle_way_is_taken_the_encoder_moves_too_if_time_allows(
-    tested: bool, fit: Fit, answer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer("adapt", "mcc")
-    source, target = rows(60), {"text": rows(40, seed=7)["text"]}
-    given = {"test_data": rows(30, seed=9)} if tested else {}
-    asked = {"label": "label", "strategy": "auto", "candidates": ["linear_probe"], "target_data": target, **given}
-    model = fit(source, **asked)
-    report = report_of(model.run_dir)
-    assert report["strategy"] == "lora" and report["settings"]["align"] == "mcc"
-    assert any("The model adapted to them by mcc." in said for said in report["decisions"])
-    assert any(said.startswith("The encoder moves too") for said in report["decisions"])
-    named = fit(source, label="label", strategy="lora", align="mcc", target_data=target, **given)
-    assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))
-    if tested:
-        set_by = {"learning_rate": 2e-3, "settings": {"lora_rank": 4}}
-        found = report_of(fit(source, **set_by, **asked).run_dir)["settings"]
-        assert (found["learning_rate"], found["lora_rank"], found["align"]) == (2e-3, 4, "mcc")
-    monkeypatch.setattr(encoder_too, "_ROOM", 0.0)
-    stays = report_of(fit(source, **asked).run_dir)
-    assert stays["strategy"] == "mcc" and any("--time-limit" in said for said in stays["decisions"])
 
 
 @pytest.mark.real  # slow

@@ -14,7 +14,7 @@ from acclimate.tasks import TASKS
 from acclimate.tasks.heads import Head, LinearHead, OrdinalHead
 from acclimate.train import solve
 from acclimate.train.links import link_of
-from acclimate.train.solve import Axes, Rows, Scaling, foretold, minimise, path
+from acclimate.train.solve import Axes, Rows, Scaling, minimise, path, without_unseen
 
 RNG = np.random.default_rng(5)
 N, D = 90, 6
@@ -224,7 +224,7 @@ def test_a_class_that_a_fold_never_saw_does_not_choose_the_penalty() -> None:
     rows = Rows(Scaling.of(features).apply(features), None, np.ones(n))
     judge = np.equal.outer(fold, np.arange(6)).astype(float)
     link, fit = link_of(TASKS["classify"], codes, 6), 1 - judge
-    known = foretold(codes, fit, judge)
+    known = without_unseen(codes, fit, judge)
     assert (judge - known).sum(0).tolist() == [3, 0, 0, 0, 0, 0]
     scores = path(LinearHead(40, 6).double(), rows, link, STRENGTHS, fit, known, Axes.of(rows))
     assert 1 < STRENGTHS[int(np.argmin(scores))] < 20

@@ -31,7 +31,7 @@ FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first,
 MOVING = "lp_ft"
 CANDIDATES = (*FROZEN, MOVING)
 OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
-OF_PARTS = ("feature_boosting",)  # a candidate where a table holds free text
+OF_PARTS = ("feature_boosting",)  # a candidate where a table holds text, pictures or sounds
 _KNOWN = {**STRATEGIES, **{name: OVER_DOMAINS[name] for name in OF_DOMAINS}}
 LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 import numpy as np
 
 from acclimate.align import ALIGNMENTS
-from acclimate.api.deciding import FEWEST, FILE, Decided, asked, rows_to_label, some_of
+from acclimate.api.deciding import FEWEST, Decided, asked, evaluating, rows_to_label, some_of
 from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Request
@@ -87,8 +85,7 @@ def said(
         by_name = f"By name these adapt to such rows: {', '.join(that_can(problem.task.name, problem.backbone))}."
         return Decided((by_name, told), files=files, next_steps=steps)
     if request.test is None:
-        where = shlex.join(["acclimate", "evaluate", str(request.folder), str(request.folder / FILE)])
-        todo, files, steps = _rows_to_label(request, prepared, where)
+        todo, files, steps = _rows_to_label(request, prepared, evaluating(request))
         told = f"{name} adapted to the {rows}. Whether that helped is not decidable: the numbers here are of source "
         told += "rows, to which probabilities were fitted, too, and methods like it have both helped and harmed on "
         return Decided((f"{told}real pairs (docs/adaptation.md); {todo}",), files=files, next_steps=steps)

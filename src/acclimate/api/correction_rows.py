@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,23 +17,14 @@ from acclimate.data.rows import Data, Table
 from acclimate.errors import UserError
 
 KEPT = "corrections.jsonl"  # of the folder of a corrected run
+_NAMED = 20  # columns that an error lists
 
 
 def rows_of(model: Model, table: Table, label: str | None) -> tuple[Data, dict[str, int]]:
     """The usable corrections, and what became of all rows."""
     own = model.columns.labels[0]
     column = label or own
-    if column not in table.columns:
-        raise UserError(
-            f"{table.source} has no column {column!r} of right labels; name it with --label (its columns: "
-            f"{', '.join(table.columns)})"
-        )
-    lacking = [name for name in model.columns.text if name not in table.columns]
-    if lacking:
-        raise UserError(
-            f"{table.source} has no column {lacking[0]!r}, which the model reads; give the rows beside their "
-            f"right labels (its columns: {', '.join(table.columns)})"
-        )
+    _need(table, model.columns.inputs, column)
     if all(is_blank(cell) for cell in table.columns[column]):
         raise UserError(f"{table.source}: every cell of {column!r} is blank, so nothing was corrected")
     renamed = {**{n: v for n, v in table.columns.items() if n != own}, own: table.columns[column]}
@@ -49,7 +41,8 @@ def rows_of(model: Model, table: Table, label: str | None) -> tuple[Data, dict[s
     if not len(data):
         raise UserError(f"{table.source}: none of its {account.read} rows holds a correction that can be used")
     kept = _agreeing(data)
-    against = [n for i, n in enumerate(data.lines) if i not in set(kept)]
+    agreeing = set(kept)
+    against = [n for i, n in enumerate(data.lines) if i not in agreeing]
     data = data.take(kept)
     if not len(data):
         raise UserError(f"{table.source}: its rows contradict each other ({lines_text(against)}); correct each once")
@@ -60,6 +53,26 @@ def rows_of(model: Model, table: Table, label: str | None) -> tuple[Data, dict[s
         "unusable": account.read - account.kept - blank, "contradicting": len(against),
     }  # fmt: skip
     return data, counts
+
+
+def _need(table: Table, inputs: Sequence[str], label: str) -> None:
+    """Refuse a source that lacks any of the columns an input is read from, or that of the right labels."""
+    wanting = []
+    if lacking := [name for name in inputs if name not in table.columns]:
+        plural = "s" if len(lacking) > 1 else ""
+        wanting.append(f"no column{plural} {_listed([repr(name) for name in lacking])}, which the model reads")
+    if label not in table.columns:
+        wanting.append(f"no column {label!r} of right labels, which --label names")
+    if wanting:
+        raise UserError(
+            f"{table.source} has {', and '.join(wanting)}; give the rows as the model reads them, beside their right "
+            f"labels (its columns: {_listed(list(table.columns))})"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _agreeing(data: Data) -> list[int]:

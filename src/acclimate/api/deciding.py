@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -172,6 +173,11 @@ def asked(
     named = f"column{'s' if len(labels) > 1 else ''} {', '.join(map(repr, labels))}"
     step = {"text": f"Fill in the {named} of {path}, then run this.", "command": command}
     return f"label {rows} in {path}, then: {command}", ((FILE, table),), (step,)
+
+
+def evaluating(request: Request) -> str:
+    """The command that judges the run by its rows to label, once they are labelled."""
+    return shlex.join(["acclimate", "evaluate", str(request.folder), str(request.folder / FILE)])
 
 
 def settled(

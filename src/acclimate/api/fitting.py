@@ -236,7 +236,7 @@ def _choose_and_fit(
     weighing: tuple[str, ...] = ()
     decided = deciding.judge(request, prepared, problem) if strategy is None else None
     if decided is not None and decided.adapt is not None:
-        decided, moving, pairs = encoder_too(decided, prepared, problem, pairs, run, request.settings)
+        decided, moving, pairs = encoder_too(decided, request, prepared, problem, pairs, run)
         strategy = moving or named(str(decided.adapt))
     if strategy is None:
         few, every = request.candidates, prepared.test is None

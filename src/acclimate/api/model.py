@@ -13,10 +13,12 @@ import numpy as np
 
 from acclimate.api import finish, runs
 from acclimate.api.predicting import Asked, Block, Predictions, blocks, predictions, unread_cells
-from acclimate.api.prepare import present
+from acclimate.api.prepare import present, sampled
 from acclimate.api.testing import adapted
+from acclimate.data.account import Audit, why_dropped
 from acclimate.data.audit import audit
 from acclimate.data.columns import missing_column
+from acclimate.data.findings import rows_text
 from acclimate.data.kinds import Reading, kind_of
 from acclimate.data.read import read
 from acclimate.data.renamed import renamed
@@ -215,7 +217,9 @@ class Model:
             mine = finish.judged(self.predictor, rows, answers.parts())
         chosen = metric or (self.scores.metric if self.scores is not None else None)
         scores = finish.scores_of(mine, self.predictor.task, self.predictor.decoder, chosen, 0)
-        scores = dataclasses.replace(scores, notes=(*report.facts.get("renamed", ()), *scores.notes))
+        scores = dataclasses.replace(
+            scores, notes=(*report.facts.get("read_as", ()), *_left_out(report), *scores.notes)
+        )
         if self.run_dir is not None:
             scores = dataclasses.replace(scores, notes=(*_of_known(self.run_dir, rows), *scores.notes))
         beside: dict[str, Any] = {}
@@ -247,7 +251,7 @@ class Model:
                 f"{table.source} has no column {lacking[0]!r}, which holds the labels this model learned from; "
                 f"its columns: {', '.join(table.columns)}. To predict without labels use predict."
             )
-        columns = dataclasses.replace(present(known, table), time=None)
+        columns, counted = sampled(dataclasses.replace(present(known, table), time=None), table)
         classes = decoder.classes if decoder.task != "regress" else None
         if decoder.parts:
             classes = tuple(one.classes or None for one in decoder.parts)
@@ -262,8 +266,8 @@ class Model:
             progress=self.progress,
             split=self.split,
         )
-        if said:
-            report = dataclasses.replace(report, facts={**report.facts, "renamed": list(said)})
+        if told := [*said, *counted]:
+            report = dataclasses.replace(report, facts={**report.facts, "read_as": told})
         if not len(rows):
             raise UserError(
                 f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
@@ -295,6 +299,12 @@ class Model:
         folder = self.predictor.save(path)
         runs.write_json(folder / "columns.json", dataclasses.asdict(self.columns))
         return folder
+
+
+def _left_out(report: Audit) -> list[str]:
+    """What to say of rows that judge nothing: those without a label, and what the gate drops."""
+    gone = report.read - report.kept
+    return [f"{gone:,} of {rows_text(report.read)} left out{why_dropped(report)}"] if gone else []
 
 
 def _of_known(run_dir: Path, rows: Data) -> list[str]:

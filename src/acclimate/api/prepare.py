@@ -135,9 +135,9 @@ def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | 
             reasons += said
         elif role != "train":
             columns = present(guessed.columns, table)
-            if role == LABELS and SAMPLING in table.columns and SAMPLING not in columns.inputs:
-                columns = replace(columns, weight=SAMPLING)
-                reasons.append(f"{table.source}: its rows count by {SAMPLING}, by which they stand for all target rows")
+            if role == LABELS:
+                columns, counted = sampled(columns, table)
+                reasons += counted
             other, other_report = gated(table, columns, guessed.task, gate, measure, role, classes, progress)
             found = list(cross_check(data, other, role.replace("_", " ")))
             if role == LABELS:
@@ -248,6 +248,14 @@ def present(columns: Columns, table: Table) -> Columns:
         subgroup=tuple(s for s in columns.subgroup if s in have),
         drop=tuple(d for d in columns.drop if d in have),
     )
+
+
+def sampled(columns: Columns, table: Table) -> tuple[Columns, tuple[str, ...]]:
+    """The same columns with `SAMPLING` as the weight, where the table has it; and a sentence on that."""
+    if SAMPLING not in table.columns or SAMPLING in columns.inputs:
+        return columns, ()
+    said = f"{table.source}: its rows count by {SAMPLING}, by which they stand for all target rows"
+    return replace(columns, weight=SAMPLING), (said,)
 
 
 def gated(

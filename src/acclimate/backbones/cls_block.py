@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as attention_of
 
-from acclimate.backbones.packing import Groups, current, dropping, parted
+from acclimate.backbones.packing import Groups, current, dropping, drops_by_hand, parted
 
 LAYERS = ("BertLayer", "RobertaLayer", "XLMRobertaLayer", "CamembertLayer", "ElectraLayer", "Data2VecTextLayer")
 _asked: ContextVar[bool] = ContextVar("acclimate_first_tokens", default=False)
@@ -60,12 +60,10 @@ def _first(layer: Any, hidden: Tensor, spans: Groups) -> Tensor:
     p, read = attention.dropout.p if attention.training else 0.0, []
     for q, k, v in zip(asking, key, value, strict=True):
         k, v = k.transpose(1, 2), v.transpose(1, 2)  # (count, heads, length, dim)
-        plain = not p or q.device.type != "cpu"
-        read.append(
-            attention_of(q, k, v, dropout_p=p, scale=attention.scaling)
-            if plain
-            else dropping(q, k, v, p, attention.scaling)
-        )
+        if drops_by_hand(q, k, p):
+            read.append(dropping(q, k, v, p, attention.scaling))
+        else:
+            read.append(attention_of(q, k, v, dropout_p=p, scale=attention.scaling))
     context = torch.cat(read).flatten(1)  # (w, d)
     out: Tensor = layer.feed_forward_chunk(layer.attention.output(context, first))
     return out

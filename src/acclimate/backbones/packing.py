@@ -234,16 +234,23 @@ def attend(
     found = []
     for some in zip(*tokens, strict=True):
         q, k, v = (x.transpose(1, 2) for x in some)  # (count, heads, length, dim)
-        if dropout and q.device.type == "cpu" and q.shape[1] == k.shape[1] and not causal:
+        if not causal and drops_by_hand(q, k, dropout):
             found.append(dropping(q, k, v, dropout, scaling).transpose(1, 2).flatten(0, 1))
             continue
         found.append(sdpa(module, q, k, v, None, dropout, scaling, is_causal)[0].flatten(0, 1))
     return (found[0] if len(found) == 1 else torch.cat(found))[None], None
 
 
+def drops_by_hand(query: Tensor, key: Tensor, dropout: float) -> bool:
+    """Whether `dropping` takes the place of SDPA: dropout on a CPU, where each query head has its own key head."""
+    return dropout > 0 and query.device.type == "cpu" and query.shape[1] == key.shape[1]
+
+
 def dropping(query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None) -> Tensor:
-    """drop(softmax(s Q Kᵀ)) V; (count, heads, length, dim). No row is without a key, so
-    that nothing has to be looked for, and dropout draws fewer bits than that of SDPA."""
+    """drop(softmax(s Q Kᵀ)) V; (count, heads, length, dim).
+
+    No row is without a key, so that nothing has to be looked for, and dropout draws fewer bits than that of SDPA.
+    """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     weights = torch.softmax(torch.matmul(query * scale, key.transpose(-2, -1)), -1)
     return torch.matmul(drop(weights, dropout), value)

@@ -202,7 +202,7 @@ def render(account: Audit) -> RichTable:
     view.add_row("read", f"{account.read:,}", escape(how_read(account.facts)))
     for reason, lines in account.dropped.items():
         which = escape(which_dropped(account.facts, reason, lines_text(lines)))
-        view.add_row(f"dropped: {REASONS.get(reason, reason)}", f"{len(lines):,}", which)
+        view.add_row(f"dropped: {why(reason)}", f"{len(lines):,}", which)
     view.add_row("kept", f"{account.kept:,}", "")
     colour = {"error": "red", "warning": "yellow", "info": "dim"}
     for one in account.findings:

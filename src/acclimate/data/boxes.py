@@ -150,15 +150,8 @@ def findings(rows: Sequence[Boxed], found: Sequence[Settled]) -> list[Finding]:
         lines = [r.line for r, s in zip(rows, found, strict=True) if s.counts[kind]]
         total = sum(s.counts[kind] for s in found)
         if lines:
-            out.append(
-                finding(
-                    kind,
-                    severity,
-                    f"{total:,} {'box' if total == 1 else 'boxes'} {text} ({rows_text(len(lines))})",
-                    total,
-                    lines,
-                )
-            )
+            boxes = "1 box" if total == 1 else f"{total:,} boxes"
+            out.append(finding(kind, severity, f"{boxes} {text} ({rows_text(len(lines))})", total, lines))
     bare = [r.line for r, s in zip(rows, found, strict=True) if s.reason is None and not s.boxes]
     if bare:
         message = f"{rows_text(len(bare))} {verb(len(bare), 'have')} no box: pictures of none of the classes"

@@ -50,15 +50,17 @@ def summary(data: ReportData, report: str | None = None) -> RenderableType:
         )
     if len(found) > FINDINGS:
         parts.append(Text(f"and {plural(len(found) - FINDINGS, 'more finding')} in the report", style="dim"))
-    step = next((s for s in data.next_steps if s.get("command")), None)
-    if data.target_verdict:
-        # A command within a paragraph would be wrapped, so that a copy of it does not run.
-        told = data.target_verdict.replace(f"then: {step['command']}", "then run the last line here") if step else ""
-        parts += [Text(), Text(prose(told or data.target_verdict), style="bold")]
+    told = data.target_verdict
+    steps = [s for s in data.next_steps if s.get("command")]
+    steps = [s for s in steps if s is steps[0] or f"then: {s['command']}" in told]
+    if told:
+        for step in steps:  # a command within a paragraph would be wrapped, so that a copy of it does not run
+            told = told.replace(f"then: {step['command']}", "then run the last line here")
+        parts += [Text(), Text(prose(told), style="bold")]
     parts.append(Text())
     if report:
         parts.append(_whole(("report  ", "dim"), clean(report)))
-    if step is not None:
+    for step in steps:
         parts.append(Text.assemble(("next    ", "dim"), (one_line(step.get("text"), 200), "dim")))
         parts.append(_whole((clean(step["command"]), "cyan")))
     return Group(*parts)

@@ -24,7 +24,7 @@ from acclimate.tasks.heads import Head
 from acclimate.threads import few
 from acclimate.train.links import link_of
 from acclimate.train.ridge import LARGEST_UNIT, Ridge, judged, leave_out
-from acclimate.train.solve import Axes, Rows, Scaling, foretold, minimise, path
+from acclimate.train.solve import Axes, Rows, Scaling, minimise, path, without_unseen
 
 STRENGTHS = tuple(float(f"{10 ** (i / 5 - 2):.3g}") for i in range(25))  # 0.01 to 631, five to a factor of ten
 Change = Callable[[Any], Any]  # features (n, d) of the training rows, then of those to choose by -> (n, k)
@@ -129,7 +129,7 @@ class Probe:
                 weights = known.rows.weights + known.judging
                 fit_on, judge_on = (mask * weights[:, None] for mask in masks)
                 if problem.task.name in ("classify", "ordinal"):
-                    judge_on = foretold(known.targets, fit_on, judge_on)
+                    judge_on = without_unseen(known.targets, fit_on, judge_on)
                 if judge_on.any():
                     scores = path(head, known.rows, link, STRENGTHS, fit_on, judge_on, axes)
                     strength = STRENGTHS[int(np.argmin(scores))]

@@ -21,7 +21,7 @@ from acclimate.tasks import TASKS
 from acclimate.tasks.heads import LinearHead
 from acclimate.threads import few
 from acclimate.train.links import link_of
-from acclimate.train.solve import Axes, Rows, Scaling, foretold, minimise, path
+from acclimate.train.solve import Axes, Rows, Scaling, minimise, path, without_unseen
 
 MOST = 150_000  # words that are learned from; more change little, and take 8 bytes a feature each
 FEW = 20_000  # words up to which C is chosen by folds, too: the few sentences held out would choose by chance
@@ -77,7 +77,7 @@ def _masks(learn: NDArray[np.bool_], owner: IntArray, codes: IntArray, seed: int
     fit_on.append(learn)
     judge_on.append(~learn)
     fits = np.stack(fit_on, 1).astype(np.float64)
-    return fits, foretold(codes, fits, np.stack(judge_on, 1).astype(np.float64))
+    return fits, without_unseen(codes, fits, np.stack(judge_on, 1).astype(np.float64))
 
 
 def words_read(network: TagNetwork, data: Data, run: Run) -> tuple[FloatArray, IntArray, IntArray]:

@@ -191,14 +191,14 @@ def path(
     return scores
 
 
-def foretold(codes: Floats, fit_on: Floats, judge_on: Floats) -> Floats:
+def without_unseen(codes: Floats, fit_on: Floats, judge_on: Floats) -> Floats:
     """`judge_on` (n, P) without the rows whose class (n,) no row has that the fit learns from.
 
     The bias of such a class has no minimum, and drifts on from strength to strength: its loss tells of the solver's
     steps, and would drown all others.
 
     >>> fit = np.array([[1.0, 1.0], [0, 0], [0, 1.0]])
-    >>> foretold(np.array([0, 0, 1]), fit, 1.0 - np.array([[1, 1], [0, 0], [0, 1]]))
+    >>> without_unseen(np.array([0, 0, 1]), fit, 1.0 - np.array([[1, 1], [0, 0], [0, 1]]))
     array([[0., 0.],
            [1., 1.],
            [0., 0.]])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acclimate.data.account import REASONS
+from acclimate.data.account import why
 from acclimate.data.column_types import Held, Lost
 from acclimate.data.findings import Finding, finding
 from acclimate.data.kinds.audio import AUDIO
@@ -86,7 +86,7 @@ def unreadable(data: Data, private: bool) -> list[Finding]:
     for (column, reason), rows in found.items():
         names = "" if private else f" ({', '.join(name for _, name in rows[:_NAMED])}{', ...' * (len(rows) > _NAMED)})"
         count = "1 cell counts" if len(rows) == 1 else f"{len(rows):,} cells count"
-        text = f"column {column!r}: {count} as missing: {REASONS.get(reason, reason)}{names}"
+        text = f"column {column!r}: {count} as missing: {why(reason)}{names}"
         severity = "warning"
         if not any(_there(row, column) for row in data.inputs):
             severity, text = "error", f"{text}; no row has a file that can be read: correct the paths, or leave it out"
