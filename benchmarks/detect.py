@@ -61,11 +61,10 @@ def run(kept: Kept, asked: argparse.Namespace, measure: Callable[..., dict[str, 
     if asked.table:
         return
     torch.set_num_threads(1)
-    for seed, way in itertools.product(range(asked.seeds), asked.ways.split(",")):
-        values = {**vars(asked), "way": way, "seed": seed}
-        key = {name: values[name] for name in names}
-        if not kept.has(key):
-            kept.add({**key, **measure(Path(asked.data) / "bccd" / "BCCD", **key)})
+    turns = itertools.product(range(asked.seeds), asked.ways.split(","))
+    every = ({**vars(asked), "way": way, "seed": seed} for seed, way in turns)
+    for key in kept.missing({name: values[name] for name in names} for values in every):
+        kept.add({**key, **measure(Path(asked.data) / "bccd" / "BCCD", **key)})
 
 
 def random_folder(folder: Path, seed: int) -> Path:

@@ -60,10 +60,10 @@ def main() -> None:
         torch.set_num_threads(1)
         rows = different(Path(arguments.data).expanduser())
         seeds = [int(s) for s in arguments.seeds.split(",")]
-        for way, seed in itertools.product(arguments.ways.split(","), seeds):
-            key = {"way": way, "seed": seed, "rows": arguments.rows, "test": arguments.test, "epochs": arguments.epochs}
-            if not kept.has(key):
-                kept.add({**key, **one(rows, key)})
+        same = {"rows": arguments.rows, "test": arguments.test, "epochs": arguments.epochs}
+        turns = itertools.product(arguments.ways.split(","), seeds)
+        for key in kept.missing({"way": way, "seed": seed, **same} for way, seed in turns):
+            kept.add({**key, **one(rows, key)})
     print(table(kept.rows))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from features import adaptation
 from kept import Kept
-from pairs import Domain, digits, drawn, heart, sentences, speech
+from pairs import Domain, drawn, every_domain
 from validators import accuracy
 from verdict import PAIRS, SITES
 
@@ -66,8 +66,7 @@ def main() -> None:
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        folder = Path(arguments.data)
-        domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
+        domains = every_domain(Path(arguments.data))
         for draw, kind in itertools.product(range(arguments.draws), [arguments.only] if arguments.only else KINDS):
             for source, target in np.random.default_rng(0).permutation(PAIRS[kind]).tolist():
                 key = {"pair": f"{source} → {target}", "kind": kind, "draw": draw}

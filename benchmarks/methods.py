@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from features import adaptation
 from kept import Kept
-from pairs import Domain, digits, drawn, heart, sentences, speech
+from pairs import Domain, drawn, every_domain
 from validators import accuracy
 from verdict import PAIRS, SITES
 
@@ -52,8 +52,7 @@ def main() -> None:
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        folder = Path(arguments.data)
-        domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
+        domains = every_domain(Path(arguments.data))
         for seed in range(arguments.seeds if arguments.losses else 0):
             for source, target in OPEN:
                 pair = f"{source} without {LACKS[0]}, {LACKS[1]} → {target}"

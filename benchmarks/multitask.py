@@ -54,10 +54,8 @@ def main() -> None:
         warnings.simplefilter("ignore")
         rows = texts(Path(arguments.data))
         turns = itertools.product(range(arguments.seeds), arguments.ways.split(","), arguments.known.split(","))
-        for seed, way, known in turns:
-            key = {"seed": seed, "way": way, "known": known}
-            if not kept.has(key):
-                kept.add({**key, **one(rows, seed, way, known)})
+        for key in kept.missing({"seed": seed, "way": way, "known": known} for seed, way, known in turns):
+            kept.add({**key, **one(rows, **key)})
     print(table(kept.rows))
 
 
