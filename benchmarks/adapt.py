@@ -10,7 +10,6 @@ interval over seeds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 from pathlib import Path
@@ -20,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from intervals import half_width
+from kept import Kept
 from raw import reviews, snippets
 
 from acclimate.backbones import load
@@ -44,18 +44,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not asked.table:
-        done = {(r["pair"], r["seed"], r["method"]) for r in found}
         domains, backbone = read(Path(asked.data)), load("minilm").requires_grad_(False)
         store = Store(backbone, Run(cache=cache.features()))
         task = TASKS["classify"]
         problem = Problem(task, task.decoder((0, 1), "int"), backbone, store)
         for seed in range(asked.seeds):
             for pair in PAIRS:
-                found += judged(problem, *(domains[name] for name in pair), " → ".join(pair), seed, done)
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-    print(table(found))
+                judged(problem, *(domains[name] for name in pair), " → ".join(pair), seed, kept)
+    print(table(kept.rows))
 
 
 def read(folder: Path) -> dict[str, Data]:
@@ -68,26 +66,22 @@ def read(folder: Path) -> dict[str, Data]:
     }
 
 
-def judged(
-    problem: Problem, source: Data, target: Data, pair: str, seed: int, done: set[tuple[str, int, str]]
-) -> list[dict[str, Any]]:
+def judged(problem: Problem, source: Data, target: Data, pair: str, seed: int, kept: Kept) -> None:
     rng = np.random.default_rng(seed)
     learn = source.take(rng.permutation(len(source))[:MOST])
     order = rng.permutation(len(target))
     half = len(order) // 2
     seen, rest = target.take(order[:half][:MOST]), target.take(order[half:])
     truth = np.array(rest.labels)
-    out = []
     for name in ("linear_probe", *(n for n, s in ADAPTATIONS.items() if s.frozen), "target"):
-        if (pair, seed, name) in done:
+        key = {"pair": pair, "seed": seed, "method": name}
+        if kept.has(key):
             continue
         splits = Splits(seen) if name == "target" else Splits(learn, None, seen)
         fitted = named("linear_probe" if name == "target" else name)[1].fit(problem, splits, Run(seed=seed))
         logits = fitted.logits(list(rest.inputs), store=problem.store)
         right = fitted.task.decide(fitted.task.outputs(logits, fitted.decoder), fitted.decoder) == truth
-        out.append({"pair": pair, "seed": seed, "method": name, "accuracy": float(right.mean()), "n": len(truth)})
-    print(pair, seed, {r["method"]: round(r["accuracy"], 3) for r in out}, flush=True)
-    return out
+        kept.add({**key, "accuracy": float(right.mean()), "n": len(truth)})
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 from raw import snippets
 
 import acclimate
@@ -39,16 +40,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         pools = rows_of(Path(arguments.data))
         for seed, domain in itertools.product(range(arguments.seeds), DOMAINS):
-            if not any((r["seed"], r["domain"]) == (seed, domain) for r in found):
-                found += one(pools, seed, domain)
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(found[-1], flush=True)
-    print(table(found))
+            if not kept.has({"seed": seed, "domain": domain}):
+                kept.add(*one(pools, seed, domain))
+    print(table(kept.rows))
 
 
 def rows_of(folder: Path) -> dict[str, list[dict[str, str]]]:

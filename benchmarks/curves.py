@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import time
 import warnings
@@ -32,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import sounds
 import torch
+from kept import Kept
 from molecules import interval
 from scipy.stats import t as student
 from sklearn.datasets import load_digits
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--leads", help="a way: print what the others are ahead of it, draw by draw")
     parser.add_argument("--figure", action="store_true")
     asked = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not asked.table and not asked.figure and not asked.leads:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
@@ -76,10 +76,10 @@ def main() -> None:
             read, model, ways = SETS[name]
             ways = tuple(way for way in ways if asked.ways is None or way in asked.ways.split(";"))
             shots = [int(n) for n in asked.shots.split(";")] if asked.shots else SHOTS
-            measure(name, *read(Path(asked.data)), model, ways, shots, asked.seeds, found)
+            measure(name, *read(Path(asked.data)), model, ways, shots, asked.seeds, kept)
     if asked.figure:
-        draw(found["rows"])
-    print(leads(found["rows"], asked.leads) if asked.leads else table(found["rows"]))
+        draw(kept.rows)
+    print(leads(kept.rows, asked.leads) if asked.leads else table(kept.rows))
 
 
 def measure(
@@ -90,10 +90,9 @@ def measure(
     ways: tuple[str, ...],
     sizes: Sequence[int],
     seeds: int,
-    found: dict[str, Any],
+    kept: Kept,
 ) -> None:
     """Every way on every draw that was not judged before, the quickest ways first."""
-    done = {(r["set"], r["shots"], r["seed"], r["way"]) for r in found["rows"]}
     task = TASKS["classify"]
     decoder = task.decoder(train.labels, type(train.labels[0]).__name__)
     backbone = load(model).requires_grad_(False)
@@ -104,20 +103,17 @@ def measure(
     for way in ways:
         for shots in sizes:
             for seed in range(seeds):
-                if (name, shots, seed, way) in done:
+                row: dict[str, Any] = {"set": name, "shots": shots, "seed": seed, "way": way}
+                if kept.has(row):
                     continue
                 few, began = train.take(drawn(train, shots, seed)), time.process_time()
                 answer = peer(problem, few) if way == PEER else ours(problem, way, few, seed)
-                row = {"set": name, "shots": shots, "seed": seed, "way": way, "learned": len(few)}
-                row["cpu"] = round(time.process_time() - began, 2)
+                row |= {"learned": len(few), "cpu": round(time.process_time() - began, 2)}
                 for test, rows in tests.items():
                     truth, said = problem.targets(rows).astype(int), answer(rows)
                     row[f"{test}macro_f1"] = round(float(METRICS["macro_f1"](truth, said)), 5)
                     row[f"{test}accuracy"] = round(float(METRICS["accuracy"](truth, said)), 5)
-                found["rows"].append(row)
-                found |= {"threads": 1, "load": round(os.getloadavg()[0], 1)}
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(*row.values(), flush=True)
+                kept.add(row, threads=1, load=round(os.getloadavg()[0], 1))
 
 
 def drawn(train: Data, shots: int, seed: int) -> Any:

@@ -11,10 +11,11 @@ on.
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ import numpy as np
 import timm
 import torch
 from intervals import plus_minus
+from kept import Kept
 
 import acclimate
 from acclimate.backbones.base import Origin
 from acclimate.backbones.image import ImageBackbone
 from acclimate.backbones.maps import image_backbone
+from acclimate.metrics.results import Scores
 
 RESULTS = Path(__file__).parent / "results" / "detect.json"
 METRICS = ("map", "map_50", "f1_50")
@@ -36,25 +39,32 @@ RATES = {"probe": 1e-3, "full": 3e-4, "scratch": 1e-3}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--ways", default="full,scratch,probe")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    if not arguments.table:
-        torch.set_num_threads(1)
-        for seed in range(arguments.seeds):
-            for way in arguments.ways.split(","):
-                key = {"way": way, "side": arguments.side, "epochs": arguments.epochs, "seed": seed}
-                if not any(key.items() <= row.items() for row in found):
-                    found.append({**key, **one(Path(arguments.data) / "bccd" / "BCCD", **key)})
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                    print(found[-1], flush=True)
-    print(table(found))
+    kept = Kept(RESULTS)
+    run(kept, parser().parse_args(), one, "way", "side", "epochs", "seed")
+    print(table(kept.rows))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options that segment.py has as well."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--data", default="../shared/data")
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--side", type=int, default=224)
+    made.add_argument("--epochs", type=int, default=8)
+    made.add_argument("--ways", default="full,scratch,probe")
+    made.add_argument("--table", action="store_true")
+    return made
+
+
+def run(kept: Kept, asked: argparse.Namespace, measure: Callable[..., dict[str, Any]], *names: str) -> None:
+    """Add the rows that are not kept yet; `names` are those of a key: the way, the seed and of `asked` the others."""
+    if asked.table:
+        return
+    torch.set_num_threads(1)
+    turns = itertools.product(range(asked.seeds), asked.ways.split(","))
+    every = ({**vars(asked), "way": way, "seed": seed} for seed, way in turns)
+    for key in kept.missing({name: values[name] for name in names} for values in every):
+        kept.add({**key, **measure(Path(asked.data) / "bccd" / "BCCD", **key)})
 
 
 def random_folder(folder: Path, seed: int) -> Path:
@@ -71,23 +81,35 @@ def one(folder: Path, way: str, side: int, epochs: int, seed: int) -> dict[str, 
     """Metrics on the test pictures of one way, with the interval over pictures, and those of the usual places."""
     sets = folder / "ImageSets" / "Main"
     with tempfile.TemporaryDirectory() as place:
-        model = str(random_folder(Path(place) / "random", seed)) if way == "scratch" else "mobilenetv2"
-        began = time.monotonic()
-        fitted = acclimate.fit(
-            str(sets / "trainval.txt"), task="detect", model=model, test_data=str(sets / "test.txt"), seed=seed,
-            strategy="linear_probe" if way == "probe" else "full", quiet=True, output_dir=Path(place) / "run",
-            settings={"side": side, "num_train_epochs": epochs, "batch_size": 4, "learning_rate": RATES[way]},
-        )  # fmt: skip
-        seconds = round(time.monotonic() - began)
-        scores = fitted.scores
-        assert scores is not None
-        numbers = {m: [getattr(scores.estimates[m], k) for k in ("value", "low", "high")] for m in METRICS}
-        by_class = {label: row["ap_50"].value for label, row in scores.per_class.items()}
-        base = scores.baseline["usual_places"]
-        return {
-            **numbers, "ap_50": by_class, "usual_places": [base[k] for k in ("value", "low", "high")],
-            "gain": base["difference"], "seconds": seconds, "load": round(os.getloadavg()[0], 1),
-        }  # fmt: skip
+        scores, cost = fitted(
+            "detect", (sets / "trainval.txt", sets / "test.txt"), way, side, epochs, seed, Path(place)
+        )
+    by_class = {label: row["ap_50"].value for label, row in scores.per_class.items()}
+    base = scores.baseline["usual_places"]
+    return {
+        **{m: three(vars(scores.estimates[m])) for m in METRICS}, "ap_50": by_class, "usual_places": three(base),
+        "gain": base["difference"], **cost,
+    }  # fmt: skip
+
+
+def fitted(
+    task: str, parts: tuple[Path, Path], way: str, side: int, epochs: int, seed: int, place: Path
+) -> tuple[Scores, dict[str, Any]]:
+    """The scores of one way that learns from the first part and is judged on the second; what that took."""
+    model = str(random_folder(place / "random", seed)) if way == "scratch" else "mobilenetv2"
+    began = time.monotonic()
+    scores = acclimate.fit(
+        str(parts[0]), task=task, model=model, test_data=str(parts[1]), seed=seed, quiet=True,
+        strategy="linear_probe" if way == "probe" else "full", output_dir=place / "run",
+        settings={"side": side, "num_train_epochs": epochs, "batch_size": 4, "learning_rate": RATES[way]},
+    ).scores  # fmt: skip
+    assert scores is not None
+    return scores, {"seconds": round(time.monotonic() - began), "load": round(os.getloadavg()[0], 1)}
+
+
+def three(estimate: dict[str, Any]) -> list[Any]:
+    """A value and its interval."""
+    return [estimate[name] for name in ("value", "low", "high")]
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -10,7 +10,6 @@ benchmarks/results/digits_fit.json one by one; a run that is cut off goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -23,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import raw
 from intervals import half_width
+from kept import Kept
 
 import acclimate
 
@@ -36,17 +36,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         every = raw.digits(float)
         for seed in range(arguments.seeds):
             for pair in PAIRS:
                 key = {"pair": " → ".join(pair), "seed": seed}
-                if not any(key.items() <= row.items() for row in found):
-                    found.append({**key, **one(every, pair, seed)})
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                    print(found[-1], flush=True)
-    print(table(found))
+                if not kept.has(key):
+                    kept.add({**key, **one(every, pair, seed)})
+    print(table(kept.rows))
 
 
 def one(every: dict[str, tuple[Any, Any]], pair: tuple[str, str], seed: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ the kind with the least accuracy in each seed. No setting was tuned on these dat
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from adapt import read
 from intervals import half_width
+from kept import Kept
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache
@@ -44,9 +44,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not asked.table:
-        done = {(r["set"], r["left out"], r["seed"], r["method"]) for r in found}
         kinds, backbone = read(Path(asked.data)), load("minilm").requires_grad_(False)
         task = TASKS["classify"]
         problem = Problem(task, task.decoder((0, 1), "int"), backbone, Store(backbone, Run(cache=cache.features())))
@@ -55,15 +54,13 @@ def main() -> None:
                 rng = np.random.default_rng(seed)
                 drawn = {n: kinds[n].take(rng.permutation(len(kinds[n]))[:MOST]) for n in names}
                 for out in names:
-                    found += judged(problem, drawn, group, out, seed, done)
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-    table(found)
+                    judged(problem, drawn, {"set": group, "left out": out, "seed": seed}, kept)
+    table(kept.rows)
 
 
-def judged(
-    problem: Problem, drawn: dict[str, Data], group: str, out: str, seed: int, done: set[tuple[str, str, int, str]]
-) -> list[dict[str, Any]]:
-    """Accuracy of every method on the kind that was left out."""
+def judged(problem: Problem, drawn: dict[str, Data], about: dict[str, Any], kept: Kept) -> None:
+    """Accuracy on the kind that was left out of every method that is not kept yet."""
+    out = about["left out"]
     parts = [(n, d) for n, d in drawn.items() if n != out]
     train = Data(
         tuple(x for _, d in parts for x in d.inputs), tuple(y for _, d in parts for y in d.labels or ()),
@@ -71,17 +68,14 @@ def judged(
     )  # fmt: skip
     half = len(drawn[out]) // 2
     seen, rest = replace(drawn[out].take(range(half)), labels=None), drawn[out].take(range(half, len(drawn[out])))
-    rows = []
     for method in (*METHODS, *NETWORKS):
-        if (group, out, seed, method) in done:
+        key = {**about, "method": method}
+        if kept.has(key):
             continue
         strategy = named("irm", {"weight": 0.0})[1] if method == "plain" else named(method)[1]
-        fitted = strategy.fit(problem, Splits(train, target=seen), Run(seed=seed))
+        fitted = strategy.fit(problem, Splits(train, target=seen), Run(seed=about["seed"]))
         right = fitted.logits(list(rest.inputs)).argmax(1) == np.array(rest.labels)
-        row = {"set": group, "left out": out, "seed": seed, "method": method, "accuracy": float(right.mean())}
-        rows.append(row | {"note": fitted.notes[0] if fitted.notes else ""})
-        print(row, flush=True)
-    return rows
+        kept.add({**key, "accuracy": float(right.mean()), "note": fitted.notes[0] if fitted.notes else ""})
 
 
 def table(found: list[dict[str, Any]]) -> None:

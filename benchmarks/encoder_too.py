@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import time
 import warnings
@@ -24,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 from pairs import Domain, drawn, sentences
 from validators import accuracy
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--only", help="pairs between commas")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not asked.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
@@ -67,14 +67,12 @@ def main() -> None:
         pairs = asked.only.split(",") if asked.only else [pair for some in PAIRS.values() for pair in some]
         for seed, pair in itertools.product(map(int, asked.seeds.split(",")), pairs):
             key = {"pair": pair, "seed": seed, "most": asked.most}
-            if not any(key.items() <= row.items() for row in found):
+            if not kept.has(key):
                 ours, theirs = (
                     one.take(np.arange(min(asked.most, len(one.y)))) for one in drawn(domains, *pair.split(">"), seed)
                 )
-                found.append({**key, **one(ours, theirs, seed)})
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(found[-1], flush=True)
-    print(table(found))
+                kept.add({**key, **one(ours, theirs, seed)})
+    print(table(kept.rows))
 
 
 def one(ours: Domain, theirs: Domain, seed: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ benchmarks/results/few_labels.json fit by fit; a run that is cut off goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from features import problem_of
 from intervals import half_width
+from kept import Kept
 from pairs import MOST, Domain, sentences
 
 from acclimate.data.rows import Data
@@ -38,20 +38,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not arguments.table:
         torch.set_num_threads(1)
         domains = sentences(Path(arguments.data))
         for source, target in PAIRS:
             for seed in range(arguments.seeds):
-                name = f"{source} → {target}"
-                if (name, seed) not in {(r["pair"], r["seed"]) for r in found["rows"]}:
+                key = {"pair": f"{source} → {target}", "seed": seed}
+                if not kept.has(key):
                     rows = one(domains[source], domains[target], seed)
-                    found["rows"] += [{"pair": name, "seed": seed, **row} for row in rows]
-                    found |= {"load": os.getloadavg()[0], "threads": 1}
-                    RESULTS.write_text(json.dumps(found, indent=0))
-                    print(seed, name, flush=True)
-    print(table(found["rows"]))
+                    kept.add(*({**key, **row} for row in rows), say=key, load=os.getloadavg()[0], threads=1)
+    print(table(kept.rows))
 
 
 def one(source: Domain, target: Domain, seed: int) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import os
 import tempfile
 import time
@@ -25,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 
 import acclimate
 from acclimate.backbones import load
@@ -55,18 +55,16 @@ def main() -> None:
     if arguments.packing:
         packing(different(Path(arguments.data).expanduser()))
         return
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         rows = different(Path(arguments.data).expanduser())
         seeds = [int(s) for s in arguments.seeds.split(",")]
-        for way, seed in itertools.product(arguments.ways.split(","), seeds):
-            key = {"way": way, "seed": seed, "rows": arguments.rows, "test": arguments.test, "epochs": arguments.epochs}
-            if not any(key.items() <= row.items() for row in found):
-                found.append({**key, **one(rows, key)})
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(found[-1], flush=True)
-    print(table(found))
+        same = {"rows": arguments.rows, "test": arguments.test, "epochs": arguments.epochs}
+        turns = itertools.product(arguments.ways.split(","), seeds)
+        for key in kept.missing({"way": way, "seed": seed, **same} for way, seed in turns):
+            kept.add({**key, **one(rows, key)})
+    print(table(kept.rows))
 
 
 def packing(rows: list[dict[str, str]], repeats: int = 3) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import warnings
 from collections.abc import Callable
@@ -27,7 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from features import adaptation
-from pairs import Domain, digits, drawn, heart, sentences, speech
+from kept import Kept
+from pairs import Domain, drawn, every_domain
 from validators import accuracy
 from verdict import PAIRS, SITES
 
@@ -62,23 +62,20 @@ def main() -> None:
     parser.add_argument("--only", choices=KINDS, help="pairs of this kind alone")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS, lines=True)
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        folder = Path(arguments.data)
-        domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
-        done = {(row["pair"], row["draw"]) for row in found}
+        domains = every_domain(Path(arguments.data))
         for draw, kind in itertools.product(range(arguments.draws), [arguments.only] if arguments.only else KINDS):
             for source, target in np.random.default_rng(0).permutation(PAIRS[kind]).tolist():
-                if (f"{source} → {target}", draw) not in done:
-                    about = {"pair": f"{source} → {target}", "kind": kind, "draw": draw}
+                key = {"pair": f"{source} → {target}", "kind": kind, "draw": draw}
+                if not kept.has(key):
                     choices = {what: c for what, c in CHOICES.items() if kind == "made on" or what in AFTER}
                     pair = drawn(domains, source, target, draw)
-                    found.append({**about, **one(*pair, draw, choices, balanced=source in SITES)})
-                    RESULTS.write_text("[\n" + ",\n".join(map(json.dumps, found)) + "\n]\n")
-                    print(draw, kind, about["pair"], found[-1]["taken"], flush=True)
-    print(table(found))
+                    row = {**key, **one(*pair, draw, choices, balanced=source in SITES)}
+                    kept.add(row, say={**key, "taken": row["taken"]})
+    print(table(kept.rows))
 
 
 def strategy_of(name: str, rows: int) -> Strategy:

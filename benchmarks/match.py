@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 
 import acclimate
 from acclimate.run import Run
@@ -47,17 +48,16 @@ def main() -> None:
     parser.add_argument("--ways", default=";".join(WAYS))
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         rows = emoji(Path(arguments.data))
         for seed in range(arguments.seeds):
             for way in arguments.ways.split(";"):
-                if not any((r["seed"], r["way"]) == (seed, way) for r in found):
-                    found.append({"seed": seed, "way": way, **one(rows, seed, WAYS[way])})
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                    print(found[-1], flush=True)
-    print(table(found))
+                key = {"seed": seed, "way": way}
+                if not kept.has(key):
+                    kept.add({**key, **one(rows, seed, WAYS[way])})
+    print(table(kept.rows))
 
 
 def emoji(folder: Path) -> list[dict[str, str]]:

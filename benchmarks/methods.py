@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import time
 import warnings
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from features import adaptation
-from pairs import Domain, digits, drawn, heart, sentences, speech
+from kept import Kept
+from pairs import Domain, drawn, every_domain
 from validators import accuracy
 from verdict import PAIRS, SITES
 
@@ -48,29 +48,25 @@ def main() -> None:
     parser.add_argument("--losses", action="store_true")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        folder = Path(arguments.data)
-        domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
-        done = {(row["pair"], row["seed"], row["way"]) for row in found}
+        domains = every_domain(Path(arguments.data))
         for seed in range(arguments.seeds if arguments.losses else 0):
             for source, target in OPEN:
                 pair = f"{source} without {LACKS[0]}, {LACKS[1]} → {target}"
-                if (pair, seed, "osbp") not in done:
-                    found += open_set(*drawn(domains, source, target, seed), pair, seed)
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
+                if not kept.has({"pair": pair, "seed": seed, "way": "osbp"}):
+                    kept.add(*open_set(*drawn(domains, source, target, seed), pair, seed))
         for seed, (source, target) in itertools.product(range(arguments.seeds), PAIRS["made on"]):
-            pair = f"{source} → {target}"
-            ways = {**WAYS, **(FURTHER if arguments.losses and pair in ON else {})}
-            left = {name: way for name, way in ways.items() if (pair, seed, name) not in done}
+            key = {"pair": f"{source} → {target}", "seed": seed}
+            ways = {**WAYS, **(FURTHER if arguments.losses and key["pair"] in ON else {})}
+            left = {name: way for name, way in ways.items() if not kept.has({**key, "way": name})}
             if left:
                 parts = drawn(domains, source, target, seed)
-                found += [{"pair": pair, "seed": seed, **row} for row in one(*parts, seed, source in SITES, left)]
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-    print(table([row for row in found if "known" not in row]))
-    print(of_losses(found), open_table(found), sep="\n\n")
+                kept.add(*({**key, **row} for row in one(*parts, seed, source in SITES, left)))
+    print(table([row for row in kept.rows if "known" not in row]))
+    print(of_losses(kept.rows), open_table(kept.rows), sep="\n\n")
 
 
 def one(source: Domain, target: Domain, seed: int, balanced: bool, ways: dict[str, Any]) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 
 from acclimate.backbones import load
 from acclimate.backbones.base import Backbone
@@ -87,29 +88,22 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         sources = {"emoji": (arguments.emoji, emoji), "answers": (arguments.answers, answers)}
         for data, (folder, reader) in sources.items():
             if folder:
-                measure(found, data, *reader(Path(folder)), arguments.draws)
-    print("\n\n".join(f"{data}\n{table([r for r in found if r['data'] == data], WAYS[data])}" for data in WAYS))
+                measure(kept, data, *reader(Path(folder)), arguments.draws)
+    print("\n\n".join(f"{data}\n{table([r for r in kept.rows if r['data'] == data], WAYS[data])}" for data in WAYS))
 
 
-def measure(
-    found: list[dict[str, Any]], data: str, cells: list[tuple[Any, ...]], labels: list[str], draws: int
-) -> None:
+def measure(kept: Kept, data: str, cells: list[tuple[Any, ...]], labels: list[str], draws: int) -> None:
     """Add what is not stored yet, one by one."""
     for draw, n, way in product(range(draws), SIZES, WAYS[data]):
         key = {"data": data, "draw": draw, "labels": n, "way": way}
-        if any(all(r[k] == v for k, v in key.items()) for r in found) or (
-            "boosting" in way and n > BOOSTED.get(way, n)
-        ):
-            continue
-        found.append({**key, **one(data, cells, labels, draw, n, way)})
-        RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-        print(found[-1], flush=True)
+        if not (kept.has(key) or ("boosting" in way and n > BOOSTED.get(way, n))):
+            kept.add({**key, **one(data, cells, labels, draw, n, way)})
 
 
 def emoji(folder: Path) -> tuple[list[tuple[Any, ...]], list[str]]:

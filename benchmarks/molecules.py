@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import time
 import warnings
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Kept
 from scipy.stats import t as student
 
 from acclimate.api.finish import Judged, judged_on, scores_of
@@ -56,14 +56,14 @@ def main() -> None:
     parser.add_argument("--only", help="one set")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         backbone = load("rxn-albert").requires_grad_(False).eval()
-        done = {(r["set"], r["split"], r["seed"], r["way"]) for r in found["rows"]}
         for (name, split, ways), seed in itertools.product(WAYS, range(arguments.seeds)):
-            left = [way for way in ways if (name, split, seed, way) not in done]
+            key = {"set": name, "split": split, "seed": seed}
+            left = [way for way in ways if not kept.has({**key, "way": way})]
             if not left or arguments.only not in (None, name):
                 continue
             file, label, metric = SETS[name]
@@ -77,14 +77,10 @@ def main() -> None:
                 began = time.process_time()
                 judged = (forest if way == "forest" else fitted)(way, prepared, problem, run)
                 scores = scores_of(judged, task, problem.decoder, metric, seed)
-                row = {"set": name, "split": split, "seed": seed, "way": way, "metric": metric, "value": scores.value,
-                       "low": scores.low, "high": scores.high, "n": scores.n,
-                       "cpu": time.process_time() - began}  # fmt: skip
-                found["rows"].append(row)
-                found |= {"threads": 1, "load": os.getloadavg()[0]}
-                RESULTS.write_text(json.dumps(found, indent=0))
-                print(*(f"{v:.3f}" if isinstance(v, float) else v for v in row.values()), flush=True)
-    print(table(found["rows"]))
+                row = {**key, "way": way, "metric": metric, "value": scores.value, "low": scores.low,
+                       "high": scores.high, "n": scores.n, "cpu": time.process_time() - began}  # fmt: skip
+                kept.add(row, threads=1, load=os.getloadavg()[0])
+    print(table(kept.rows))
 
 
 def fitted(way: str, prepared: Prepared, problem: Problem, run: Run) -> Judged:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import time
@@ -25,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import half_width
+from kept import Kept
 from raw import reviews, snippets
 
 from acclimate.backbones import load
@@ -58,8 +58,7 @@ def main() -> None:
     parser.add_argument("--results", default=str(RESULTS))
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    results = Path(arguments.results)
-    found: list[dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else []
+    kept = Kept(Path(arguments.results))
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
@@ -69,12 +68,9 @@ def main() -> None:
         } | dict(reviews(folder))
         for seed, (source, target), way in itertools.product(range(arguments.seeds), PAIRS, arguments.ways.split(",")):
             key = {"pair": f"{source} → {target}", "seed": seed, "way": way}
-            if any(key.items() <= row.items() for row in found):
-                continue
-            found.append({**key, **one(domains[source], domains[target], seed, way, arguments.model)})
-            results.write_text(json.dumps(found, indent=0) + "\n")
-            print(found[-1], flush=True)
-    print(table(found))
+            if not kept.has(key):
+                kept.add({**key, **one(domains[source], domains[target], seed, way, arguments.model)})
+    print(table(kept.rows))
 
 
 def one(

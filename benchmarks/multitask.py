@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import half_width
+from kept import Kept
 from raw import snippets
 
 import acclimate
@@ -47,19 +48,15 @@ def main() -> None:
     parser.add_argument("--known", default="all,few")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         rows = texts(Path(arguments.data))
         turns = itertools.product(range(arguments.seeds), arguments.ways.split(","), arguments.known.split(","))
-        for seed, way, known in turns:
-            key = {"seed": seed, "way": way, "known": known}
-            if not any(key.items() <= row.items() for row in found):
-                found.append({**key, **one(rows, seed, way, known)})
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(found[-1], flush=True)
-    print(table(found))
+        for key in kept.missing({"seed": seed, "way": way, "known": known} for seed, way, known in turns):
+            kept.add({**key, **one(rows, **key)})
+    print(table(kept.rows))
 
 
 def texts(folder: Path) -> list[dict[str, Any]]:

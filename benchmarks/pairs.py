@@ -100,6 +100,11 @@ def speech(folder: Path, features: Callable[[Any, int], Any] = mel) -> dict[str,
     return all_others({name: Domain(np.array(x), np.array(y)) for name, (x, y) in found.items()})
 
 
+def every_domain(folder: Path) -> dict[str, Domain]:
+    """All of these, as they come."""
+    return {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
+
+
 def all_others(one: dict[str, Domain]) -> dict[str, Domain]:
     """These, and as "not NAME" all others together."""
     rest = {}

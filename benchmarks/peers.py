@@ -13,7 +13,6 @@ seconds are processor time. Results are kept after every method, and a run that 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from domains import Domain, Given, digits, drawn, heart, sentences, speakers
 from intervals import half_width
+from kept import Kept
 from torch import nn
 
 from acclimate.api.deciding import GENTLE, candidates
@@ -59,13 +59,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what is known")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found: Rows = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not given.table:
         pairs = [p for p in every_pair(given.data) if given.pairs in p[0]]
         for seed in range(given.seeds):
             for name, source, target in pairs:
-                run(name, drawn(source, target, seed), seed, found, ours=given.ours)
-    print(table(found))
+                run(name, drawn(source, target, seed), seed, kept, ours=given.ours)
+    print(table(kept.rows))
 
 
 def every_pair(folder: Path) -> Iterator[tuple[str, Domain, Domain]]:
@@ -83,15 +83,15 @@ def every_pair(folder: Path) -> Iterator[tuple[str, Domain, Domain]]:
         yield f"five > {name}", source, people[name]
 
 
-def run(pair: str, parts: tuple[Domain, Domain, Domain], seed: int, found: Rows, *, ours: bool) -> None:
+def run(pair: str, parts: tuple[Domain, Domain, Domain], seed: int, kept: Kept, *, ours: bool) -> None:
     """Every method that is not known yet, on one draw."""
     from sklearn.metrics import balanced_accuracy_score
 
-    done = {(r["pair"], r["seed"], r["method"]) for r in found}
     pictures = parts[0].x.ndim > 2
     methods = our_methods(pictures) | ({} if ours else skada_methods(pictures) | adapt_methods(pictures))
     for name, method in methods.items():
-        if (pair, seed, name) in done:
+        key = {"pair": pair, "seed": seed, "method": name}
+        if kept.has(key):
             continue
         start = time.process_time()
         with warnings.catch_warnings():
@@ -101,18 +101,14 @@ def run(pair: str, parts: tuple[Domain, Domain, Domain], seed: int, found: Rows,
             except Exception as error:
                 if not kind_of(name):  # ours must not fail; that a peer does is a result
                     raise
-                row = {"pair": pair, "seed": seed, "method": name}
-                found.append({**row, "error": f"{type(error).__name__}: {str(error)[:200]}"})
+                kept.add({**key, "error": f"{type(error).__name__}: {str(error)[:200]}"})
                 continue
         truth = parts[2].y
-        found.append({
-            "pair": pair, "seed": seed, "method": name, "accuracy": round(float((answers == truth).mean()), 4),
+        kept.add({
+            **key, "accuracy": round(float((answers == truth).mean()), 4),
             "balanced": round(float(balanced_accuracy_score(truth, answers)), 4), "n": len(truth),
             "seconds": round(time.process_time() - start, 2),
         })  # fmt: skip
-        RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-    here = {r["method"]: r.get("accuracy", "failed") for r in found if r["pair"] == pair and r["seed"] == seed}
-    print(pair, seed, here, flush=True)
 
 
 def our_methods(pictures: bool) -> dict[str, Method]:

@@ -18,7 +18,6 @@ that is cut off goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
@@ -35,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import raw
 import torch
+from kept import Kept
 from molecules import interval
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -69,19 +69,18 @@ def main() -> None:
     parser.add_argument("--only", help="sets between commas")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not asked.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         for name in asked.only.split(",") if asked.only else SETS:
             data, ways, splits = SETS[name](Path(asked.data))
-            measure(name, data, ways, splits, asked.seeds, found)
-    print(table(found["rows"]))
+            measure(name, data, ways, splits, asked.seeds, kept)
+    print(table(kept.rows))
 
 
-def measure(name: str, data: Data, ways: tuple[str, ...], splits: Any, seeds: int, found: dict[str, Any]) -> None:
+def measure(name: str, data: Data, ways: tuple[str, ...], splits: Any, seeds: int, kept: Kept) -> None:
     """Every way on every split that was not judged before, from the quickest way to the slowest."""
-    done = {(r["set"], r["split"], r["seed"], r["way"]) for r in found["rows"]}
     for way in ways:
         problem = problem_of(way, data)
         if problem.store is not None and way not in TRAINED:
@@ -89,16 +88,15 @@ def measure(name: str, data: Data, ways: tuple[str, ...], splits: Any, seeds: in
                 problem.store.prepare(data.inputs[at : at + 100])
         for seed in range(seeds):
             for split, train, target, test in splits(seed):
-                if (name, split, seed, way) in done or (target is None and ", " in way):
+                row: dict[str, Any] = {"set": name, "split": split, "seed": seed, "way": way}
+                if kept.has(row) or (target is None and ", " in way):
                     continue
                 began = time.process_time()
-                row = {"set": name, "split": split, "seed": seed, "way": way, "learned": len(train), "n": len(test)}
+                row |= {"learned": len(train), "n": len(test)}
                 some = None if target is None else data.take(target)
                 row |= judged(way, problem, Splits(data.take(train), target=some), data.take(test), seed)
-                found["rows"].append(row | {"cpu": round(time.process_time() - began, 2)})
-                found |= {"threads": 1, "load": os.getloadavg()[0]}
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(*(f"{v:.3f}" if isinstance(v, float) else v for v in found["rows"][-1].values()), flush=True)
+                row["cpu"] = round(time.process_time() - began, 2)
+                kept.add(row, threads=1, load=os.getloadavg()[0])
 
 
 def problem_of(way: str, data: Data) -> Problem:

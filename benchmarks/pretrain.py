@@ -10,13 +10,13 @@ added to benchmarks/results/pretrain.json as they come; what is there is not run
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import raw
+from kept import Kept
 
 RESULTS = Path(__file__).parent / "results" / "pretrain.json"
 PAIRS = ("yelp-imdb", "movie-tweets")
@@ -35,7 +35,7 @@ def main() -> None:
     if Path(arguments.data).is_dir():
         asked = (part.split(",") for part in (arguments.pairs, arguments.strategies, arguments.ways))
         run(Path(arguments.data), arguments.seeds, *asked, arguments.most)
-    print(table(json.loads(RESULTS.read_text())))
+    print(table(Kept(RESULTS).rows))
 
 
 def rows(folder: Path, pair: str, seed: int, most: int) -> tuple[Any, Any]:
@@ -64,8 +64,7 @@ def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways:
     from acclimate.tasks import TASKS
 
     torch.set_num_threads(1)
-    done: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    seen = {(r["pair"], r["strategy"], r["pretrain"], r["seed"]) for r in done}
+    kept = Kept(RESULTS)
     backbone = load("minilm").requires_grad_(False)
     task = TASKS["classify"]
     decoder = task.decoder((0, 1), "int")
@@ -74,7 +73,8 @@ def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways:
             source, target = rows(folder, pair, seed, most)
             for strategy in strategies:
                 for way in ways:
-                    if (pair, strategy, way, seed) in seen:
+                    key = {"pair": pair, "strategy": strategy, "pretrain": way, "seed": seed}
+                    if kept.has(key):
                         continue
                     problem = Problem(task, decoder, backbone, Store(backbone, Run()))
                     made = named(strategy, {"num_train_epochs": EPOCHS, "pretrain": way, "mixed_precision": "no"})[1]
@@ -83,12 +83,9 @@ def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways:
                     minutes = (time.process_time() - start) / 60
                     answers = task.decide(fitted.outputs(target.inputs, Run(progress=progress)), decoder)
                     accuracy = float((answers == task.truth(target.labels or (), decoder)).mean())
-                    done.append(
+                    kept.add(
                         {
-                            "pair": pair,
-                            "strategy": strategy,
-                            "pretrain": way,
-                            "seed": seed,
+                            **key,
                             "source_rows": len(source),
                             "n": len(target),
                             "accuracy": accuracy,
@@ -96,8 +93,6 @@ def run(folder: Path, seeds: int, pairs: list[str], strategies: list[str], ways:
                             "notes": [note for note in fitted.notes if note.startswith("pretrained")],
                         }
                     )
-                    RESULTS.write_text(json.dumps(done, indent=0))
-                    print(done[-1], flush=True)
 
 
 def table(results: list[dict[str, Any]]) -> str:

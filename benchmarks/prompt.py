@@ -10,7 +10,6 @@ benchmarks/results/prompt.json one by one.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -22,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 
 import acclimate
 
@@ -37,17 +37,15 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=150)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         rows = sentences(Path(arguments.data) / "uci_sentences")
         for seed in map(int, arguments.seeds.split(",")):
             key = {"seed": seed, "rows": arguments.rows, "test": arguments.test}
-            if not any(key.items() <= row.items() for row in found):
-                found.append({**key, **one(rows, seed, arguments.rows, arguments.test)})
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(found[-1], flush=True)
-    print(table(found))
+            if not kept.has(key):
+                kept.add({**key, **one(rows, seed, arguments.rows, arguments.test)})
+    print(table(kept.rows))
 
 
 def sentences(folder: Path) -> list[dict[str, str]]:

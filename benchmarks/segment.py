@@ -11,11 +11,8 @@ benchmarks/results/segment.json one by one; a run that is cut off goes on.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +20,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import torch
-from detect import random_folder
+from detect import fitted, parser, run, three
 from intervals import plus_minus
+from kept import Kept
 from PIL import Image, ImageDraw
 
-import acclimate
 from acclimate.data.box_files import boxed
 from acclimate.data.boxes import Boxed, settled
 from acclimate.data.rows import Columns
@@ -36,33 +32,13 @@ from acclimate.data.rows import Columns
 RESULTS = Path(__file__).parent / "results" / "segment.json"
 CLASSES = ("ground", "RBC", "WBC", "Platelets")  # in the order in which they are drawn
 METRICS = ("miou", "dice", "pixel_accuracy")
-RATES = {"probe": 1e-3, "full": 3e-4, "scratch": 1e-3}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="../shared/data")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--rows", type=int, default=0)
-    parser.add_argument("--ways", default="full,scratch,probe")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    if not arguments.table:
-        torch.set_num_threads(1)
-        for seed in range(arguments.seeds):
-            for way in arguments.ways.split(","):
-                key = {name: getattr(arguments, name) for name in ("side", "epochs", "rows")} | {
-                    "way": way,
-                    "seed": seed,
-                }
-                if not any(key.items() <= row.items() for row in found):
-                    found.append({**key, **one(Path(arguments.data) / "bccd" / "BCCD", **key)})
-                    RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                    print(found[-1], flush=True)
-    print(table(found))
+    kept, options = Kept(RESULTS), parser()
+    options.add_argument("--rows", type=int, default=0)
+    run(kept, options.parse_args(), one, "side", "epochs", "rows", "way", "seed")
+    print(table(kept.rows))
 
 
 def made(rows: Sequence[Boxed], folder: Path) -> Path:
@@ -89,21 +65,11 @@ def one(folder: Path, way: str, side: int, epochs: int, rows: int, seed: int) ->
     at = np.random.default_rng(seed).permutation(len(train))[: rows or len(train)]
     with tempfile.TemporaryDirectory() as held:
         place = Path(held)
-        model = str(random_folder(place / "random", seed)) if way == "scratch" else "mobilenetv2"
-        sources = made([train[i] for i in at], place / "train"), made(test, place / "test")
-        began = time.monotonic()
-        fitted = acclimate.fit(
-            str(sources[0]), task="segment", model=model, test_data=str(sources[1]), seed=seed, quiet=True,
-            strategy="linear_probe" if way == "probe" else "full", output_dir=place / "run",
-            settings={"side": side, "num_train_epochs": epochs, "batch_size": 4, "learning_rate": RATES[way]},
-        )  # fmt: skip
-        seconds = round(time.monotonic() - began)
-        scores = fitted.scores
-        assert scores is not None
-        numbers = {m: [getattr(scores.estimates[m], k) for k in ("value", "low", "high")] for m in METRICS}
-        by_class = {label: row["iou"].value for label, row in scores.per_class.items()}
-        beside = {name: [b[k] for k in ("value", "low", "high")] for name, b in scores.baseline.items()}
-        return {**numbers, "iou": by_class, **beside, "seconds": seconds, "load": round(os.getloadavg()[0], 1)}
+        parts = made([train[i] for i in at], place / "train"), made(test, place / "test")
+        scores, cost = fitted("segment", parts, way, side, epochs, seed, place)
+    by_class = {label: row["iou"].value for label, row in scores.per_class.items()}
+    beside = {name: three(base) for name, base in scores.baseline.items()}
+    return {**{m: three(vars(scores.estimates[m])) for m in METRICS}, "iou": by_class, **beside, **cost}
 
 
 def table(found: list[dict[str, Any]]) -> str:

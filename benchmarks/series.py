@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from kept import Kept
 from scipy import stats
 
 import acclimate
@@ -70,27 +70,21 @@ def main() -> None:
     parser.add_argument("--sets", default="vowels,motions,co2,elnino,daphnet")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS, lines=True)
     for name in [] if asked.table else asked.sets.split(","):
         for seed in range(asked.seeds):
             if name in CLASSIFY:
-                labels(name, seed, Path(asked.data), found)
+                labels(name, seed, Path(asked.data), kept)
             else:
-                forecasts(name, seed, Path(asked.data), found)
-    table(found)
+                forecasts(name, seed, Path(asked.data), kept)
+    table(kept.rows)
 
 
-def note(found: list[dict[str, Any]], about: dict[str, Any], began: float, values: dict[str, Any]) -> None:
-    found.append(about | values | {"seconds": round(time.monotonic() - began, 1)})
-    RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n")
-    print(found[-1], flush=True)
+def note(kept: Kept, about: dict[str, Any], began: float, values: dict[str, Any]) -> None:
+    kept.add(about | values | {"seconds": round(time.monotonic() - began, 1)})
 
 
-def there(found: list[dict[str, Any]], about: dict[str, Any]) -> bool:
-    return any(all(row.get(k) == v for k, v in about.items()) for row in found)
-
-
-def labels(name: str, seed: int, folder: Path, found: list[dict[str, Any]]) -> None:
+def labels(name: str, seed: int, folder: Path, kept: Kept) -> None:
     if name == "vowels":
         paths = [datasets.pull("vowels") / f"{part}.csv" for part in ("train", "test")]
     else:
@@ -104,7 +98,7 @@ def labels(name: str, seed: int, folder: Path, found: list[dict[str, Any]]) -> N
         for method, (strategy, model) in METHODS.items():
             frozen = strategy != "full"
             about = {"set": name, "rows": rows, "method": method, "seed": seed}
-            if there(found, about) or (rows == "all" and (frozen and seed or method in ("fracast, tuned", MASKED))):
+            if kept.has(about) or (rows == "all" and (frozen and seed or method in ("fracast, tuned", MASKED))):
                 continue
             began = time.monotonic()
             some = train if rows == "all" else few(train, given["label"], seed)
@@ -115,7 +109,7 @@ def labels(name: str, seed: int, folder: Path, found: list[dict[str, Any]]) -> N
                     output_dir=Path(out) / "run", **given, **more,
                 )  # fmt: skip
             one = fitted.scores.estimates["accuracy"]
-            note(found, about, began, {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
+            note(kept, about, began, {"n": one.n, "value": one.value, "low": one.low, "high": one.high})
 
 
 def few(table: Table, label: str, seed: int) -> Table:
@@ -131,7 +125,7 @@ def few(table: Table, label: str, seed: int) -> Table:
     return Table(columns, tuple(range(1, len(kept) + 1)), (None,) * len(kept), table.source, table.typed, table.facts)
 
 
-def forecasts(name: str, seed: int, folder: Path, found: list[dict[str, Any]]) -> None:
+def forecasts(name: str, seed: int, folder: Path, kept: Kept) -> None:
     path = datasets.pull("daphnet") / "walk.csv" if name == "daphnet" else folder / f"{name}.csv"
     if not path.is_file():
         return
@@ -141,7 +135,7 @@ def forecasts(name: str, seed: int, folder: Path, found: list[dict[str, Any]]) -
         source = {"temperature": [float(cell) for line in lines for cell in line[1:]]}
     for method, (strategy, model) in FORECASTERS.items():
         about = {"set": name, "rows": "all", "method": method, "seed": seed}
-        if there(found, about) or (strategy == "zero_shot" and seed):
+        if kept.has(about) or (strategy == "zero_shot" and seed):
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as out:
@@ -151,12 +145,12 @@ def forecasts(name: str, seed: int, folder: Path, found: list[dict[str, Any]]) -
             )  # fmt: skip
         one = fitted.scores.estimates["mase"]
         more = {m: fitted.scores.estimates[m].value for m in ("mae", "rmse")}
-        note(found, about, began, {"n": one.n, "value": one.value, "low": one.low, "high": one.high, **more})
+        note(kept, about, began, {"n": one.n, "value": one.value, "low": one.low, "high": one.high, **more})
         for key, row in fitted.scores.baseline.items():
             beside = {**about, "method": key.replace("_", " "), "seed": 0}
-            if not there(found, beside):
+            if not kept.has(beside):
                 values = {k: row[k] for k in ("n", "value", "low", "high")}
-                note(found, beside, time.monotonic(), values)
+                note(kept, beside, time.monotonic(), values)
 
 
 def table(found: list[dict[str, Any]]) -> None:

@@ -14,7 +14,6 @@ looked at on these recordings (benchmarks/sounds.py).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from kept import Kept
 from scipy import stats
 
 from acclimate.backbones import load
@@ -45,26 +45,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS, lines=True)
     for seed in range(0 if asked.table else asked.seeds):
         train, tests = parts(Path(asked.data) / "fsdd" / "recordings", seed)
         task, backbone = TASKS["classify"], load("whisper-tiny", seconds=1.0)
         store = Store(backbone, Run(cache=cache.features()))
         problem = Problem(task, task.decoder(tuple(range(10)), "int"), backbone, store)
         for name in ("linear_probe", *STRENGTHS):
-            if any(row["method"] == str(name) and row["seed"] == seed for row in found):
+            row: dict[str, Any] = {"method": str(name), "seed": seed}
+            if kept.has(row):
                 continue
             settings = {} if name == "linear_probe" else {"augment": name, "num_train_epochs": EPOCHS}
             strategy = named("linear_probe" if name == "linear_probe" else "full", settings)[1]
             fitted = strategy.fit(problem, Splits(train), Run(seed=seed))
-            row: dict[str, Any] = {"method": str(name), "seed": seed, "left out": SPEAKERS[seed], "rows": len(train)}
+            row |= {"left out": SPEAKERS[seed], "rows": len(train)}
             for part, data in tests.items():
                 said = fitted.logits(list(data.inputs), store=store).argmax(1)
                 row[part] = float(np.mean(np.array(fitted.decoder.classes)[said] == np.array(data.labels)))
-            found.append(row)
-            RESULTS.write_text("[\n" + ",\n".join(json.dumps(r) for r in found) + "\n]\n")
-            print(row, flush=True)
-    table(found)
+            kept.add(row)
+    table(kept.rows)
 
 
 def parts(folder: Path, seed: int) -> tuple[Data, dict[str, Data]]:

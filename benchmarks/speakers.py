@@ -14,7 +14,6 @@ goes on, and so does the reading of features, which are kept.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import warnings
 from dataclasses import replace
@@ -25,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from kept import Kept
 from pairs import MOST
 from sounds import SPEAKERS, digits
 from validators import accuracy
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--max-seconds", type=float, default=3.0)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS, lines=True)
     if not asked.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
@@ -63,11 +63,9 @@ def main() -> None:
         for seed in range(asked.seeds):
             for name in SPEAKERS:
                 key = {"target": name, "seed": seed, "seconds": asked.max_seconds}
-                if not any(key.items() <= row.items() for row in found):
-                    found.append({**key, **one(problem, rows, name, seed)})
-                    RESULTS.write_text("[\n" + ",\n".join(map(json.dumps, found)) + "\n]\n")
-                    print(found[-1], flush=True)
-    print(table(found))
+                if not kept.has(key):
+                    kept.add({**key, **one(problem, rows, name, seed)})
+    print(table(kept.rows))
 
 
 def one(problem: Problem, rows: Data, name: str, seed: int) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import random
 import re
@@ -31,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import soundfile
 import torch
+from kept import Kept
 
 import acclimate
 from acclimate.data.sounds import read
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS, lines=True)
     if not asked.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
@@ -62,15 +62,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as work:
             for part in asked.parts.split(","):
                 for key, run in PARTS[part](folder, asked.seeds, Path(work)):
-                    if any(key.items() <= row.items() for row in found):
+                    if kept.has(key):
                         continue
                     began = (time.time(), time.process_time())
                     numbers = run()
                     took = {"minutes": (time.time() - began[0]) / 60, "cpu_s": time.process_time() - began[1]}
-                    found.append({**key, **numbers, **{k: round(v, 1) for k, v in took.items()}})
-                    RESULTS.write_text("[\n" + ",\n".join(map(json.dumps, found)) + "\n]\n")
-                    print(found[-1], flush=True)
-    for row in found:
+                    kept.add({**key, **numbers, **{k: round(v, 1) for k, v in took.items()}})
+    for row in kept.rows:
         print(" ".join(f"{k}={v}" for k, v in row.items()))
 
 

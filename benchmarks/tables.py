@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import os
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from intervals import half_width
+from kept import Kept
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from acclimate.backbones import load
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--peers", help="a folder that holds lightgbm, where it is not installed")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not arguments.table:
         torch.set_num_threads(1)
         sys.path += [arguments.peers] if arguments.peers else []
@@ -197,14 +197,12 @@ def main() -> None:
         pairs["goods → cars"] = (banks["goods"], banks["cars"])
         for seed in range(arguments.seeds):
             for pair, (source, target) in pairs.items():
-                if (pair, seed) in {(r["pair"], r["seed"]) for r in found["rows"]}:
+                key = {"pair": pair, "seed": seed}
+                if kept.has(key):
                     continue
                 rows = one(source, target, seed, ["sklearn"] + (["lightgbm"] if arguments.peers else []))
-                found["rows"] += [{"pair": pair, "seed": seed, **row} for row in rows]
-                found |= {"load": os.getloadavg()[0], "threads": 1}
-                RESULTS.write_text(json.dumps(found, indent=0))
-                print(seed, pair, flush=True)
-    print(table(found["rows"]))
+                kept.add(*({**key, **row} for row in rows), say=key, load=os.getloadavg()[0], threads=1)
+    print(table(kept.rows))
 
 
 def interval(values: list[float]) -> str:

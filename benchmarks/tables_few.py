@@ -14,7 +14,6 @@ of axes of text (32) was set before anything was measured, and so was the length
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Kept
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tables import RATE, RESULTS, Rows, both, credits, data, heart, problem, table
 
@@ -213,15 +213,13 @@ def main() -> None:
         ),
         "few: goods → cars": lambda name, seed: with_source(name, banks["goods"], banks["cars"], seed),
     }
+    kept = Kept(RESULTS, under="rows")
     for name, way in ways.items():
         for seed in range(0 if arguments.table else arguments.seeds):
-            found = json.loads(RESULTS.read_text())
-            if (name, seed) in {(r["pair"], r["seed"]) for r in found["rows"]}:
-                continue
-            found["rows"] += way(name, seed)
-            RESULTS.write_text(json.dumps(found, indent=0))
-            print(seed, name, flush=True)
-    print(table([row for row in json.loads(RESULTS.read_text())["rows"] if row["pair"] in ways]))
+            key = {"pair": name, "seed": seed}
+            if not kept.has(key):
+                kept.add(*way(name, seed), say=key)
+    print(table([row for row in kept.rows if row["pair"] in ways]))
 
 
 if __name__ == "__main__":

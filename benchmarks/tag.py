@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import tempfile
 import time
@@ -23,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from intervals import plus_minus
+from kept import Kept
 
 import acclimate
 from acclimate.data.rows import Columns
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--ways", default="linear_probe,lora,full,lp_ft")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    kept = Kept(RESULTS)
     if not arguments.table:
         torch.set_num_threads(1)
         folder = Path(arguments.data) / "wnut17"
@@ -47,11 +47,9 @@ def main() -> None:
         sizes = [int(n) for n in arguments.rows.split(",")]
         for seed, size, way in itertools.product(range(arguments.seeds), sizes, arguments.ways.split(",")):
             key = {"seed": seed, "rows": size, "way": way}
-            if not any(key.items() <= row.items() for row in found):
-                found.append({**key, **one(rows, folder / "emerging.test.annotated", seed, size, way)})
-                RESULTS.write_text(json.dumps(found, indent=0) + "\n")
-                print(found[-1], flush=True)
-    print(table(found))
+            if not kept.has(key):
+                kept.add({**key, **one(rows, folder / "emerging.test.annotated", seed, size, way)})
+    print(table(kept.rows))
 
 
 def one(rows: list[Any], test: Path, seed: int, size: int, way: str) -> dict[str, Any]:

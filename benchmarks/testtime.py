@@ -12,7 +12,6 @@ there is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -25,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from adapt import MOST, PAIRS, read
 from intervals import half_width
+from kept import Kept
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache
@@ -52,8 +52,7 @@ def main() -> None:
     parser.add_argument("--out", default=str(RESULTS), help="another file, so that two processes can share the work")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    out, methods = Path(asked.out), asked.methods.split(",")
-    found: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
+    kept, methods = Kept(Path(asked.out)), asked.methods.split(",")
     if not asked.table:
         domains, backbone = read(Path(asked.data)), load("minilm").requires_grad_(False)
         store = Store(backbone, Run(cache=cache.features()))
@@ -63,16 +62,16 @@ def main() -> None:
             full = strategy == "full"
             for seed in range(asked.full_seeds if full else asked.seeds):
                 for pair in FULL if full else PAIRS:
-                    key = (" → ".join(pair), strategy, seed)
-                    if key not in {(r["pair"], r["strategy"], r["seed"]) for r in found}:
-                        found += judged(problem, *(domains[name] for name in pair), *key, methods)
-                        out.write_text(json.dumps(found, indent=0) + "\n")
-    print(table(found))
+                    key = {"pair": " → ".join(pair), "strategy": strategy, "seed": seed}
+                    if not kept.has(key):
+                        kept.add(*judged(problem, *(domains[name] for name in pair), key, methods))
+    print(table(kept.rows))
 
 
 def judged(
-    problem: Problem, source: Data, target: Data, pair: str, strategy: str, seed: int, methods: Sequence[str]
+    problem: Problem, source: Data, target: Data, key: dict[str, Any], methods: Sequence[str]
 ) -> list[dict[str, Any]]:
+    strategy, seed = key["strategy"], key["seed"]
     rng = np.random.default_rng(seed)
     learn = source.take(rng.permutation(len(source))[:MOST])
     rows = target.take(rng.permutation(len(target))[:MOST])
@@ -92,8 +91,7 @@ def judged(
         out.append({"method": name, "accuracy": float((answers == truth).mean()), "changed": adapted.changed(model),
                     "share": float((answers == 1).mean()), "gap": gap, "low": limits[0], "high": limits[1],
                     "notes": list(adapted.notes), "seconds": round(seconds, 2)})  # fmt: skip
-    print(pair, strategy, seed, {r["method"]: round(float(str(r["accuracy"])), 3) for r in out}, flush=True)
-    facts = {"pair": pair, "strategy": strategy, "seed": seed, "n": len(truth), "true_share": float(truth.mean())}
+    facts = {**key, "n": len(truth), "true_share": float(truth.mean())}
     return [{**facts, **r} for r in out]
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import warnings
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from features import problem_of
-from pairs import Domain, digits, drawn, heart, sentences, speech
+from kept import Kept
+from pairs import Domain, drawn, every_domain
 from scipy.stats import binomtest
 from verdict import PAIRS, SITES
 
@@ -47,25 +47,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        folder = Path(arguments.data)
-        domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder)}
-        done = {(row["pair"], row["seed"]) for row in found["rows"]}
+        domains = every_domain(Path(arguments.data))
         for seed, kind in itertools.product(range(arguments.seeds), KINDS):
             for source, target in PAIRS[kind]:
-                if (f"{source} → {target}", seed) in done:
+                key = {"pair": f"{source} → {target}", "seed": seed}
+                if kept.has(key):
                     continue
                 flow = Flow(*drawn(domains, source, target, seed), seed, balanced=source in SITES)
-                for n in COUNTS:
-                    key = {"pair": f"{source} → {target}", "seed": seed, "n": n, "kind": kind}
-                    found["rows"].append({**key, **flow.labelled(n)})
-                found |= {"load": os.getloadavg()[0], "threads": 1}
-                RESULTS.write_text(json.dumps(found, indent=0))
-                print(seed, source, target, [row["chosen"] for row in found["rows"][-len(COUNTS) :]], flush=True)
-    print(table(found["rows"]))
+                rows = [{**key, "n": n, "kind": kind, **flow.labelled(n)} for n in COUNTS]
+                said = {**key, "chosen": [row["chosen"] for row in rows]}
+                kept.add(*rows, say=said, load=os.getloadavg()[0], threads=1)
+    print(table(kept.rows))
 
 
 class Flow:

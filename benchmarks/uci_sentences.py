@@ -9,7 +9,6 @@ run that is cut off goes on where it was; what is there is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from intervals import half_width
+from kept import Kept
 
 KINDS = {"amazon": "amazon_cells_labelled.txt", "imdb": "imdb_labelled.txt", "yelp": "yelp_labelled.txt"}
 STRATEGIES = ("tfidf", "centroid", "knn", "linear_probe", "ridge", "hybrid", "partial", "lora", "full", "lp_ft")
@@ -43,7 +43,7 @@ def main() -> None:
             arguments.strategies.split(","),
             Path(arguments.out),
         )
-    print(table(json.loads(RESULTS.read_text())))
+    print(table(Kept(RESULTS).rows))
 
 
 def run(folder: Path, seeds: int, threads: int, strategies: list[str], out: Path) -> None:
@@ -65,8 +65,7 @@ def run(folder: Path, seeds: int, threads: int, strategies: list[str], out: Path
         texts, labels = list(read_table.columns.values())
         assert len(texts) == 1000 and not any(read_table.problems), f"{name}: {len(texts)} rows"
         kinds[kind] = Data(tuple(map(str, texts)), tuple(int(str(y)) for y in labels))
-    done: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
-    seen = {(r["strategy"], r["source"], r["seed"]) for r in done}
+    kept = Kept(out)
     backbone = load("minilm").requires_grad_(False)
     task = TASKS["classify"]
     decoder = task.decoder((0, 1), "int")
@@ -74,7 +73,7 @@ def run(folder: Path, seeds: int, threads: int, strategies: list[str], out: Path
     for seed in range(seeds):
         for strategy in strategies:
             for source, data in kinds.items():
-                if (strategy, source, seed) in seen:
+                if kept.has({"strategy": strategy, "source": source, "seed": seed}):
                     continue
                 order = np.random.default_rng(seed).permutation(len(data))
                 train, test = data.take(order[200:]), data.take(order[:200])
@@ -82,11 +81,12 @@ def run(folder: Path, seeds: int, threads: int, strategies: list[str], out: Path
                 problem, started = Problem(task, decoder, backbone, store), time.monotonic()
                 fitted = named(strategy, settings)[1].fit(problem, Splits(train), Run(seed=seed))
                 seconds = time.monotonic() - started
+                judged = []
                 for target in kinds:
                     rows = test if target == source else kinds[target]
                     answers = task.decide(fitted.outputs(rows.inputs, Run(), store), decoder)
                     accuracy = float((answers == task.truth(rows.labels or (), decoder)).mean())
-                    done.append(
+                    judged.append(
                         {
                             "strategy": strategy,
                             "source": source,
@@ -97,8 +97,7 @@ def run(folder: Path, seeds: int, threads: int, strategies: list[str], out: Path
                             "seconds": round(seconds, 1),
                         }
                     )
-                out.write_text(json.dumps(done, indent=0))
-                print(seed, strategy, source, f"{seconds:.0f} s", flush=True)
+                kept.add(*judged, say=f"{seed} {strategy} {source} {seconds:.0f} s")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

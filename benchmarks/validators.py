@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import warnings
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Kept
 from pairs import Domain, candidates, digits, drawn, heart, sentences
 
 from acclimate.validate import ENSEMBLE, VALIDATORS, Candidate, Rows, score
@@ -42,32 +42,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")  # a path of logistic regressions says where it stopped early
-        run(Path(arguments.data), arguments.seeds, found)
-    print(tables(found["rows"]))
+        run(Path(arguments.data), arguments.seeds, kept)
+    print(tables(kept.rows))
 
 
-def run(folder: Path, seeds: int, found: dict[str, Any]) -> None:
+def run(folder: Path, seeds: int, kept: Kept) -> None:
     domains = {**sentences(folder), **heart(folder), **digits()}
-    known = {(row["pair"], row["seed"]): row for row in found["rows"]}
+    known = {(row["pair"], row["seed"]): row for row in kept.rows}
     for seed, (source, target) in itertools.product(range(seeds), DEVELOPMENT + JUDGED):
         old = known.get((f"{source} → {target}", seed))
         new = [name for name in VALIDATORS if old is None or name not in (*old["scores"], *old.get("silent", ()))]
         if not new:
             continue
         row = one(domains, source, target, seed, new)
-        if old is None:
-            found["rows"].append(row)
-        else:
+        if old is not None:
             old["refit"] = max(abs(v - old["accuracy"][name]) for name, v in row["accuracy"].items())
             old["scores"] |= row["scores"]
             old["silent"] = [*old.get("silent", ()), *row["silent"]]
-        found |= {"load": os.getloadavg()[0], "threads": 1}
-        RESULTS.write_text(json.dumps(found, indent=0))
-        print(seed, source, target, "done", (old or {}).get("refit", ""), flush=True)
+        said = f"{seed} {source} {target} done {(old or {}).get('refit', '')}"
+        kept.add(*([row] if old is None else []), say=said, load=os.getloadavg()[0], threads=1)
 
 
 def one(domains: dict[str, Domain], source: str, target: str, seed: int, validators: list[str]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import warnings
 from pathlib import Path
@@ -23,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from features import adaptation
-from pairs import Domain, digits, digits_by, drawn, heart, mfcc, sentences, speech
+from kept import Kept
+from pairs import Domain, digits_by, drawn, every_domain, mfcc, speech
 from validators import accuracy
 
 from acclimate.api.deciding import GENTLE, candidates
@@ -68,25 +68,24 @@ def main() -> None:
     parser.add_argument("--only", help="targets between semicolons")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
+    kept = Kept(RESULTS, under="rows")
     if not arguments.table:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         folder = Path(arguments.data)
         kinds = {"mfcc": speech(folder, mfcc), "mobilenetv2": digits_by("mobilenetv2")}
         other = {f"{name} ({by})": domain for by, found_by in kinds.items() for name, domain in found_by.items()}
-        domains = {**sentences(folder), **heart(folder), **digits(), **speech(folder), **other}
-        done = {(row["pair"], row["seed"]) for row in found["rows"]}
+        domains = {**every_domain(folder), **other}
         for seed, kind in itertools.product(range(arguments.seeds), PAIRS):
             for source, target in PAIRS[kind]:
                 wanted = arguments.only is None or target in arguments.only.split(";")
-                if wanted and (f"{source} → {target}", seed) not in done:
+                pair = f"{source} → {target}"
+                if wanted and not kept.has({"pair": pair, "seed": seed}):
                     row = one(*drawn(domains, source, target, seed), seed, balanced=source in SITES)
-                    found["rows"].append({"pair": f"{source} → {target}", "kind": kind, "seed": seed, **row})
-                    found |= {"load": os.getloadavg()[0], "threads": 1}
-                    RESULTS.write_text(json.dumps(found, indent=0))
-                    print(seed, source, target, row["answer"], row["taken"], flush=True)
-    print(table(found["rows"]))
+                    said = f"{seed} {pair} {row['answer']} {row['taken']}"
+                    row = {"pair": pair, "kind": kind, "seed": seed, **row}
+                    kept.add(row, say=said, load=os.getloadavg()[0], threads=1)
+    print(table(kept.rows))
 
 
 def one(source: Domain, target: Domain, seed: int, balanced: bool) -> dict[str, Any]:
