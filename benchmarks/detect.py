@@ -93,7 +93,7 @@ def one(folder: Path, way: str, side: int, epochs: int, seed: int) -> dict[str, 
 
 
 def fitted(
-    task: str, parts: tuple[Path, Path], way: str, side: int, epochs: int, seed: int, place: Path
+    task: str, parts: tuple[Path, Path], way: str, side: int, epochs: int, seed: int, place: Path, **more: Any
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores of one way that learns from the first part and is judged on the second; what that took."""
     model = str(random_folder(place / "random", seed)) if way == "scratch" else "mobilenetv2"
@@ -101,7 +101,7 @@ def fitted(
     scores = acclimate.fit(
         str(parts[0]), task=task, model=model, test_data=str(parts[1]), seed=seed, quiet=True,
         strategy="linear_probe" if way == "probe" else "full", output_dir=place / "run",
-        settings={"side": side, "num_train_epochs": epochs, "batch_size": 4, "learning_rate": RATES[way]},
+        settings={"side": side, "num_train_epochs": epochs, "batch_size": 4, "learning_rate": RATES[way]} | more,
     ).scores  # fmt: skip
     assert scores is not None
     return scores, {"seconds": round(time.monotonic() - began), "load": round(os.getloadavg()[0], 1)}

@@ -35,6 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "linear_probe": {"strategy": "linear_probe"},
     "linear_probe, sigmoid": {"strategy": "linear_probe", "settings": {"loss": "sigmoid"}},
     "partial": {"strategy": "partial"},
+    "partial, texts tuned": {"strategy": "partial", "settings": {"text": "tuned"}},
     "full": {"strategy": "full"},
 }
 TESTS = ("google, new", "twitter, new", "twitter, known")

@@ -37,7 +37,8 @@ METRICS = ("miou", "dice", "pixel_accuracy")
 def main() -> None:
     kept, options = Kept(RESULTS), parser()
     options.add_argument("--rows", type=int, default=0)
-    run(kept, options.parse_args(), one, "side", "epochs", "rows", "way", "seed")
+    options.add_argument("--balance", type=float, default=0.5)
+    run(kept, options.parse_args(), one, "side", "epochs", "rows", "balance", "way", "seed")
     print(table(kept.rows))
 
 
@@ -58,7 +59,7 @@ def made(rows: Sequence[Boxed], folder: Path) -> Path:
     return folder
 
 
-def one(folder: Path, way: str, side: int, epochs: int, rows: int, seed: int) -> dict[str, Any]:
+def one(folder: Path, way: str, side: int, epochs: int, rows: int, balance: float, seed: int) -> dict[str, Any]:
     """Metrics on the test pictures of one way, with the interval over pictures, and those of both baselines."""
     sets = folder / "ImageSets" / "Main"
     train, test = (boxed(sets / f"{name}.txt", Columns(), "train")[0] for name in ("trainval", "test"))
@@ -66,7 +67,7 @@ def one(folder: Path, way: str, side: int, epochs: int, rows: int, seed: int) ->
     with tempfile.TemporaryDirectory() as held:
         place = Path(held)
         parts = made([train[i] for i in at], place / "train"), made(test, place / "test")
-        scores, cost = fitted("segment", parts, way, side, epochs, seed, place)
+        scores, cost = fitted("segment", parts, way, side, epochs, seed, place, balance=balance)
     by_class = {label: row["iou"].value for label, row in scores.per_class.items()}
     beside = {name: three(base) for name, base in scores.baseline.items()}
     return {**{m: three(vars(scores.estimates[m])) for m in METRICS}, "iou": by_class, **beside, **cost}
@@ -74,10 +75,11 @@ def one(folder: Path, way: str, side: int, epochs: int, rows: int, seed: int) ->
 
 def table(found: list[dict[str, Any]]) -> str:
     """Mean over seeds with the 95 % half-width; IoU of each class; minutes."""
-    head = ["way", "pictures", "side", "epochs", "seeds", *METRICS, *(f"IoU {label}" for label in CLASSES), "minutes"]
+    names = ("way", "rows", "side", "epochs", "balance")
+    head = ["way", "pictures", *names[2:], "seeds", *METRICS, *(f"IoU {label}" for label in CLASSES), "minutes"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    for key in dict.fromkeys((r["way"], r["rows"], r["side"], r["epochs"]) for r in found):
-        mine = [r for r in found if (r["way"], r["rows"], r["side"], r["epochs"]) == key]
+    for key in dict.fromkeys(tuple(r[name] for name in names) for r in found):
+        mine = [r for r in found if tuple(r[name] for name in names) == key]
         cells = [plus_minus([r[m][0] for r in mine]) for m in METRICS]
         cells += [f"{np.mean([r['iou'][label] or 0 for r in mine]):.3f}" for label in CLASSES]
         cells.append(f"{np.median([r['seconds'] for r in mine]) / 60:.1f}")
