@@ -5,8 +5,11 @@ twitter/, unpacked from the npm packages emoji-datasource-google and emoji-datas
 A seed draws 300 emoji; their Google and Twitter drawings are never trained on. Trained on the Google drawings of all
 others and their names. Tests, each among the 300 names: Google drawings (same style, new things), Twitter drawings
 (another style, new things), and Twitter drawings of 300 of the emoji that were trained on (another style, known
-things). Also: few-shot classification of the ten largest groups of emoji with class names as extra shots. Results are
-added to benchmarks/results/match.json one by one; a run that is cut off goes on; --table prints what is stored.
+things). Also: few-shot classification of the ten largest groups of emoji with class names as extra shots. The way
+"spoken" needs espeak-ng on the path (apt-get install espeak-ng): 500 names of one to three words, each spoken by two of
+six of its voices, matched with the names by whisper-tiny (3 s at a time) and MiniLM; judged are two other voices,
+which speak 200 of these names, and 200 new ones. Results are added to benchmarks/results/match.json one by one; a run
+that is cut off goes on; --table prints what is stored.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -37,7 +41,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "partial": {"strategy": "partial"},
     "partial, texts tuned": {"strategy": "partial", "settings": {"text": "tuned"}},
     "full": {"strategy": "full"},
+    "spoken": {"strategy": "linear_probe", "model": "whisper-tiny", "max_seconds": 3.0},
 }
+SPOKEN = ("new voice, known", "new voice, new")
+VOICES = [f"en-us+{v}" for v in ("m1", "m2", "m3", "f1", "f2", "f3", "m7", "f4")]  # the last two are judged
+KEYS = ("recall_at_1", "recall_at_5", "back_recall_at_1")
 TESTS = ("google, new", "twitter, new", "twitter, known")
 HELD = 300
 
@@ -57,7 +65,7 @@ def main() -> None:
             for way in arguments.ways.split(";"):
                 key = {"seed": seed, "way": way}
                 if not kept.has(key):
-                    kept.add({**key, **one(rows, seed, WAYS[way])})
+                    kept.add({**key, **(aloud if way == "spoken" else one)(rows, seed, WAYS[way])})
     print(table(kept.rows))
 
 
@@ -79,21 +87,53 @@ def one(rows: list[dict[str, str]], seed: int, how: dict[str, Any]) -> dict[str,
     held, rest = [rows[i] for i in order[:HELD]], [rows[i] for i in order[HELD:]]
     tests = {"google, new": pairs(held, "google"), "twitter, new": pairs(held, "twitter")}
     tests["twitter, known"] = pairs(rest[:HELD], "twitter")
-    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        model = acclimate.fit(
-            pairs(rest, "google"), task="match", test_data=tests["google, new"], seed=seed, quiet=True,
-            output_dir=Path(folder) / "run", **how,
-        )  # fmt: skip
-        seconds = round(time.monotonic() - began)
-        assert model.scores is not None
-        found: dict[str, Any] = {"pixels": next(iter(model.scores.baseline.values()))["value"], "seconds": seconds}
-        for name, data in tests.items():
-            scores = model.evaluate(data)
-            keys = ("recall_at_1", "recall_at_5", "back_recall_at_1")
-            found[name] = {key: scores.estimates[key].value for key in keys}
+        model, found = judged(pairs(rest, "google"), tests, seed, how, Path(folder), "pixels")
         found["shots"] = extra_shots(model, held, seed)
     return found
+
+
+def judged(
+    train: list[dict[str, str]], tests: dict[str, Any], seed: int, how: dict[str, Any], folder: Path, plain: str
+) -> tuple[Any, dict[str, Any]]:
+    """A model, and its recall on every test; `plain`: the name for what does without transfer, on the first of them."""
+    began = time.monotonic()
+    model = acclimate.fit(
+        train,
+        task="match",
+        test_data=next(iter(tests.values())),
+        seed=seed,
+        quiet=True,
+        output_dir=folder / "run",
+        **how,
+    )
+    seconds = round(time.monotonic() - began)
+    assert model.scores is not None
+    found: dict[str, Any] = {plain: next(iter(model.scores.baseline.values()))["value"], "seconds": seconds}
+    for name, data in tests.items():
+        scores = model.evaluate(data)
+        found[name] = {key: scores.estimates[key].value for key in KEYS}
+    return model, found
+
+
+def aloud(rows: list[dict[str, str]], seed: int, how: dict[str, Any]) -> dict[str, Any]:
+    """Recall of names that are spoken, by voices that were not heard before."""
+    names = [r["text"] for r in rows if r["text"].isascii() and len(r["text"].split()) <= 3]
+    rng = np.random.default_rng(seed)
+    names = [names[i] for i in rng.permutation(len(names))[:700]]
+    with tempfile.TemporaryDirectory() as held:
+        folder = Path(held)
+        train = [speak(folder, name, str(v)) for name in names[:500] for v in rng.permutation(VOICES[:-2])[:2]]
+        parts = zip(SPOKEN, (names[:200], names[500:]), strict=True)
+        tests = {part: [speak(folder, n, VOICES[i % 2 - 2]) for i, n in enumerate(of)] for part, of in parts}
+        return judged(train, tests, seed, how, folder, "spectra")[1]
+
+
+def speak(folder: Path, name: str, voice: str) -> dict[str, str]:
+    """A file that says this name, and the name."""
+    path = folder / f"{voice}-{name}.wav".replace(" ", "_").replace("/", "_")
+    subprocess.run(["espeak-ng", "-v", voice, "-w", str(path), "--", name], check=True)
+    return {"file": str(path), "text": name}
 
 
 def extra_shots(model: Any, held: list[dict[str, str]], seed: int) -> dict[str, list[float]]:
@@ -134,20 +174,24 @@ def table(found: list[dict[str, Any]]) -> str:
     """Recall at 1 and at 5 over seeds, with the 95 % half-width."""
     lines = ["| way | " + " | ".join(f"{t}: at 1 | at 5 | back at 1" for t in TESTS) + " | minutes |"]
     lines.append("|---|" + "---:|" * (3 * len(TESTS) + 1))
-    for way in dict.fromkeys(r["way"] for r in found):
+    for way in dict.fromkeys(r["way"] for r in found if r["way"] != "spoken"):
         mine = [r for r in found if r["way"] == way]
-        cells = [
-            plus_minus([r[t][k] for r in mine])
-            for t in TESTS
-            for k in ("recall_at_1", "recall_at_5", "back_recall_at_1")
-        ]
+        cells = [plus_minus([r[t][k] for r in mine]) for t in TESTS for k in KEYS]
         lines.append(f"| {way} | {' | '.join(cells)} | {np.median([r['seconds'] for r in mine]) / 60:.1f} |")
-    by_seed = {r["seed"]: r["pixels"] for r in found}
+    by_seed = {r["seed"]: r["pixels"] for r in found if "pixels" in r}
     lines.append(f"| nearest pixels | {plus_minus(list(by_seed.values()))} |" + " - |" * (3 * len(TESTS)))
     lines += ["", "| class names as extra shots | 1 a group | 2 | 4 | 8 |", "|---|---:|---:|---:|---:|"]
     for at, name in enumerate(("without", "with")):
         cells = [plus_minus([r["shots"][k][at] for r in found if r["way"] == "linear_probe"]) for k in "1248"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    if mine := [r for r in found if r["way"] == "spoken"]:
+        lines += ["", "| spoken names | at 1 | at 5 | back at 1 |", "|---|---:|---:|---:|"]
+        for part in SPOKEN:
+            lines.append(f"| {part} | {' | '.join(plus_minus([r[part][k] for r in mine]) for k in KEYS)} |")
+        minutes = np.median([r["seconds"] for r in mine]) / 60
+        lines.append(
+            f"| spectra, {SPOKEN[0]} | {plus_minus([r['spectra'] for r in mine])} | | |\n\n{minutes:.1f} minutes."
+        )
     return "\n".join(lines)
 
 
