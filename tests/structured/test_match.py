@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import acclimate
 import tiny_models as tm
+import tiny_sounds as ts
 from acclimate.backbones import load
 from acclimate.errors import UserError
 from acclimate.strategies.moves import depth, layers, release
@@ -109,6 +111,16 @@ def test_a_projection_learns_the_same_from_features_that_were_kept(text: str, tm
         assert kept == (cache_frozen == "auto")
     for name, value in heads[0].items():
         torch.testing.assert_close(value, heads[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_sounds_are_read_as_long_as_asked_and_other_options_are_refused(tmp_path: Path) -> None:
+    one, text = ts.spoken(tmp_path, 12), tm.write("bert", tmp_path / "bert", layers=1)
+    how: dict[str, Any] = {"task": "match", "model": str(ts.dictation(tmp_path / "whisper")), "quiet": True}
+    how |= {"strategy": "linear_probe", "settings": {"text_model": str(text), "num_train_epochs": 1, "width": 8}}
+    model = acclimate.fit(str(one), output_dir=tmp_path / "run", max_seconds=0.5, **how)
+    assert model.learned.network.backbone.inner.sound.seconds == 0.5  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"--precision has no meaning for task 'match'.*max_length, max_seconds"):
+        acclimate.fit(str(one), output_dir=tmp_path / "two", precision="bf16", **how)
 
 
 def test_colours_are_learned_and_class_names_can_be_given(tmp_path: Path) -> None:

@@ -189,6 +189,11 @@ def _refuse(request: Request, task: Structured) -> None:
     if request.reading.get("pooling") is not None or request.gate.split is not None:
         option = "--pooling" if request.gate.split is None else "--split"
         raise UserError(f"{option} is for labels of whole rows, and task {task.name!r} has structured answers")
+    for name, value in request.reading.items():
+        if value is not None and name not in task.readings:
+            option = "--max-seconds" if name == "seconds" else "--" + name.replace("_", "-")
+            taken = ", ".join(task.readings).replace("seconds", "max_seconds") or "none"
+            raise UserError(f"{option} has no meaning for task {task.name!r} (of these options it takes: {taken})")
     if any(getattr(request.choice, f.name) is not None for f in dataclasses.fields(request.choice)):
         raise UserError(f"thresholds, costs and positive classes are for classification, not for task {task.name!r}")
 

@@ -165,6 +165,7 @@ class Structured(ABC):
     model: ClassVar[str]  # the usual backbone
     strategies: ClassVar[Mapping[str, Tune | None]]  # what can be asked for, cheapest first; None: nothing is trained
     parts: ClassVar[tuple[str, ...]] = ()  # what columns may be beside inputs, answers and ids: "group", "time"
+    readings: ClassVar[tuple[str, ...]] = ()  # how inputs are read that can be asked: "max_length", "seconds" ...
     candidates: ClassVar[tuple[str, ...]]  # those that `auto` compares
     keeps_rows: ClassVar[tuple[str, ...]] = ()  # strategies whose bundle holds rows to learn from
 

@@ -64,6 +64,7 @@ class Generate(Structured):
         "lora": Tune(moves="lora", learning_rate=1e-3, batch_size=8),
         "full": Tune(learning_rate=1e-4, batch_size=8),
     }
+    readings: ClassVar[tuple[str, ...]] = ("max_length", "precision")
     candidates: ClassVar[tuple[str, ...]] = ("zero_shot", "few_shot", "lora")
     keeps_rows: ClassVar[tuple[str, ...]] = ("few_shot",)
 
@@ -125,7 +126,7 @@ class Generate(Structured):
         """The model with its own output layer."""
         from acclimate.backbones import load
 
-        given = {k: reading[k] for k in ("max_length", "precision") if reading.get(k) is not None}
+        given = {k: reading[k] for k in self.readings if reading.get(k) is not None}
         backbone = load(model, writes=True, **given)
         assert isinstance(backbone, Writer)
         chosen = None

@@ -58,6 +58,7 @@ class Match(Structured):
         "full": Tune(batch_size=64, learning_rate=1e-4, num_train_epochs=20),
     }
     parts: ClassVar[tuple[str, ...]] = ("group",)
+    readings: ClassVar[tuple[str, ...]] = ("max_length", "seconds", "truncation")
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "partial")
 
     def __post_init__(self) -> None:
@@ -128,7 +129,9 @@ class Match(Structured):
             inner, text = load(str(folder / "inner")), load(str(folder / "text"))
         else:
             usual = "whisper-tiny" if state["kind"] == "audio" and model == self.model else model
-            inner, text = load(usual), load(self.text_model, max_length=reading.get("max_length"))
+            cut, sounds = reading.get("truncation"), state["kind"] == "audio"
+            inner = load(usual, seconds=reading.get("seconds"), truncation=cut if sounds else None)
+            text = load(self.text_model, max_length=reading.get("max_length"), truncation=None if sounds else cut)
         if inner.modality != state["kind"]:
             raise UserError(f"{model!r} reads {inner.modality}, and the inputs here are {state['kind']}")
         if text.modality != "text":

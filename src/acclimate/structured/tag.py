@@ -58,6 +58,7 @@ class Tag(Structured):
         "gradual": Tune(unfreeze=0.5, learning_rate=1e-4, batch_size=8),
     }
     parts: ClassVar[tuple[str, ...]] = ("group",)
+    readings: ClassVar[tuple[str, ...]] = ("max_length", "precision")
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "lora", "lp_ft")
     averaged: int = 4  # blocks, from the last one down, whose hidden states are averaged
     form: bool = True  # whether capitals and digits are read beside them
@@ -115,7 +116,7 @@ class Tag(Structured):
         """The text backbone with a linear layer on its tokens."""
         from acclimate.backbones import load
 
-        backbone = load(model, **{k: reading[k] for k in ("max_length", "precision") if reading.get(k) is not None})
+        backbone = load(model, **{k: reading[k] for k in self.readings if reading.get(k) is not None})
         if not isinstance(backbone, TextBackbone):
             raise UserError(f"tagging needs a text model, and {model!r} reads {backbone.modality}")
         return TagNetwork(
