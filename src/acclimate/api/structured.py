@@ -190,7 +190,8 @@ def _refuse(request: Request, task: Structured) -> None:
         option = "--pooling" if request.gate.split is None else "--split"
         raise UserError(f"{option} is for labels of whole rows, and task {task.name!r} has structured answers")
     for name, value in request.reading.items():
-        if value is not None and name not in task.readings:
+        usual = (None, "head") if name == "truncation" else (None,)
+        if value not in usual and name not in task.readings:
             option = "--max-seconds" if name == "seconds" else "--" + name.replace("_", "-")
             taken = ", ".join(task.readings).replace("seconds", "max_seconds") or "none"
             raise UserError(f"{option} has no meaning for task {task.name!r} (of these options it takes: {taken})")

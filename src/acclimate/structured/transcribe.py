@@ -172,12 +172,7 @@ class Transcribe(Structured):
     def network(self, model: str, state: State, reading: Mapping[str, Any]) -> StructuredNetwork:
         """Whisper whole, or an encoder of speech with letters on its frames; long sounds are read in windows."""
         seconds = reading.get("seconds")
-        truncation = reading.get("truncation") or "chunk"
-        if truncation not in ("chunk", "fail"):
-            raise UserError(
-                f"--truncation {truncation}: a transcript is of the whole sound, so that it is read in windows (chunk) "
-                "or refused where it is too long (fail)"
-            )
+        truncation = "fail" if reading.get("truncation") == "fail" else "chunk"
         path, origin = located(model)
         if self.head != "ctc" and is_whole(path):
             whole = load_dictation(path, origin, self.language, seconds, truncation)
