@@ -30,6 +30,7 @@ from acclimate.data.split import folds
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference, Estimate, Scores, score
 from acclimate.features import Store
+from acclimate.files import json_text
 from acclimate.progress import Progress
 from acclimate.report.results import difference
 from acclimate.run import Run, pick_device
@@ -312,9 +313,10 @@ def _keep(folder: Path, data: Data) -> None:
     """The corrections themselves, where their inputs are plain values."""
     rows = [{"input": x, "label": y} for x, y in zip(data.inputs, data.labels or (), strict=True)]
     try:
-        text = "".join(json.dumps(row, ensure_ascii=False, default=_path) + "\n" for row in rows)
+        known = [json.loads(json.dumps(row, default=_path)) for row in rows]
     except TypeError:  # pictures and sounds in memory: they cannot be learned from again
         return
+    text = "".join(json_text(row) + "\n" for row in known)
     runs.write_text(folder / KEPT, text)
 
 

@@ -18,7 +18,7 @@ from acclimate import files
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import MachineFailed, UserError
-from acclimate.files import plain
+from acclimate.files import json_text
 
 if TYPE_CHECKING:
     from acclimate.report.data import ReportData
@@ -156,7 +156,7 @@ def _alive(part: Path) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Atomically; numbers that are not finite become null."""
-    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

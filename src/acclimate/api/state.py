@@ -29,7 +29,7 @@ from acclimate.data.read import read
 from acclimate.data.rows import FILES, Table
 from acclimate.data.split import hash_of
 from acclimate.errors import MachineFailed, UserError
-from acclimate.files import plain, read_object, write_text
+from acclimate.files import json_text, plain, read_object, write_text
 from acclimate.interrupt import Interrupted, Terminated
 from acclimate.keys import key_of
 from acclimate.run import Run
@@ -313,7 +313,7 @@ def _begin(request: Request, folder: Path) -> float:
             "overwrite": request.overwrite,
             "versions": runs.versions(),
         }
-        write_text(folder / "request.json", json.dumps(asked, indent=1, ensure_ascii=False))
+        write_text(folder / "request.json", json_text(asked, indent=1))
     else:
         for role, key in request.content.items():
             if before["content"].get(role) != key:

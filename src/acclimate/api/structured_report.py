@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from acclimate.api.structured_model import StructuredModel
 from acclimate.data.account import Audit
 from acclimate.data.rows import Data
 from acclimate.evaluate import Difference, Scores
-from acclimate.files import plain
+from acclimate.files import json_text
 from acclimate.report.data import ReportData
 from acclimate.structured.base import Structured, labels_of
 from acclimate.structured.bundle import Learned
@@ -148,7 +147,7 @@ def _files(
     runs.write_json(folder / "audit.json", [a.to_json() for a in found.audits])
     runs.write_json(folder / "metrics.json", scores.to_json())
     runs.write_json(folder / "report.json", data.to_json())
-    runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in learned.history))
+    runs.write_text(folder / "history.jsonl", "".join(json_text(h) + "\n" for h in learned.history))
     runs.write_json(folder / "run.json", {
         "asked": dict(request.asked), "arguments": dict(request.arguments), "content": dict(request.content),
         "task": task.name, "task_settings": task.settings(), "columns": dataclasses.asdict(request.columns),

@@ -40,6 +40,7 @@ from acclimate.backbones.quantise import numbers, plain_again, quantise
 from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
 from acclimate.backbones.windows import check
 from acclimate.errors import UserError, unknown
+from acclimate.files import json_text, write_text
 
 POOLINGS = ("mean", "cls", "pooler", "last")
 _TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65_536}  # without gradients: a long text takes no more memory than this
@@ -257,7 +258,7 @@ class TextBackbone(Backbone):
         with quiet_transformers():
             self.model.save_pretrained(folder)  # type: ignore[operator]
             self.tokenizer.save_pretrained(folder)
-        (folder / _SETTINGS).write_text(json.dumps({**asdict(self.text), "origin": asdict(self.origin)}, indent=1))
+        write_text(folder / _SETTINGS, json_text({**asdict(self.text), "origin": asdict(self.origin)}, indent=1))
 
 
 def _tokenizer_text(tokenizer: Any) -> str:

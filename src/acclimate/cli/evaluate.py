@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
+from acclimate.files import json_text
 from acclimate.progress import Progress
 
 
@@ -36,7 +36,7 @@ def evaluate(
     model.progress = Progress.on_terminal()
     scores, beside = model.evaluation(source, metric=metric, adapt=adapt)
     if as_json:
-        typer.echo(json.dumps({**scores.to_json(), **beside}, ensure_ascii=False, indent=2))
+        typer.echo(json_text({**scores.to_json(), **beside}, indent=2))
         return
     from acclimate.cli.show import scores_text
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from acclimate.files import json_text
 from acclimate.plain.base import Plain
 from acclimate.plain.columns import ColumnFeatures, fit_columns
 from acclimate.plain.fingerprints import FingerprintFeatures
@@ -53,7 +54,7 @@ def save(plain: Plain, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     values, arrays = plain.state()
-    (folder / f"{plain.kind}.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    (folder / f"{plain.kind}.json").write_text(json_text(values), encoding="utf-8")
     save_file(arrays, folder / f"{plain.kind}.safetensors")
 
 

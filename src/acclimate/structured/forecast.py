@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from acclimate.data.forecast_windows import LONGEST, Found, Window, key, series_
 from acclimate.data.rows import Data, Table
 from acclimate.data.series import Series
 from acclimate.errors import UserError
+from acclimate.files import json_text
 from acclimate.metrics.base import divide
 from acclimate.metrics.intervals import FloatArray
 from acclimate.plain.statistics import interpolated
@@ -198,7 +198,7 @@ class Forecast(Structured):
         known = known if len(known) == channels else [str(j + 1) for j in range(channels)]
         names = ["forecast"] if channels == 1 else [f"forecast_{name}" for name in known]
         return {
-            name: [None if one is None else json.dumps([float(f"{v:.9g}") for v in one[j]]) for one in answers]
+            name: [None if one is None else json_text([float(f"{v:.9g}") for v in one[j]]) for one in answers]
             for j, name in enumerate(names)
         }
 
