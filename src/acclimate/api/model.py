@@ -21,7 +21,7 @@ from acclimate.data.kinds import Reading, kind_of
 from acclimate.data.read import read
 from acclimate.data.renamed import renamed
 from acclimate.data.rows import Columns, Data, Input, Table
-from acclimate.data.series_tables import gathered
+from acclimate.data.series_tables import gathered, refuse_uneven
 from acclimate.data.split import hash_of
 from acclimate.errors import UserError
 from acclimate.evaluate import Difference, Scores
@@ -241,6 +241,7 @@ class Model:
         decoder = self.predictor.decoder
         table = gathered(read(source), self.columns)
         known, said = renamed(self.columns, table, decoder.classes)
+        refuse_uneven(table, known.labels)
         lacking = [name for name in known.labels if name not in table.columns]
         if lacking:
             raise UserError(

@@ -14,7 +14,7 @@ from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
-from acclimate.data.series_tables import gathered
+from acclimate.data.series_tables import gathered, refuse_uneven
 from acclimate.data.split import folds, holdout
 from acclimate.errors import UserError, unknown
 from acclimate.progress import Progress
@@ -93,6 +93,8 @@ def gather(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
     for role in ("valid", "test", LABELS):
+        if role in tables:
+            refuse_uneven(tables[role], guessed.columns.labels)
         lacking = [n for n in guessed.columns.labels if role in tables and n not in tables[role].columns]
         if lacking:
             raise UserError(

@@ -21,6 +21,7 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
+from acclimate.data.series_tables import refuse_uneven
 from acclimate.errors import UserError
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels"]
@@ -94,6 +95,7 @@ def guess(
     if columns.kind in _ALONE and asked != columns.kind and (beside := _beside(table, columns)):
         reasons.append(beside)
     if columns.label is None:
+        refuse_uneven(table, _LABEL_NAMES)
         return Guess(columns, chosen or "classify", tuple(reasons))
     if isinstance(columns.label, tuple):
         return _several(table, columns, chosen, label_delimiter, reasons)
@@ -131,6 +133,7 @@ def _several(table: Table, columns: Columns, task: str | None, delimiter: str | 
 
 def check(table: Table, columns: Columns) -> None:
     """Every named column exists and no column is both label and something else that would give the answer away."""
+    refuse_uneven(table, columns.used)
     for name in columns.used:
         if name not in table.columns:
             raise missing_column(name, table)
