@@ -187,7 +187,7 @@ def _strategy(model: Model) -> Strategy | None:
 def _asked(model: Model) -> set[str]:
     """The settings that the user gave."""
     assert model.run_dir is not None
-    asked = runs.read_json(model.run_dir / "run.json").get("asked", {}).get("settings") or {}
+    asked = runs.about(model.run_dir)["asked"].get("settings") or {}
     return {SETTING_ALIASES.get(name, name) for name in asked}
 
 
@@ -268,7 +268,7 @@ def _known(
 
 def _metric(model: Model) -> str:
     assert model.run_dir is not None
-    return str(runs.read_json(model.run_dir / "run.json")["metric"])
+    return str(runs.about(model.run_dir)["metric"])
 
 
 def _write(
@@ -282,7 +282,7 @@ def _write(
     table: Table,
     done: Correction,
 ) -> None:
-    made = runs.read_json(parent / "run.json")
+    made = runs.about(parent)
     about = {**done.counts, "parent": str(parent), "source": table.source, "how": done.how}
     with runs.writing(target, False) as folder:
         if model._private:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from acclimate.api.model import Model
+from acclimate.api.runs import damaged
 from acclimate.data.audit import audit
 from acclimate.data.findings import lines_text
 from acclimate.data.kinds import kind_of
@@ -71,13 +73,24 @@ def _agreeing(data: Data) -> list[int]:
     return [i for i, key in enumerate(keys) if len(labels[key]) == 1]
 
 
+def _kept(path: Path) -> list[dict[str, Any]]:
+    """The rows in the file of a corrected run."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    if not all(isinstance(row, dict) and row.keys() >= {"input", "label"} for row in rows):
+        raise damaged(path, "a line of it holds no input with its label")
+    return rows
+
+
 def with_earlier(model: Model, data: Data) -> tuple[Data, int]:
     """The corrections with those of the run itself, where it is a corrected one; a newer one of the same row counts."""
     assert model.run_dir is not None
     path = model.run_dir / KEPT
     if not path.is_file():
         return data, 0
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = _kept(path)
     kind = kind_of(data)
     inputs = tuple(tuple(row["input"]) if isinstance(row["input"], list) else row["input"] for row in lines)
     inputs = tuple(kind.given(x, model.columns, i) for i, x in enumerate(inputs)) if kind.name == "table" else inputs

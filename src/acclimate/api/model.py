@@ -49,6 +49,7 @@ class Model:
         report_data: ReportData | None = None,
         baselines: dict[str, Predictor] | None = None,
         split: str | None = None,
+        private: bool = False,
     ) -> None:
         self.predictor = predictor
         self.columns = columns
@@ -58,6 +59,7 @@ class Model:
         self.baselines = baselines or {}
         self.progress = Progress()  # quiet, unless a command line puts another in its place
         self.split = split  # as it was asked for: what else keeps rows together, where no column says so
+        self._private = private or report_data is not None and report_data.private
 
     @property
     def classes_(self) -> Any:
@@ -271,10 +273,6 @@ class Model:
             )
         return rows, report
 
-    @property
-    def _private(self) -> bool:
-        return self.report_data is not None and self.report_data.private
-
     def _run(self) -> Run:
         return Run(device=pick_device(), progress=self.progress)
 
@@ -289,7 +287,7 @@ class Model:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report: HTML, or Markdown where the name ends in .md."""
-        return runs.write_report(self.report_data, Path(path))
+        return runs.write_report(self.report_data, Path(path), self.run_dir)
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""
@@ -340,20 +338,22 @@ def load(path: str | Path) -> Model:
     if not in_run:
         return Model(predictor, columns)
     baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
-    asked = if_there(folder / "run.json", lambda made: made["asked"])
+    asked = runs.about_if_there(folder).get("asked", {})
     return Model(
         predictor,
         columns,
-        split=(asked or {}).get("split"),
+        split=asked.get("split"),
+        private=bool(asked.get("private")),
         run_dir=folder,
         scores=if_there(folder / "metrics.json", Scores.from_json),
-        report_data=if_there(folder / "report.json", ReportData.from_json),
+        report_data=if_there(folder / runs.REPORT, ReportData.from_json),
         baselines=baselines,
     )
 
 
 def if_there(path: Path, read_from: Callable[[Any], _T]) -> _T | None:
-    """Predicting needs the model alone: numbers and report that are missing or damaged do not stop it."""
+    """Predicting needs the model alone: numbers and report that are missing, damaged or of another version do not stop
+    it; what says how the run was asked for does (`runs.about`)."""
     try:
         found: _T = read_from(runs.read_json(path))
         return found

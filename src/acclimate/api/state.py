@@ -164,7 +164,7 @@ def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapp
     runs.put_back(folder)
     if not runs.finished(folder):
         return None
-    made = runs.read_json(folder / "run.json")
+    made = runs.about(folder)
     given = {name: asked[name] for name in SOURCES if asked[name] is not None}
     what = [name for name, _, _ in _differing(asked, made.get("arguments", {}), defaults)]
     if not what and asked["train_data"] is not None:
@@ -172,7 +172,7 @@ def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapp
         known = made.get("columns", {})
         among = zip(known.get("features", ()), known.get("holds", ()), strict=False)
         now = content_of(tables, [known.get("file"), *(name for name, kind in among if kind in FILES)])
-        what = [f"the {role} data" for role, key in now.items() if made["content"].get(role) != key]
+        what = [f"the {role} data" for role, key in now.items() if made.get("content", {}).get(role) != key]
     if what:
         raise UserError(
             f"{folder} is a finished run, and {what[0]} differs from what it was made with; name another --output-dir, "

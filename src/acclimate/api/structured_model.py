@@ -170,7 +170,7 @@ class StructuredModel:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report: HTML, or Markdown where the name ends in .md."""
-        return runs.write_report(self.report_data, Path(path))
+        return runs.write_report(self.report_data, Path(path), self.run_dir)
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""
