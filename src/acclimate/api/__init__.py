@@ -11,7 +11,7 @@ from acclimate import ranks
 from acclimate.advise.race import CANDIDATES, check_candidates
 from acclimate.api import runs, state
 from acclimate.api.comparing import Comparison, compare
-from acclimate.api.encoder_too import moving
+from acclimate.api.encoder_too import BY, moving
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.inspecting import Inspection, columns_of, inspect, many
@@ -183,8 +183,9 @@ def fit(
         raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     compared = tuple(many(candidates) or ())
     if name not in STRUCTURED:
-        compared = check_candidates(compared or CANDIDATES, every) if strategy == "auto" else ()
-        if strategy == "auto" and target_data is not None:
+        beside = (BY,) if target_data is not None else ()  # the encoder may move where the verdict is to adapt
+        compared = check_candidates(compared or CANDIDATES, every, beside) if strategy == "auto" else ()
+        if strategy == "auto" and beside:
             moving(every)  # what it cannot have is refused before anything is computed
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.

@@ -18,7 +18,7 @@ from acclimate.api import adapting, deciding, fusing, labelled, over_domains, pr
 from acclimate.api import multitask as columns
 from acclimate.api.alongside import fitted_beside
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
-from acclimate.api.encoder_too import encoder_too
+from acclimate.api.encoder_too import encoder_too, refuse_unused
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
@@ -112,6 +112,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
         backbone = backbone.fit_rows([x for part in learned for x in part.inputs]).requires_grad_(False)
     problem = opened(None if strategy is None else strategy[1], _problem(request, prepared, backbone))
     _same_model(request, backbone)
+    refuse_unused(request, problem)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
     foreseen = Plan(prepared, 0.0)

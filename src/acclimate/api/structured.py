@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -142,7 +143,7 @@ def _fit(
         gaps[name] = difference(task, metric, truth, answers, said, fitted_state, clusters=clusters, seed=run.seed)
     found = Found(
         best.learned, scores, parts.test, answers, theirs, gaps, _rows(candidates, best),
-        (few, *_why(task, candidates, best, parts)), parts.audits, parts.how,
+        few, (few, *_why(task, candidates, best, parts)), parts.audits, parts.how,
         {"train": len(parts.train), "valid": len(parts.valid or ()), "test": len(parts.test)},
         time.monotonic() - start,
     )  # fmt: skip
@@ -292,9 +293,12 @@ def _too_few(names: tuple[str, ...], parts: Parts) -> str:
     """Why nothing is compared, where no rows are there to choose by; empty where some are."""
     if len(names) < 2 or parts.valid is not None:
         return ""
+    needed = math.ceil(FEWEST_TO_CHOOSE_BY / VALID_SHARE)
     return (
-        f"{len(parts.train):,} rows are too few to hold some out to choose by: {names[0]} is taken untested against "
-        f"{', '.join(names[1:])}; name one with --strategy, or give rows to choose by (--valid-data)"
+        f"{names[0]} was taken without comparing it with {' and '.join(names[1:])}: {len(parts.train):,} rows to learn "
+        f"from are too few to hold some out to choose by, and {needed} are needed (without test data of its own some "
+        f"{math.ceil(needed / (1 - TEST_SHARE))} in all). Give more, or rows to choose by (--valid-data), or name a "
+        "strategy (--strategy)."
     )
 
 

@@ -34,6 +34,7 @@ class Found:
     baselines: dict[str, Scores]
     gaps: dict[str, Difference]
     candidates: list[dict[str, Any]]
+    untested: str  # why the strategy was not compared with the others, where it was not
     decisions: tuple[str, ...]
     audits: tuple[Audit, ...]
     how: str
@@ -94,7 +95,7 @@ def _report(request: Request, task: Structured, found: Found, scores: Scores, ro
     said = [s for s in (*found.decisions, *learned.notes) if s]
     return ReportData(
         title=f"{Path(str(found.audits[0].source)).name}: {task.name}",
-        verdict=verdict(scores, learned, rows, greater),
+        verdict=f"{verdict(scores, learned, rows, greater)} {found.untested}".strip(),
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=task.name,
         metric=scores.metric,
