@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acclimate.data.duplicates import connected
 from acclimate.data.kinds import kind_of
 from acclimate.data.label_cells import MULTITASK
 from acclimate.data.rows import Data, FloatArray, IntArray
@@ -32,16 +33,19 @@ class Plan:
 
 
 def units(data: Data) -> IntArray:
-    """What must stay together: the connected components of groups and duplicate clusters, numbered by first
-    appearance.  # (n,)
+    """What must stay together: the connected components of groups, duplicate clusters and rows that hold a file in
+    common, numbered by first appearance.  # (n,)
 
     A text that occurs in the groups A and B joins the two, and everything that is joined to either.
     """
-    cluster = data.clusters
+    cluster, shared = data.clusters, data.shared
     if cluster is None:
         kind = kind_of(data)
-        cluster = kind.clusters(data.inputs, kind.keys(data.inputs))
+        cluster, shared = kind.clusters(data.inputs, kind.keys(data.inputs)), kind.shared(data.inputs)
     n = len(data)
+    if shared is not None:  # as if copies of each other
+        firsts = np.unique(cluster, return_index=True, return_inverse=True)
+        cluster = connected(firsts[1][firsts[2]].tolist(), _first_pairs(shared))
     if data.groups is None:
         return _renumber(np.asarray(cluster, dtype=np.int64))
     parent: dict[tuple[str, object], tuple[str, object]] = {}
@@ -60,6 +64,12 @@ def units(data: Data) -> IntArray:
             parent[b] = a
     numbers: dict[tuple[str, object], int] = {}
     return np.array([numbers.setdefault(root(("group", g)), len(numbers)) for g in data.groups], dtype=np.int64)
+
+
+def _first_pairs(numbers: IntArray) -> list[tuple[int, int]]:
+    """Each row with the first one of the same number."""
+    first: dict[int, int] = {}
+    return [(first.setdefault(c, i), i) for i, c in enumerate(numbers.tolist())]
 
 
 def _renumber(values: IntArray) -> IntArray:

@@ -197,6 +197,7 @@ TABLE = Kind(
     given=given,
     keys=keys,
     exact=keys,
+    shared=table_files.shared,
     choose=choose,
     findings=findings,
     odd=odd,
