@@ -19,9 +19,8 @@ from acclimate.api.budget import TO_FINISH, before_the_end
 from acclimate.api.request import Request
 from acclimate.api.structured_model import StructuredModel
 from acclimate.api.structured_report import Found, write
-from acclimate.data.account import Audit, how_read, why_dropped
+from acclimate.data.account import Audit, counted, how_read, why_dropped
 from acclimate.data.rows import Data
-from acclimate.data.split import holdout
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
@@ -33,7 +32,7 @@ from acclimate.structured import task_named
 from acclimate.structured.answering import answers_to
 from acclimate.structured.base import Asked, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import clustered, clusters_of, leaks, repeats
+from acclimate.structured.gate import CHOOSE, JUDGE, clustered, clusters_of, held_out, leaks, refuse_unread, repeats
 from acclimate.structured.measuring import difference, metric_of, scores_of
 from acclimate.structured.tuning import tuned
 
@@ -114,6 +113,9 @@ def _fit(
             f"{request.model!r} is not the model that the unfinished run {request.folder} was begun with; put it back, "
             "or start anew with --overwrite"
         )
+    for part in (parts.train, parts.valid, parts.test):
+        if part is not None:
+            refuse_unread(network, part)
     names = _possible(request, task, names, network)
     few = _too_few(names, parts)
     names = names[:1] if few else names
@@ -217,8 +219,8 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     data, audit = _gated(task, request.train, asked, "train", request.gate.on_bad)
     if len(data) < FEWEST:
         raise UserError(
-            f"{data.source}: {len(data)} of {audit.read} {task.noun}s can be learned from, and {FEWEST} are needed"
-            f"{why_dropped(audit)}"
+            f"{data.source}: {len(data)} of {counted(audit.read, task.noun)} can be learned from, and {FEWEST} are "
+            f"needed{why_dropped(audit)}; give more rows"
         )
     audits, seed = [audit], request.run.seed
     if request.test is not None:
@@ -229,7 +231,7 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
         audits.append(replace(report, findings=(*report.findings, *found)))
         train, how = data, f"The number is of the {len(test):,} rows of {test.source}"
     else:
-        at, held = holdout(_stratified(task, data), "classify", share=TEST_SHARE, seed=seed)
+        at, held = held_out(task, data, TEST_SHARE, seed, JUDGE)
         train, test = data.take(at), data.take(held)
         how = f"The number is of {len(test):,} rows held out at the start"
     valid: Data | None = None
@@ -241,7 +243,7 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
             )
         audits.append(report)
     elif len(train) * VALID_SHARE >= FEWEST_TO_CHOOSE_BY:
-        at, held = holdout(_stratified(task, train), "classify", share=VALID_SHARE, seed=seed + 1)
+        at, held = held_out(task, train, VALID_SHARE, seed + 1, CHOOSE)
         train, valid = train.take(at), train.take(held)
     return Parts(train, valid, test, tuple(audits), how)
 
@@ -255,11 +257,6 @@ def _gated(task: Structured, source: Any, asked: Asked, role: str, on_bad: str) 
     keys = task.keys(data.inputs)
     found = (*audit.findings, *repeats(keys, data, task.noun))
     return replace(data, clusters=clustered(keys) if len(data) else None), replace(audit, findings=found)
-
-
-def _stratified(task: Structured, data: Data) -> Data:
-    """The rows with a label a split can deal out."""
-    return replace(data, labels=task.strata(data))
 
 
 def _content(task: Structured, data: Data) -> str:

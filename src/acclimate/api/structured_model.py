@@ -19,7 +19,7 @@ from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
 from acclimate.structured.base import Asked, New, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import clustered, clusters_of
+from acclimate.structured.gate import clustered, clusters_of, refuse_unread
 from acclimate.structured.measuring import difference, scores_of
 
 
@@ -155,6 +155,7 @@ class StructuredModel:
         rows, audit = task.read(source, self._asked, "test", self.learned.state)
         if not len(rows):
             raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged{why_dropped(audit)}")
+        refuse_unread(self.learned.network, rows)
         return dataclasses.replace(rows, clusters=clustered(task.keys(rows.inputs))), audit
 
     def compare(self, other: StructuredModel, data: Any, *, metric: str | None = None) -> Difference:

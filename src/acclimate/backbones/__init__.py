@@ -42,6 +42,11 @@ def load(
         return _with_parts(table, _loaded(others, {**settings, "truncation": truncation, "seconds": seconds}))
     path, origin = located(name)
     reads = modality_of(path)
+    if reads == "voice":
+        raise UserError(
+            f"{name!r} is a voice model (it makes the sound of a text), which is for --task speak; "
+            "`acclimate models list` shows those for other tasks"
+        )
     if writes and reads != "text":
         raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":

@@ -80,6 +80,7 @@ class StructuredNetwork(nn.Module, ABC):
     head: nn.Module  # what moves at the head's rate; an empty module where the head lives in the backbone
     loss_chooses: bool = True  # whether the epoch with the least loss on rows held out is kept, else the last one
     replays: bool = True  # whether the output of frozen blocks may be kept and replayed
+    called: str = "model"  # in messages
     compared: str = ""  # names a loss that compares the rows of a batch
     augments: bool = False  # whether `collate` can change rows at random (strength > 0)
 
@@ -118,6 +119,10 @@ class StructuredNetwork(nn.Module, ABC):
 
     def refused(self, given: Any) -> str:
         """Why this network cannot answer this input, in words; empty where it can."""
+        return ""
+
+    def refused_answer(self, answer: Any) -> str:
+        """Why this network cannot learn this answer, in words; empty where it can."""
         return ""
 
     def clone(self) -> Self:

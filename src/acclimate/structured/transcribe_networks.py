@@ -110,6 +110,14 @@ class DictationNetwork(SoundNetwork):
         super().__init__(backbone, nn.Module())
         self.words_a_row, self.beams = words_a_row, beams
 
+    def refused_answer(self, answer: Any) -> str:
+        """Transcripts that are longer than what is written."""
+        try:
+            self.codes(str(answer))
+        except UserError as error:
+            return str(error)
+        return ""
+
     def codes(self, text: str) -> tuple[int, ...]:
         """The pieces of the text as it is given."""
         found = tuple(self.backbone.tokens(text))

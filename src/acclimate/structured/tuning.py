@@ -110,7 +110,7 @@ def _started(tune: Tune, network: StructuredNetwork, run: Run) -> tuple[Structur
         raise UserError(
             f"moves={tune.moves!r} leaves nothing to train: {backbone.origin.name!r} has no head of its own"
         )
-    return network, f"{moving:,} of {total:,} backbone parameters moved ({tune.moves})"
+    return network, f"{moving:,} of {total:,} parameters of the {network.called} moved ({tune.moves})"
 
 
 class _Rows:

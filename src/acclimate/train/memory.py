@@ -90,7 +90,7 @@ class Fitting:
         if rows == 1:
             raise NoRoom(
                 "there is not enough memory for a single row; lower --max-length, choose a smaller --model, or a "
-                "strategy that leaves the backbone frozen, such as linear_probe"
+                "strategy that moves less, such as linear_probe"
             )
         self.most, self._halved = (rows + 1) // 2, True
         if self.device.type == "cuda":
