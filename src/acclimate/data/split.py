@@ -174,7 +174,8 @@ def folds(data: Data, task: str, *, k: int = 5, seed: int = 0, repeats: int = 1)
 def _refuse_one_unit(data: Data, unit: IntArray) -> None:
     if len(unit) and unit.max() == 0:
         grouped = data.groups is not None
-        why = "all rows belong to one group" if grouped else "all rows are copies of one text"
+        every = "the one row" if len(data) == 1 else f"all {len(data):,} rows"
+        why = f"{every} belong to one group" if grouped else f"{every} are copies of each other"
         what = "another group column" if grouped else "rows that differ"
         raise UserError(
             f"cannot split {data.source}: {why}, which must not stand on both sides; give a test file or {what}"
@@ -187,9 +188,11 @@ def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None
         raise UserError(
             f"cannot split {data.source}: the {empty} part would be empty, because each class or time has "
             + (
-                "one group only; give a test file, more groups, or no group column"
+                f"one group only (there are {len(data):,} rows of {len(set(data.groups)):,} groups, and some class needs "
+                "3); give a test file, more groups, or no group column"
                 if data.groups is not None
-                else "too few different rows; give more rows, or a test file"
+                else f"too few different rows (there are {len(data):,} rows, of which {len(np.unique(units(data))):,} "
+                "differ, and some class needs 3); give more rows, or a test file"
             )
         )
     if data.labels is None or task not in ("classify", "ordinal"):
@@ -198,7 +201,8 @@ def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None
     told = data.groups is not None or data.times is not None
     if len(every) > 1 and len(kept) < 2:
         raise UserError(
-            f"cannot split {data.source}: the train part would hold one class only ({len(every)} exist); "
+            f"cannot split {data.source}: the train part would hold one class only (there are {len(data):,} rows "
+            f"of {len(every)} classes, and two classes need rows on both sides); "
             + ("give a test file, or another group or time column" if told else "give more rows, or a test file")
         )
 
