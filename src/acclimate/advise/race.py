@@ -14,7 +14,7 @@ from acclimate.advise.costs import announce, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.metrics.skill import skill_difference, skill_value
 from acclimate.oom import NoRoom
@@ -116,7 +116,7 @@ def race(
     every = [t for t in known if t.folds == best.folds]
     decisions.append(
         f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone"
-        + (f" that were judged on {best.folds} folds." if len(every) < len(known) else ".")
+        + (f" that were judged on {plural(best.folds, 'fold')}." if len(every) < len(known) else ".")
     )
     decisions += _level(problem, data, metric, best, known)
     moving = [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]
@@ -211,7 +211,7 @@ def _frozen(
     except UserError as error:
         return None, f"{name} was not run: {error}"
     if trial.folds < len(pairs):
-        return trial, f"{name} was judged on {trial.folds} of the {len(pairs)} folds: the time was up."
+        return trial, f"{name} was judged on {trial.folds} of the {plural(len(pairs), 'fold')}: the time was up."
     return trial, ""
 
 
@@ -299,7 +299,7 @@ def _moving(
                 f"by some {wanted} to have it judged."
             ],
         )
-    said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {len(pairs)} folds."]
+    said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {plural(len(pairs), 'fold')}."]
     expected = on_folds(one, len(data), pairs[:folds])
     announce(name, [expected], run)
     try:

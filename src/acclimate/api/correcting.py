@@ -27,7 +27,7 @@ from acclimate.data.kinds import kind_of
 from acclimate.data.read import read
 from acclimate.data.rows import Data, Table, joined
 from acclimate.data.split import folds
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference, Estimate, Scores, score
 from acclimate.features import Store
 from acclimate.files import json_text
@@ -69,7 +69,8 @@ class Correction:
     def __str__(self) -> str:
         c = self.counts
         lines = [
-            f"{c['read']:,} rows read: {c['corrected']:,} corrected, {c['confirmed']:,} confirmed, {c['blank']:,} left "
+            f"{plural(c['read'], 'row')} read: {c['corrected']:,} corrected, {c['confirmed']:,} confirmed, "
+            f"{c['blank']:,} left "
             f"blank, {c['unusable']:,} unusable, {c['contradicting']:,} contradicting; {c['earlier']:,} from earlier"
         ]
         lines.append(f"on these rows {self.before} before, {self.after} after (each by a fit that had not seen it)")
@@ -335,7 +336,9 @@ def _report(model: Model, scores: Scores | None, gap: Difference | None, done: C
     number = "Corrected; how it does on rows held out is not known, since none are there."
     if scores is not None and gap is not None:
         main = scores.estimates[scores.metric]
-        number = f"Corrected: {scores.metric.replace('_', ' ')} {collect.estimate_text(main)} on {scores.n:,} rows."
+        number = (
+            f"Corrected: {scores.metric.replace('_', ' ')} {collect.estimate_text(main)} on {plural(scores.n, 'row')}."
+        )
     rows: Sequence[dict[str, Any]] = [{**row, "difference": None} for row in data.baselines]
     return dataclasses.replace(
         data,

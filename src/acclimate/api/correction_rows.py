@@ -15,7 +15,7 @@ from acclimate.data.findings import lines_text
 from acclimate.data.kinds import kind_of
 from acclimate.data.labels import is_blank
 from acclimate.data.rows import Data, Table
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 KEPT = "corrections.jsonl"  # of the folder of a corrected run
 
@@ -49,7 +49,9 @@ def rows_of(model: Model, table: Table, label: str | None) -> tuple[Data, dict[s
     )  # fmt: skip
     blank = len(account.dropped.get("missing_label", ()))
     if not len(data):
-        raise UserError(f"{table.source}: none of its {account.read} rows holds a correction that can be used")
+        raise UserError(
+            f"{table.source}: none of its {plural(account.read, 'row')} holds a correction that can be used"
+        )
     kept = _agreeing(data)
     against = [n for i, n in enumerate(data.lines) if i not in set(kept)]
     data = data.take(kept)

@@ -23,7 +23,7 @@ from acclimate.data.renamed import renamed
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.series_tables import gathered, refuse_uneven
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference, Scores
 from acclimate.model import Predictor
 from acclimate.model import load as load_predictor
@@ -269,7 +269,7 @@ class Model:
             report = dataclasses.replace(report, facts={**report.facts, "renamed": list(said)})
         if not len(rows):
             raise UserError(
-                f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
+                f"{table.source}: none of its {plural(report.read, 'row')} can be scored (blank, unlabelled or damaged)"
             )
         return rows, report
 
@@ -300,10 +300,11 @@ def _of_known(run_dir: Path, rows: Data) -> list[str]:
     """What to say of rows that the run has seen before."""
     kind = kind_of(rows)
     near = "" if kind.exact is kind.keys else " (or near duplicates)"  # of which the keys alone tell nothing
-    found, these = [], f"of these {len(rows)} rows{near}"
+    found, these = [], f"of {plural(len(rows), 'row')} given{near}"
     if known := runs.known(run_dir, rows):
         found.append(
-            f"{known} {these} were learned from, so these numbers are too good; judge the model on rows that it has "
+            f"{known} {these} {'was' if known == 1 else 'were'} learned from, so these numbers are too good; judge "
+            f"the model on rows that it has "
             "not seen"
         )
     if known := runs.known(run_dir, rows, runs.ADAPTED):

@@ -19,9 +19,9 @@ from acclimate.api.budget import TO_FINISH, before_the_end
 from acclimate.api.request import Request
 from acclimate.api.structured_model import StructuredModel
 from acclimate.api.structured_report import Found, write
-from acclimate.data.account import Audit, counted, how_read, why_dropped
+from acclimate.data.account import Audit, how_read, why_dropped
 from acclimate.data.rows import Data
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
 from acclimate.run import Run
@@ -100,7 +100,7 @@ def _fit(
 ) -> StructuredModel:
     run, say = request.run, request.run.progress.say
     for report in parts.audits:
-        say(f"{report.source} ({how_read(report.facts)}): {report.read:,} rows read, {report.kept:,} kept, "
+        say(f"{report.source} ({how_read(report.facts)}): {plural(report.read, 'row')} read, {report.kept:,} kept, "
             f"{report.read - report.kept:,} dropped")  # fmt: skip
     say(f"loading {request.model}")
     loading = time.monotonic()
@@ -219,17 +219,19 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     data, audit = _gated(task, request.train, asked, "train", request.gate.on_bad)
     if len(data) < FEWEST:
         raise UserError(
-            f"{data.source}: {len(data)} of {counted(audit.read, task.noun)} can be learned from, and {FEWEST} are "
+            f"{data.source}: {len(data)} of {plural(audit.read, task.noun)} can be learned from, and {FEWEST} are "
             f"needed{why_dropped(audit)}; give more rows"
         )
     audits, seed = [audit], request.run.seed
     if request.test is not None:
         test, report = _gated(task, request.test, asked, "test", request.gate.on_bad)
         if not len(test):
-            raise UserError(f"{test.source}: none of its {report.read} rows can be judged{why_dropped(report)}")
+            raise UserError(
+                f"{test.source}: none of its {plural(report.read, 'row')} can be judged{why_dropped(report)}"
+            )
         found = leaks(task.keys(data.inputs), task.keys(test.inputs), test, task.noun)
         audits.append(replace(report, findings=(*report.findings, *found)))
-        train, how = data, f"The number is of the {len(test):,} rows of {test.source}"
+        train, how = data, f"The number is of the {plural(len(test), 'row')} of {test.source}"
     else:
         at, held = held_out(task, data, TEST_SHARE, seed, JUDGE)
         train, test = data.take(at), data.take(held)
@@ -239,7 +241,8 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
         valid, report = _gated(task, request.valid, asked, "valid", request.gate.on_bad)
         if not len(valid):
             raise UserError(
-                f"{valid.source}: none of its {report.read} rows can be used to choose by{why_dropped(report)}"
+                f"{valid.source}: none of its {plural(report.read, 'row')} can be used to choose "
+                f"by{why_dropped(report)}"
             )
         audits.append(report)
     elif len(train) * VALID_SHARE >= FEWEST_TO_CHOOSE_BY:
@@ -252,7 +255,7 @@ def _gated(task: Structured, source: Any, asked: Asked, role: str, on_bad: str) 
     data, audit = task.read(source, asked, role)
     if on_bad == "fail" and audit.dropped:
         raise UserError(
-            f"{audit.source}: {audit.read - audit.kept} rows cannot be used{why_dropped(audit)} (on_bad fail)"
+            f"{audit.source}: {plural(audit.read - audit.kept, 'row')} cannot be used{why_dropped(audit)} (on_bad fail)"
         )
     keys = task.keys(data.inputs)
     found = (*audit.findings, *repeats(keys, data, task.noun))
@@ -292,7 +295,8 @@ def _too_few(names: tuple[str, ...], parts: Parts) -> str:
         return ""
     needed = math.ceil(FEWEST_TO_CHOOSE_BY / VALID_SHARE)
     return (
-        f"{names[0]} was taken without comparing it with {' and '.join(names[1:])}: {len(parts.train):,} rows to learn "
+        f"{names[0]} was taken without comparing it with {' and '.join(names[1:])}: "
+        f"{plural(len(parts.train), 'row')} to learn "
         f"from are too few to hold some out to choose by, and {needed} are needed (without test data of its own some "
         f"{math.ceil(needed / (1 - TEST_SHARE))} in all). Give more, or rows to choose by (--valid-data), or name a "
         "strategy (--strategy)."
@@ -328,7 +332,7 @@ def _candidate(
 ) -> Candidate:
     """Fit one strategy and judge it on the rows to choose by."""
     began = time.monotonic()
-    run.progress.say(f"fitting {name} on {len(parts.train):,} rows")
+    run.progress.say(f"fitting {name} on {plural(len(parts.train), 'row')}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.run.seed)
         network = task.network_of(name, network, fitted_state)
@@ -390,4 +394,4 @@ def _why(task: Structured, candidates: list[Candidate], best: Candidate, parts: 
         told = {"better": "better than", "worse": "worse than"}.get(gap.verdict, "not to be told from")
         said.append(f"{told} {one.learned.strategy}")
     name = best.learned.strategy
-    return (f"{name} has the best {metric} on {len(truth):,} rows held out to choose by: {', '.join(said)}.",)
+    return (f"{name} has the best {metric} on {plural(len(truth), 'row')} held out to choose by: {', '.join(said)}.",)

@@ -12,7 +12,7 @@ from acclimate.api.predicting import Predictions
 from acclimate.data.account import why_dropped
 from acclimate.data.rows import Columns, Data
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
 from acclimate.report.data import ReportData
@@ -139,7 +139,8 @@ class StructuredModel:
             known = runs.known_keys(self.run_dir, task.keys(rows.inputs))
             if known:
                 note = (
-                    f"{known} of these {len(rows)} rows were learned from, so these numbers are too good; judge the "
+                    f"{known} of {plural(len(rows), 'row')} given {'was' if known == 1 else 'were'} learned from, "
+                    f"so these numbers are too good; judge the "
                     "model on rows that it has not seen"
                 )
                 scores = dataclasses.replace(scores, notes=(note, *scores.notes))
@@ -154,7 +155,9 @@ class StructuredModel:
         task = self.learned.task
         rows, audit = task.read(source, self._asked, "test", self.learned.state)
         if not len(rows):
-            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged{why_dropped(audit)}")
+            raise UserError(
+                f"{audit.source}: none of its {plural(audit.read, 'row')} can be judged{why_dropped(audit)}"
+            )
         refuse_unread(self.learned.network, rows)
         return dataclasses.replace(rows, clusters=clustered(task.keys(rows.inputs))), audit
 

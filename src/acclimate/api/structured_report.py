@@ -14,6 +14,7 @@ from acclimate.api.request import Request
 from acclimate.api.structured_model import StructuredModel
 from acclimate.data.account import Audit
 from acclimate.data.rows import Data
+from acclimate.errors import plural
 from acclimate.evaluate import Difference, Scores
 from acclimate.files import json_text
 from acclimate.report.data import ReportData
@@ -71,7 +72,7 @@ def baseline_rows(scores: Scores, baselines: dict[str, Scores], gaps: dict[str, 
 def verdict(scores: Scores, learned: Learned, rows: list[dict[str, Any]], greater: bool) -> str:
     """One sentence: the number, and whether it beats doing without transfer. A baseline that wins comes first."""
     metric = scores.metric.replace("_", " ")
-    number = f"{metric} {estimate_text(scores.estimates[scores.metric])} on {scores.n:,} rows"
+    number = f"{metric} {estimate_text(scores.estimates[scores.metric])} on {plural(scores.n, 'row')}"
     using = f"{learned.strategy} on {learned.network.backbone.origin.name}"
     known = [r for r in rows if r["value"] is not None]
     if not known:

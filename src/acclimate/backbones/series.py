@@ -24,7 +24,7 @@ from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.packing import by_owner
 from acclimate.data.series import Series, Values, resampled
 from acclimate.data.sounds import count_windows
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.files import json_text
 
 LONGEST = 1024  # steps that are read at a time
@@ -72,7 +72,8 @@ def _check(rows: Sequence[Series], channels: int) -> None:
     for at, row in enumerate(rows):
         if len(row.values) != channels:
             raise UserError(
-                f"series {at + 1} has {len(row.values)} channels and this model reads {channels}; give the same "
+                f"series {at + 1} has {plural(len(row.values), 'channel')} and this model reads {channels}; give "
+                f"the same "
                 "channels, in the same order"
             )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from acclimate.cli import options
+from acclimate.errors import plural
 from acclimate.files import json_text
 from acclimate.progress import Progress
 
@@ -45,5 +46,6 @@ def evaluate(
     typer.echo(scores_text(scores, beside["baseline"]))
     if beside.get("uses", 1) > 1:
         typer.echo(
-            f"{source} has been used {beside['uses']} times to judge this run; choosing after a look flatters it."
+            f"{source} has been used {plural(beside['uses'], 'time')} to judge this run; choosing after a look "
+            f"flatters it."
         )

@@ -9,7 +9,7 @@ import typer
 
 from acclimate.cli import options
 from acclimate.cli.write import check, free_names, write
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.files import json_text, write_text
 from acclimate.progress import Progress
 
@@ -79,4 +79,4 @@ def predict(
         write_text(beside, json_text(found.told.to_json(), indent=2) + "\n")
         typer.echo(f"how it was adapted: {beside}", err=True)
     if output != "-":
-        typer.echo(f"{len(table)} rows in, {len(table)} rows out: {target}", err=True)
+        typer.echo(f"{plural(len(table), 'row')} in, {plural(len(table), 'row')} out: {target}", err=True)

@@ -111,16 +111,6 @@ class Audit:
         }
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A count with its noun.
-
-    >>> counted(1, "picture"), counted(1234, "picture"), counted(2, "series", "series")
-    ('1 picture', '1,234 pictures', '2 series')
-    """
-    many = plural or (noun if noun == "series" else f"{noun}s")
-    return f"{count:,} {noun if count == 1 else many}"
-
-
 def how_read(facts: Mapping[str, object]) -> str:
     """Format, encoding and dialect in words.
 

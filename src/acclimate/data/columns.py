@@ -22,7 +22,7 @@ from acclimate.data.labels import (
 )
 from acclimate.data.rows import Columns, Input, Table
 from acclimate.data.series_tables import refuse_uneven
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels"]
 
@@ -121,7 +121,7 @@ def guess(
 
 def _several(table: Table, columns: Columns, task: str | None, delimiter: str | None, reasons: list[str]) -> Guess:
     """Several label columns are one multi-label task where each says yes or no, else a task each."""
-    named = f"{len(columns.labels)} label columns"
+    named = f"{plural(len(columns.labels), 'label column')}"
     if delimiter is not None:
         raise UserError(f"{named} are given, and a label delimiter ({delimiter!r}) is for one; drop one of the two")
     tasks, why = tasks_of(table, columns.labels, task)
@@ -145,7 +145,7 @@ def check(table: Table, columns: Columns) -> None:
         raise UserError(f"the text column {columns.text[0]!r} is named twice; name two different columns, or one")
     if len(columns.features) != len(columns.holds):
         raise UserError(
-            f"{len(columns.features)} columns are read, and of {len(columns.holds)} it is said what they hold"
+            f"{plural(len(columns.features), 'column')} are read, and of {len(columns.holds)} it is said what they hold"
         )
     if len(set(columns.labels)) < len(columns.labels):
         raise UserError(f"a label column is named twice ({', '.join(columns.labels)}); name each once")

@@ -15,7 +15,7 @@ from acclimate.data.labels import as_text, is_blank
 from acclimate.data.rows import Columns, Table
 from acclimate.data.series import Series, array_in, arrays_of, rate_in
 from acclimate.data.times import to_numbers
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 COLUMN = "series"  # of the table that an NPZ file becomes
 UNEVEN = "uneven"  # of the facts of a table: what stands in an NPZ file and has not one entry a series, in words
@@ -55,7 +55,7 @@ def of_npz(path: Path, name: str) -> Table:
         elif key != held and array.ndim:
             notes.append(f"{key} {array.shape} has not one entry a series and is left out")
             size = f"{len(array):,} entries" if array.ndim == 1 else f"the shape {array.shape}"
-            uneven[key] = f"{key} has {size} and {held} {values.shape} holds {len(rows):,} series"
+            uneven[key] = f"{key} has {size} and {held} {values.shape} holds {plural(len(rows), 'series', 'series')}"
     lines = tuple(range(1, len(rows) + 1))
     facts: dict[str, object] = {"format": "npz", "notes": notes, **({UNEVEN: uneven} if uneven else {})}
     return Table(columns, lines, (None,) * len(rows), name, True, facts)
@@ -145,13 +145,22 @@ def gathered(table: Table, columns: Columns) -> Table:
     total = len(table)
     notes = table.facts.get("notes", [])
     said = (
-        f"{total:,} lines are {len(order):,} series by column {columns.id!r}, with the channels {', '.join(channels)}"
+        f"{plural(total, 'line')} are {plural(len(order), 'series', 'series')} by column {columns.id!r}, with "
+        f"the channels {', '.join(channels)}"
     )
-    said += f"; {lost:,} lines without it, or that cannot be read, are in none" if lost else ""
+    said += (
+        f"; {plural(lost, 'line')} without it, or that cannot be read, {'is' if lost == 1 else 'are'} in none"
+        if lost
+        else ""
+    )
     words = sum(_number(c) is None and not is_missing(c) for name in channels for c in table.columns[name])
     said += f"; {words:,} of their cells hold no number and count as missing" if words else ""
     undated = len([i for rows in members.values() for i in rows]) - sum(map(len, order))
-    said += f"; {undated:,} lines whose {columns.time} cannot be read are left out" if undated else ""
+    said += (
+        f"; {plural(undated, 'line')} whose {columns.time} cannot be read {'is' if undated == 1 else 'are'} left out"
+        if undated
+        else ""
+    )
     uneven = 0 if times is None else sum(_uneven([times[i] for i in rows]) for rows in order)
     more = [f"{uneven:,} of {len(order):,} series have steps of unlike length and are read as if they were even"]
     facts = {**table.facts, "notes": [*(notes if isinstance(notes, list) else []), said, *(more if uneven else [])]}

@@ -16,7 +16,7 @@ from acclimate.data.duplicates import connected
 from acclimate.data.kinds import kind_of
 from acclimate.data.label_cells import MULTITASK
 from acclimate.data.rows import Data, FloatArray, IntArray
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.keys import key_of
 
 MANY = ("multilabel", MULTITASK)  # tasks of which a row has several classes
@@ -120,7 +120,7 @@ def plan(data: Data, task: str, k: int = 5) -> Plan:
         distinct = len(np.unique(data.times))
         if distinct - 1 < lowest:
             lowest = distinct - 1
-            notes.append(f"{lowest} folds instead of {k}: there are only {distinct} different times")
+            notes.append(f"{plural(lowest, 'fold')} instead of {k}: there are only {distinct} different times")
         return Plan(max(lowest, 1), tuple(notes))
     if task != "regress" and data.labels is not None:
         matrix, names = _indicators(data, task, unit)
@@ -135,8 +135,8 @@ def plan(data: Data, task: str, k: int = 5) -> Plan:
         if len(several) and several.min() < lowest and task not in MANY:
             lowest = int(several.min())
             notes.append(
-                f"{lowest} folds instead of {k}: class {names[int(np.flatnonzero(homes == lowest)[0])]!r} has "
-                f"{lowest} groups of rows"
+                f"{plural(lowest, 'fold')} instead of {k}: class {names[int(np.flatnonzero(homes == lowest)[0])]!r} "
+                f"has {plural(lowest, 'group of rows', 'groups of rows')}"
             )
     return Plan(lowest, tuple(notes))
 
@@ -185,15 +185,15 @@ def _refuse_one_unit(data: Data, unit: IntArray) -> None:
 def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None:
     if not len(train) or not len(test):
         empty = "train" if not len(train) else "test"
+        why = (
+            f"too few different rows ({len(np.unique(units(data))):,} of {len(data):,} differ, and some class needs 3)"
+        )
+        what = "give more rows, or a test file"
+        if data.groups is not None:
+            why = f"one group only ({len(data):,} rows of {len(set(data.groups)):,} groups, and some class needs 3)"
+            what = "give a test file, more groups, or no group column"
         raise UserError(
-            f"cannot split {data.source}: the {empty} part would be empty, because each class or time has "
-            + (
-                f"one group only (there are {len(data):,} rows of {len(set(data.groups)):,} groups, and some class needs "
-                "3); give a test file, more groups, or no group column"
-                if data.groups is not None
-                else f"too few different rows (there are {len(data):,} rows, of which {len(np.unique(units(data))):,} "
-                "differ, and some class needs 3); give more rows, or a test file"
-            )
+            f"cannot split {data.source}: the {empty} part would be empty, because each class or time has {why}; {what}"
         )
     if data.labels is None or task not in ("classify", "ordinal"):
         return
@@ -201,8 +201,8 @@ def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None
     told = data.groups is not None or data.times is not None
     if len(every) > 1 and len(kept) < 2:
         raise UserError(
-            f"cannot split {data.source}: the train part would hold one class only (there are {len(data):,} rows "
-            f"of {len(every)} classes, and two classes need rows on both sides); "
+            f"cannot split {data.source}: the train part would hold one class only ({len(data):,} rows of {len(every)} "
+            "classes, two of which need rows on both sides); "
             + ("give a test file, or another group or time column" if told else "give more rows, or a test file")
         )
 

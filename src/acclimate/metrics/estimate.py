@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from acclimate.errors import plural
 from acclimate.metrics.intervals import Draws, Interval, limits, score_limits, wilson
 
 FEWEST = 10  # rows (of the smallest class where the metric averages over classes) below which no interval is given
@@ -99,10 +100,10 @@ def from_draws(
 def too_few(rows: int, clusters: int | None = None, of: str = "in the smallest class") -> str:
     """Why there is no interval, or "" where there are enough rows. `of`: which rows are counted."""
     if rows < FEWEST:
-        there = f"{rows} {'row' if rows == 1 else 'rows'} {of}"
+        there = f"{plural(rows, 'row')} {of}"
         return f"n too small for an interval ({there}; {FEWEST} are needed: judge on more)"
     if clusters is not None and clusters < FEWEST:
-        there = f"{clusters} {'cluster' if clusters == 1 else 'clusters'} of rows that belong together"
+        there = f"{plural(clusters, 'cluster')} of rows that belong together"
         return f"n too small for an interval ({there}; {FEWEST} are needed: judge on more)"
     return ""
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acclimate.data.account import Audit, counted
+from acclimate.data.account import Audit
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.rows import Data, IntArray, Table
 from acclimate.data.split import holdout, units
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 if TYPE_CHECKING:
     from acclimate.structured.base import Structured, StructuredNetwork
@@ -61,7 +61,8 @@ def held_out(task: Structured, data: Data, share: float, seed: int, what: str) -
     if apart < FEWEST_APART:
         grouped = "" if data.groups is None else ", or are of unlike groups"
         raise UserError(
-            f"{data.source}: {counted(len(data), task.noun)} can be learned from, and {apart} of them differ{grouped}: "
+            f"{data.source}: {plural(len(data), task.noun)} can be learned from, and {apart} of them "
+            f"{'differs' if apart == 1 else 'differ'}{grouped}: "
             f"{FEWEST_APART} are needed to hold some out {what}; give more that differ, or {_OWN_ROWS[what]}"
         )
     try:
