@@ -34,7 +34,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def shared_bert(folder_of: Callable[[str], Path]) -> TextBackbone:
     """A tiny BERT that no test may change."""
     from acclimate.backbones.base import Origin
-    from acclimate.backbones.text import load_text
+    from acclimate.backbones.text_loading import load_text
 
     folder = folder_of("bert")
     return load_text(str(folder), Origin("tiny-bert"))

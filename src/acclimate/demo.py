@@ -27,6 +27,7 @@ from acclimate.backbones import load as load_backbone
 from acclimate.catalogue import cache, datasets
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
+from acclimate.errors import plural
 from acclimate.evaluate import Scores
 from acclimate.features import Store
 from acclimate.model import Predictor
@@ -242,7 +243,7 @@ def _finish(
         title_justify="left",
         caption=None
         if "lp_ft" not in columns
-        else f"lp_ft is judged on {MOST_JUDGED:,} rows of each kind, the others on all of them",
+        else f"lp_ft is judged on {plural(MOST_JUDGED, 'row')} of each kind, the others on all of them",
         caption_justify="left",
         box=None,
     )

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user, and the text of "did you mean"."""
+"""The one exception that is meant for the user, the text of "did you mean", and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -27,3 +27,12 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else "; known:"
     return UserError(f"unknown {kind} {value!r}{hint} ({', '.join(names)})")
+
+
+def plural(n: int, noun: str, many: str | None = None) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "row"), plural(1200, "row"), plural(2, "class", "classes")
+    ('1 row', '1,200 rows', '2 classes')
+    """
+    return f"{n:,} {noun if n == 1 else many or noun + 's'}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.metrics.calibration import reliability
 from acclimate.metrics.differences import apart, paired, paired_shares
 from acclimate.metrics.digest import MANY_CLASSES, Digest, is_wide
@@ -94,7 +94,7 @@ def score(
     names = names or tuple(str(c) for c in range(answers.k))
     for column, values in (subgroups or {}).items():
         if len(values) != len(answers):
-            raise ValueError(f"{len(values)} subgroup values of {column!r} for {len(answers)} rows")
+            raise ValueError(f"{len(values)} subgroup values of {column!r} for {plural(len(answers), 'row')}")
     order = np.lexsort(list(_marks(answers)))
     answers = answers.take(order)
     shares = None if task != "classify" else answers.support().astype(float).tolist()
@@ -300,12 +300,14 @@ def _notes(answers: Answers, classes: tuple[str, ...], unseen: Sequence[object])
             notes.append(f"classes never seen in training ({named}) are left out of these scores")
     if answers.clusters is not None and n:
         notes.append(
-            f"intervals treat the {int(answers.clusters.max()) + 1} clusters of rows, not the {n} rows, as independent"
+            f"intervals treat the {plural(int(answers.clusters.max()) + 1, 'cluster')} of rows, not the "
+            f"{plural(n, 'row')}, as independent"
         )
     if answers.weights is not None:
         notes.append("rows are weighted; n counts rows, confusion and support too")
     if n * 1000 > WORK:
         notes.append(
-            f"{n} rows are many: where a formula is lacking, intervals come from the jackknife of 200 blocks of rows"
+            f"{plural(n, 'row')} are many: where a formula is lacking, intervals come from the jackknife of 200 "
+            f"blocks of rows"
         )
     return tuple(notes)

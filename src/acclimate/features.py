@@ -18,7 +18,7 @@ from acclimate.backbones.base import Backbone, Batch, Encoded, budgeted
 from acclimate.catalogue import cache as places
 from acclimate.catalogue import feature_folders as folders
 from acclimate.catalogue import feature_parts as parts
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.keys import FROM_FILES, key_of
 from acclimate.oom import NoRoom, out_of_memory
 from acclimate.run import Run
@@ -83,7 +83,7 @@ def _read(backbone: Backbone, rows: Sequence[Encoded], at: list[int], batch: Bat
         raise NoRoom(
             "there is not enough memory to read a single input; lower --max-length, or choose a smaller --model"
         )
-    run.progress.say_once(f"out of memory with {len(at)} inputs at once: reading them in halves")
+    run.progress.say_once(f"out of memory with {plural(len(at), 'input')} at once: reading them in halves")
     middle = len(at) // 2
     parts = [_read(backbone, rows, p, backbone.collate([rows[i] for i in p]), run) for p in (at[:middle], at[middle:])]
     return np.concatenate(parts)

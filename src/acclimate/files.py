@@ -69,16 +69,31 @@ def flush_folder(folder: Path) -> None:
             os.close(number)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """The one way in which JSON is written: valid for every reader, so NaN and infinity are null.
+
+    Text that is no Unicode (half a surrogate pair, as in odd file names) is escaped, so that UTF-8 can hold it.
+
+    >>> json_text({"mean": float("nan"), "range": (0, float("inf"))})
+    '{"mean": null, "range": [0, null]}'
+    """
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def plain(value: Any) -> Any:
-    """Plain JSON values from numpy, tuples and dataclass fields; numbers that are not finite become None."""
+    """Plain JSON values from numpy, tuples and dataclass fields; numbers that are not finite become None.
+
+    What has a `tolist` of its own says so itself what it is as a list, also where it is a tuple.
+    """
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(v) for v in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
     return str(value)

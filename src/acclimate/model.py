@@ -16,7 +16,7 @@ from torch import Tensor
 from acclimate.backbones.base import Backbone
 from acclimate.errors import UserError
 from acclimate.features import ROWS_A_PART, Features, Store, extract
-from acclimate.files import whole_folder
+from acclimate.files import json_text, whole_folder
 from acclimate.metrics.digest import slices
 from acclimate.plain import Plain, sparse
 from acclimate.plain import load as load_plain
@@ -130,9 +130,9 @@ class Predictor:
         if self.adapter is not None:
             (folder / "adapter").mkdir()
             save_file(self.adapter, folder / "adapter" / "adapter_model.safetensors")
-            text = json.dumps(self.adapter_config, indent=1)
+            text = json_text(self.adapter_config, indent=1)
             (folder / "adapter" / "adapter_config.json").write_text(text, encoding="utf-8")
-        (folder / _FILE).write_text(json.dumps(self._about(), indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / _FILE).write_text(json_text(self._about(), indent=1), encoding="utf-8")
 
     def _about(self) -> dict[str, Any]:
         base = self.backbone

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import ranks
-from acclimate.files import plain, read_object, write_text
+from acclimate.files import json_text, plain, read_object, write_text
 from acclimate.progress import Progress
 
 SESSION = "session.json"  # in the state of a part: the seconds that it took before, and when this session began
@@ -57,7 +57,7 @@ class Run:
             return value
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(value))
+            write_text(path, json_text(value))
         except OSError as error:
             self.cannot_keep(error)
         return value
@@ -78,7 +78,7 @@ class Run:
             return
         try:
             self.state.mkdir(parents=True, exist_ok=True)
-            write_text(self.state / SESSION, json.dumps({"used": used, "began": time.time()}))
+            write_text(self.state / SESSION, json_text({"used": used, "began": time.time()}))
         except OSError as error:
             self.cannot_keep(error)
 

@@ -244,3 +244,15 @@ def test_candidates_that_make_no_race(names: list[str], message: str) -> None:
     with pytest.raises(acclimate.UserError, match=message):
         module.check_candidates(names, {})
     assert module.check_candidates(["probe", "knn", "linear_probe"], {}) == ("linear_probe", "knn")
+
+
+def test_settings_that_no_candidate_takes_are_refused_with_those_that_do() -> None:
+    frozen = ["linear_probe", "knn"]
+    with pytest.raises(acclimate.UserError, match=r"setting 'learning_rate' \(linear_probe, knn; .*: .*lora.*more"):
+        module.check_candidates(frozen, {"learning_rate": 0.1})
+    with pytest.raises(acclimate.UserError, match=r"setting 'k' \(lp_ft; settings are .* --strategy: knn$"):
+        module.check_candidates([*frozen, "lp_ft"], {"k": 3})
+    with pytest.raises(acclimate.UserError, match="unknown setting of .* 'learning_rat'; did you mean"):
+        module.check_candidates([*frozen, "lora"], {"learning_rat": 0.1})
+    assert module.check_candidates(frozen, {"lr": 0.1}, ["lora"]) == tuple(frozen)
+    assert module.check_candidates([*frozen, "lora"], {"lr": 0.1, "rank": 4}) == (*frozen, "lora")

@@ -24,9 +24,12 @@ Fit = Callable[..., acclimate.Model]
 def test_adapt_hands_back_the_adapted_model(fit: Fit, answer: Callable[..., None]) -> None:
     answer("adapt")
     source, target = rows(60), {"text": rows(40, seed=7)["text"]}
-    model = fit(source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target)
+    model = fit(
+        source, label="label", strategy="auto", candidates=["linear_probe"], target_data=target, learning_rate=0.01
+    )
     report = report_of(model.run_dir)
     assert report["strategy"] == "shot"
+    assert any("none was fitted: learning_rate=0.01 had no effect" in said for said in report["decisions"])
     assert "The model adapted to them by shot." in report["target_verdict"]
     named = fit(source, label="label", strategy="shot", target_data=target)
     assert np.array_equal(model.predict_proba(target["text"]), named.predict_proba(target["text"]))

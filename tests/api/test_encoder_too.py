@@ -83,7 +83,7 @@ def test_the_model_that_moved_is_judged_by_the_command_that_is_said(
         notes = " ".join(found["notes"])
         assert ("8 of 20 rows left out (8: no label)" in notes) == (filled == 12)
         assert "its rows count by sampling_weight" in notes and "rows are weighted" in notes
-        assert f"{filled} of these {filled} rows (or near duplicates) are among those that it adapted to" in notes
+        assert f"{filled} of {filled} rows given (or near duplicates) are among those that it adapted to" in notes
         answers = acclimate.load("a run").predict([row["text"] for row in some])
         right = [one == row["label"] for one, row in zip(answers, some, strict=True)]
         weights = [float(row["sampling_weight"]) for row in some]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made import rows, write_csv
+from typer.testing import CliRunner
 
 import acclimate
 from acclimate.api import ALIASES
+from acclimate.cli.main import app
 
 Fit = Callable[..., acclimate.Model]
 
@@ -179,8 +182,41 @@ def test_a_run_whose_report_is_damaged_still_predicts(fit: Fit, train: Path, tmp
     (tmp_path / "run" / "metrics.json").unlink()
     again = acclimate.load(tmp_path / "run")
     assert again.predict(["good"]) == model.predict(["good"])
-    with pytest.raises(acclimate.UserError, match="no report"):
+    with pytest.raises(acclimate.UserError, match=r"report\.json is damaged"):
         again.report(tmp_path / "r.html")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"asked": {"spl', "Unterminated string"),
+        ("[]", "a list in place of an object"),
+        ('{"asked": null, "seed": 0, "metric": "accuracy"}', "null as 'asked'"),
+        ('{"asked": {"split": 4}, "seed": 0, "metric": "accuracy"}', "a number as 'split'"),
+    ],
+)
+def test_a_run_whose_run_json_is_damaged_is_one_error(
+    content: str, why: str, fit: Fit, train: Path, tmp_path: Path
+) -> None:
+    """Of every command that reads a run; the bundle inside still answers."""
+    fit(train, label="label", output_dir=tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(content)
+    for command in ("predict", "evaluate", "report", "correct"):
+        said = CliRunner().invoke(app, [command, str(tmp_path / "run"), *([str(train)] if command != "report" else [])])
+        assert said.exit_code == 2, (command, said.output)
+        assert re.search(rf"^error: \S+run.json is damaged \(.*{why}.*\); put it back", said.output), command
+    assert acclimate.load(tmp_path / "run" / "model").predict(["good"])
+
+
+@pytest.mark.parametrize("content", ["null", "[[1]]", '{"a": 5}', "{"])
+def test_other_damaged_files_of_a_run_are_named(content: str, fit: Fit, train: Path, tmp_path: Path) -> None:
+    model = fit(train, label="label", output_dir=tmp_path / "run")
+    for name in ("learned_from.json", "test_uses.json"):
+        before = (tmp_path / "run" / name).read_bytes() if (tmp_path / "run" / name).is_file() else b""
+        (tmp_path / "run" / name).write_text(content)
+        with pytest.raises(acclimate.UserError, match=f"{name} is damaged"):
+            model.evaluate(train)
+        (tmp_path / "run" / name).write_bytes(before or b"{}")
 
 
 def test_damaged_weights_do_not_answer(fit: Fit, train: Path, tmp_path: Path) -> None:

@@ -16,9 +16,13 @@ import acclimate
 import tiny_models as tm
 from acclimate import strategies
 from acclimate.api import state
+from acclimate.api.finish import clusters_of
+from acclimate.data.audit import audit
 from acclimate.data.columns import guess
+from acclimate.data.cross import cross_check
 from acclimate.data.read import read
 from acclimate.data.rows import Columns
+from acclimate.data.split import folds, units
 from acclimate.errors import UserError
 from acclimate.strategies.boosting import Boosting
 
@@ -59,6 +63,42 @@ def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     for known in (strategies.BASELINES, strategies.STRATEGIES, strategies.EVERY):
         if "boosting" in known:
             monkeypatch.setitem(known, "boosting", Boosting(rounds=5, leaves=3, least=5))
+
+
+def test_rows_of_one_file_stay_on_one_side_of_every_split(tmp_path: Path) -> None:
+    """A picture that several rows hold, one that is nearly it, and one that stands for "none" in too many rows."""
+    listings(tmp_path)
+    with (tmp_path / "listings.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    blocks = np.random.default_rng(1).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    wide = Image.fromarray(np.kron(blocks, np.ones((20, 20, 1), np.uint8)))
+    wide.save(tmp_path / "photos" / "a.png")
+    wide.resize((96, 96)).save(tmp_path / "photos" / "b.png")  # nearly the same
+    for i in (11, 12, 40):
+        rows[i]["photo"] = "photos/a.png"
+    rows[50]["photo"] = "photos/b.png"
+    for i in range(20, 36):
+        rows[i]["photo"] = "photos/20.png"  # more than a fifth of 60
+    with (tmp_path / "l.csv").open("w", newline="") as file:
+        out = csv.DictWriter(file, rows[0])
+        out.writeheader()
+        out.writerows(rows)
+    table = read(tmp_path / "l.csv")
+    known = guess(table, Columns(label="band", file="photo", text=("title",))).columns
+    data, account = audit(table, known, "classify")
+    found = {f.kind: f.lines for f in account.findings if f.kind in ("shared_file", "placeholder_file")}
+    lines = {i: n for i, n in enumerate(data.lines)}
+    assert found["shared_file"] == (13, 14, 42, 52) and found["placeholder_file"] == tuple(range(22, 38))
+    at = [i for i, n in lines.items() if n in found["shared_file"]]
+    unit = units(data)
+    assert len(set(unit[at].tolist())) == 1 and len(set(unit.tolist())) == len(data) - 3
+    for _, test in folds(data, "classify", k=5, seed=1):
+        assert len(set(at) & set(test.tolist())) in (0, 4)
+    assert len(set(clusters_of(data).tolist())) == len(data) - 3  # and count as one in intervals
+    assert units(data.take(at)).tolist() == [0] * 4
+    train, other = data.take(range(30)), data.take(range(30, 59))
+    (crossed,) = [f for f in cross_check(train, other, "test") if f.kind == "cross_file"]
+    assert {42, 52} <= set(crossed.lines)
 
 
 def test_a_mixed_table_is_learned_judged_reported_and_kept(fit: Fit, model_name: str, tmp_path: Path) -> None:

@@ -235,3 +235,14 @@ def test_a_private_report_names_no_cell(tmp_path: Path) -> None:
     fit(patients(), private=True, output_dir=tmp_path / "run")
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "north" not in text and read_json(tmp_path / "run" / "report.json")["mistakes"] is None
+
+
+def test_settings_that_nothing_takes_with_these_inputs_are_refused(tmp_path: Path) -> None:
+    """Of a table the encoder never moves where the verdict is to adapt, and the candidates leave it as it is."""
+    data = {"x": [float(i) for i in range(60)], "z": [float(i % 7) for i in range(60)], "y": ["a", "b"] * 30}
+    new = {"x": data["x"][:30], "z": data["z"][:30]}
+    with pytest.raises(acclimate.UserError, match=r"takes the setting 'learning_rate' \(linear_probe, knn; "):
+        acclimate.fit(
+            data, label="y", candidates=["linear_probe", "knn"], target_data=new, learning_rate=0.01, quiet=True,
+            output_dir=tmp_path / "run",
+        )  # fmt: skip

@@ -13,8 +13,8 @@ import torch
 
 import tiny_models as tm
 from acclimate.backbones import load
+from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.modality import modality_of
-from acclimate.backbones.text import quiet_transformers
 from acclimate.data.rows import Data
 from acclimate.data.series import Series
 from acclimate.errors import UserError

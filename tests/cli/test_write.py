@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from acclimate.cli.write import ROWS_A_GROUP, free_names, write
+from acclimate.data.columns import guess
+from acclimate.data.kinds.series import SERIES
+from acclimate.data.read import read
+from acclimate.data.rows import Columns
+from acclimate.data.series import Series
 from acclimate.errors import UserError
+from acclimate.progress import Progress
 
 COLUMNS = {
     "text": ['say "hi"\nthere', "a,b", None],
@@ -49,6 +55,25 @@ def test_tsv_has_tabs(tmp_path: Path) -> None:
 def test_a_row_of_one_empty_cell_is_not_a_blank_line(tmp_path: Path) -> None:
     put({"a": ["x", None, "y"]}, tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text(encoding="utf-8") == 'a\nx\n""\ny\n'
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
+def test_series_are_written_as_they_are_read(ending: str, tmp_path: Path) -> None:
+    """Channels as lists, what was not measured as null, and the rate not among them."""
+    series = Series(np.array([[0.5, np.nan, 2.0], [1.0, -1.0, 0.0]]), 50.0)
+    put({"series": [series] * 20, "p": [0.5] * 19 + [float("inf")]}, tmp_path / f"x{ending}")
+    listed = [[0.5, None, 2.0], [1.0, -1.0, 0.0]]
+    if ending == ".csv":
+        with (tmp_path / "x.csv").open(encoding="utf-8", newline="") as file:
+            cells = [json.loads(row["series"], parse_constant=pytest.fail) for row in csv.DictReader(file)]
+        assert cells == [listed] * 20
+        return
+    if ending == ".jsonl":
+        lines = (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+        assert json.loads(lines[-1], parse_constant=pytest.fail) == {"series": listed, "p": None}
+    table = read(tmp_path / f"x{ending}")
+    rows = SERIES.read(table, guess(table, Columns(kind="series")).columns, Progress()).inputs
+    np.testing.assert_array_equal(rows[3].values, series.values)
 
 
 def test_jsonl_keeps_types_and_letters(tmp_path: Path) -> None:

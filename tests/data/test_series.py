@@ -28,6 +28,21 @@ def test_an_npz_file_is_a_table_of_series_with_its_labels(tmp_path: Path) -> Non
     assert rows[3].rate == 50
 
 
+def test_labels_of_another_length_than_the_series_are_one_error(tmp_path: Path) -> None:
+    values, labels = ts.series(6)
+    path = tmp_path / "s.npz"
+    np.savez(path, values=values, y=np.array(labels[:5]), classes=np.array(["slow", "fast"]))
+    said = r"s\.npz: y has 5 entries and values \(6, 2, 40\) holds 6 series; give it one entry a series"
+    for columns in (Columns(), Columns(label="y")):
+        with pytest.raises(UserError, match=said):
+            guess(read(path), columns)
+    np.savez(path, values=values, y=np.array(labels)[:, None], classes=np.array(["slow", "fast"]))
+    assert list(read(path).columns) == ["series", "y"]
+    np.savez(path, values=values[:, 0], label=np.array(labels))
+    with pytest.raises(UserError, match=r"label has 6 entries and values \(6, 40\) holds 1 series"):
+        guess(read(path), Columns())
+
+
 def test_every_way_of_writing_gives_the_same_series(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     values, labels = ts.series(6)

@@ -117,6 +117,39 @@ def test_the_gate_counts_clips_that_cannot_be_learned_from(tmp_path: Path) -> No
     }  # fmt: skip
 
 
+def test_a_text_that_is_too_long_to_be_learned_is_named_before_anything_is_computed(tmp_path: Path) -> None:
+    one = speak_example(tmp_path)
+    file = tmp_path / "spoken0.csv"
+    lines = file.read_text().splitlines()
+    lines[6] = lines[6].replace("Hi!", "lo " * 40)
+    lines[6] = lines[6].replace("Lo,", "lo " * 40 + ",")
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        UserError, match=r"spoken0.csv, line 7: a text has 1\d\d pieces .* the voice model .* reads 40"
+    ) as error:
+        fit("speak", one, tmp_path / "run")
+    assert "cut it into sentences" in str(error.value) and not (tmp_path / "run" / "model").exists()
+
+
+def test_a_voice_model_is_called_one(tmp_path: Path) -> None:
+    """Also where another task is asked of it, which it cannot answer."""
+    model = fit("speak", speak_example(tmp_path), tmp_path / "run")
+    assert any("parameters of the voice model moved" in said for said in model.report_data.decisions)  # type: ignore[union-attr]
+    rows = {"text": [f"some words {i}" for i in range(40)], "label": ["a", "b"] * 20}
+    with pytest.raises(UserError, match="is a voice model .* for --task speak"):
+        acclimate.fit(rows, model=str(tmp_path / "voice"), output_dir=tmp_path / "other", quiet=True)
+
+
+def test_rows_that_cannot_be_split_are_counted(tmp_path: Path) -> None:
+    one = speak_example(tmp_path)
+    asked = {"task": "speak", "label": "text", "model": one.model, "settings": one.settings, "quiet": True}
+    said = (
+        r"24 texts can be learned from, and 2 of them differ: 3 are needed to hold some out to judge by; .*--test-data"
+    )
+    with pytest.raises(UserError, match=said):
+        acclimate.fit(one.train, output_dir=tmp_path / "run", **asked)
+
+
 def test_a_text_that_is_too_long_costs_the_others_nothing(tmp_path: Path) -> None:
     model = fit("speak", speak_example(tmp_path), tmp_path / "run")
     said = model.predict_parts([{"text": "hi"}, {"text": "lo " * 40}])

@@ -258,4 +258,7 @@ def test_auto_says_when_nothing_is_there_to_choose_by(tmp_path: Path) -> None:
     one = tag_example(tmp_path)
     model = fit("tag", one, tmp_path / "run", strategy="auto", settings={"moves": "all"})
     assert model.report_data is not None and model.learned.strategy == "linear_probe"
-    assert "too few to hold some out" in model.report_data.decisions[0] and not model.report_data.candidates
+    told = model.report_data.decisions[0]
+    assert "too few to hold some out" in told and not model.report_data.candidates
+    assert told.startswith("linear_probe was taken without comparing it with ") and "and 54 are needed" in told
+    assert model.report_data.verdict.endswith(told)  # where nobody passes over it, also in the terminal

@@ -13,7 +13,7 @@ from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.race import Race, compare, gap_text, value_of
 from acclimate.data.rows import Data, IntArray
 from acclimate.data.split import folds, units
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import greater_is_better
 from acclimate.metrics.differences import paired_shares
 from acclimate.metrics.estimate import Estimate
@@ -56,7 +56,8 @@ def label_folds(few: Data, task: str, seed: int, *, dear: bool = False) -> Pairs
     """Stratified folds of the labelled target rows; below 100 of them three times over, unless a fit is dear."""
     if len(few) < FEWEST:
         raise UserError(
-            f"{few.source} holds {len(few)} labelled rows that can be used; with fewer than {FEWEST} nothing can be "
+            f"{few.source} holds {plural(len(few), 'labelled row')} that can be used; with fewer than {FEWEST} "
+            f"nothing can be "
             "judged: label more of them"
         )
     if task != "regress" and len(set(few.labels or ())) < 2:
@@ -158,10 +159,13 @@ class Bought:
     def text(self) -> str:
         """In one sentence."""
         if self.taken:
-            said = f"{self.n} labels bought {_points(self.gain)} of right answers over the source alone ({self.way})"
+            said = (
+                f"{plural(self.n, 'label')} bought {_points(self.gain)} of right answers over the source alone "
+                f"({self.way})"
+            )
         else:
             said = (
-                f"{self.n} labels show no way of learning from them to be better"
+                f"{plural(self.n, 'label')} show no way of learning from them to be better"
                 f"{' by more than a standard error' if self.n >= MANY else ''}: "
                 f"{_points(self.gain)} of right answers over the source alone for {self.way}"
             )

@@ -14,12 +14,12 @@ from acclimate.advise.costs import announce, on_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import difference, greater_is_better, value
 from acclimate.metrics.skill import skill_difference, skill_value
 from acclimate.oom import NoRoom
 from acclimate.run import Run
-from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, named
+from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, named, takers
 from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.answered import Answered, answered, rows_of
@@ -33,6 +33,7 @@ CANDIDATES = (*FROZEN, MOVING)
 OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
 OF_PARTS = ("feature_boosting",)  # a candidate where a table holds text, pictures or sounds
 _KNOWN = {**STRATEGIES, **{name: OVER_DOMAINS[name] for name in OF_DOMAINS}}
+_NAMED = 12  # strategies in a message
 LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 
 
@@ -115,10 +116,13 @@ def race(
     every = [t for t in known if t.folds == best.folds]
     decisions.append(
         f"{best.name} has the best out-of-fold {metric} of the strategies with a frozen backbone"
-        + (f" that were judged on {best.folds} folds." if len(every) < len(known) else ".")
+        + (f" that were judged on {plural(best.folds, 'fold')}." if len(every) < len(known) else ".")
     )
     decisions += _level(problem, data, metric, best, known)
-    for name in [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]:
+    moving = [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]
+    if overrides and not moving:
+        cut(unused(overrides))
+    for name in moving:
         tuned, cost, said = _moving(name, overrides or {}, problem, data, pairs, run, one)
         for text in said:
             cut(text)
@@ -136,8 +140,9 @@ def race(
     return Race(tuple(trials), ranks.agreed(best.name), tuple(decisions), one, against)
 
 
-def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of strategies to compare, each once; settings are for those that move the backbone."""
+def check_candidates(names: Sequence[str], settings: Mapping[str, Any], beside: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of strategies to compare, each once; settings are for those that move the backbone, and for those `beside`,
+    which may come in later."""
     found = tuple(dict.fromkeys(named(name)[0] for name in names))
     for name in found:
         if name not in _KNOWN:
@@ -147,14 +152,38 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any]) -> tuple
                 f"candidate {name!r}: how long it takes cannot be foretold, so that it is not raced; fit it alone with "
                 f"--strategy {name}"
             )
-        if not _KNOWN[name].frozen:
-            named(name, dict(settings))
     if not any(_KNOWN[name].frozen for name in found):
         raise UserError(
             f"candidates {', '.join(found) or 'none'}: one must leave the backbone frozen ({', '.join(FROZEN)}), so "
             "that there is a model whatever the time allows"
         )
+    moving = [name for name in found if not _KNOWN[name].frozen]
+    taken = [name for name in (*moving, *beside)]
+    refuse_untaken([s for s in settings if not set(takers(s)) & set(taken)], taken or found)
+    for name in moving:
+        named(name, dict(settings))
     return found
+
+
+def unused(settings: Mapping[str, Any]) -> str:
+    """What is said of settings where nothing that moves weights was fitted after all."""
+    listed = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return (
+        f"Settings that were given are for strategies that move weights, and none was fitted: {listed} had no effect."
+    )
+
+
+def refuse_untaken(settings: Sequence[str], considered: Sequence[str]) -> None:
+    """One error for settings that none of the strategies that are considered takes, with the names of those that do."""
+    for setting in settings:
+        known = takers(setting)
+        if not known:
+            named(considered[0], {setting: None})  # which says that there is no such setting, and which are near
+        more = f", and {len(known) - _NAMED} more (`acclimate methods`)" if len(known) > _NAMED else ""
+        raise UserError(
+            f"no strategy that is considered takes the setting {setting!r} ({', '.join(considered)}; settings are for "
+            f"those that move weights); name one that does by --strategy: {', '.join(known[:_NAMED])}{more}"
+        )
 
 
 def _lacking(name: str, problem: Problem, data: Data) -> str:
@@ -182,7 +211,7 @@ def _frozen(
     except UserError as error:
         return None, f"{name} was not run: {error}"
     if trial.folds < len(pairs):
-        return trial, f"{name} was judged on {trial.folds} of the {len(pairs)} folds: the time was up."
+        return trial, f"{name} was judged on {trial.folds} of the {plural(len(pairs), 'fold')}: the time was up."
     return trial, ""
 
 
@@ -270,7 +299,7 @@ def _moving(
                 f"by some {wanted} to have it judged."
             ],
         )
-    said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {len(pairs)} folds."]
+    said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {plural(len(pairs), 'fold')}."]
     expected = on_folds(one, len(data), pairs[:folds])
     announce(name, [expected], run)
     try:

@@ -11,7 +11,7 @@ from acclimate import ranks
 from acclimate.advise.race import CANDIDATES, check_candidates
 from acclimate.api import runs, state
 from acclimate.api.comparing import Comparison, compare
-from acclimate.api.encoder_too import moving
+from acclimate.api.encoder_too import BY, moving
 from acclimate.api.finish import Choice
 from acclimate.api.fitting import fit as _fit
 from acclimate.api.inspecting import Inspection, columns_of, inspect, many
@@ -89,6 +89,7 @@ def fit(
     max_length: int | None = None,
     max_seconds: float | None = None,
     pooling: str | None = None,
+    pairs: str | None = None,
     precision: str | None = None,
     class_weight: object = None,
     class_order: Sequence[Any] | None = None,
@@ -183,8 +184,9 @@ def fit(
         raise UserError(f"candidates are what strategy 'auto' compares, and the strategy here is {strategy!r}")
     compared = tuple(many(candidates) or ())
     if name not in STRUCTURED:
-        compared = check_candidates(compared or CANDIDATES, every) if strategy == "auto" else ()
-        if strategy == "auto" and target_data is not None:
+        beside = (BY,) if target_data is not None else ()  # the encoder may move where the verdict is to adapt
+        compared = check_candidates(compared or CANDIDATES, every, beside) if strategy == "auto" else ()
+        if strategy == "auto" and beside:
             moving(every)  # what it cannot have is refused before anything is computed
     limit = None if time_limit is None else parse_duration(time_limit)
     # Without a limit of the user's own, `auto` may spend ten minutes on finding out whether tuning pays.
@@ -194,8 +196,8 @@ def fit(
              "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
              "lambda": lambda_, "pretrain": pretrain, "hold": hold, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "precision": precision,
-             "class_weight": class_weight, "label_weight": label_weight, "private": private,
+             "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "pairs": pairs,
+             "precision": precision, "class_weight": class_weight, "label_weight": label_weight, "private": private,
              "split": split, "feature_dtype": feature_dtype, "single_task": single_task,
              "candidates": candidates, "prompt": prompt, **own,
              "settings": dict(settings or {})}  # fmt: skip
@@ -251,6 +253,7 @@ def fit(
             auto_weight=is_auto(lambda_),
             reading={
                 "pooling": pooling,
+                "pairs": pairs,
                 "max_length": max_length,
                 "seconds": max_seconds,
                 "truncation": truncation,

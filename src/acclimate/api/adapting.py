@@ -10,7 +10,7 @@ from acclimate.api.finish import Judged, gap_between
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Request
 from acclimate.backbones.base import Backbone
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference
 from acclimate.run import Run
 from acclimate.shallow.domains import tell_apart
@@ -77,7 +77,7 @@ def said(
     if prepared.target is None:
         return Decided(())
     name, strategy = chosen
-    rows = f"{len(prepared.target):,} target rows of {prepared.target.source}"
+    rows = f"{plural(len(prepared.target), 'target row')} of {prepared.target.source}"
     if not adapts(strategy):
         todo, files, steps = _rows_to_label(request, prepared, None)
         told = f"The {rows} were not used by {name}.{_apart(prepared, problem, request.run)} Whether adapting to them "
@@ -106,7 +106,9 @@ def _rows_to_label(
     if request.gate.private:
         way = "judge the model by them (acclimate evaluate)" if command else "give them with --target-labels"
         return f"label some {len(some)} of them, then {way}", (), ()
-    return asked(request, prepared, f"the {len(some)} rows", rows_to_label(prepared, some, np.ones(len(some))), command)
+    return asked(
+        request, prepared, f"the {plural(len(some), 'row')}", rows_to_label(prepared, some, np.ones(len(some))), command
+    )
 
 
 def _apart(prepared: Prepared, problem: Problem, run: Run) -> str:

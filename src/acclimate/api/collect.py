@@ -13,6 +13,7 @@ from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.api.finish import Judged, unseen
 from acclimate.data.kinds import kind_of
 from acclimate.data.label_columns import Marks
+from acclimate.errors import plural
 from acclimate.evaluate import Difference, Scores, greater_is_better
 from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
@@ -73,7 +74,7 @@ def verdict(
     """
     main = scores.estimates[scores.metric]
     metric = scores.metric.replace("_", " ")
-    number = f"{metric} {estimate_text(main)} on {scores.n:,} rows"
+    number = f"{metric} {estimate_text(main)} on {plural(scores.n, 'row')}"
     using = strategy if strategy in BASELINES else f"{strategy} on {model_name}"
     without = [b for b in baselines if b["key"] in BASELINES and b["value"] is not None]
     best_of = max if greater_is_better(task, scores.metric) else min
@@ -247,7 +248,9 @@ def next_steps(
     elif level:
         steps.append(
             {
-                "text": f"Label more rows: {scores.n} test rows cannot tell this model from {level[-1]['name']}.",
+                "text": (
+                    f"Label more rows: {plural(scores.n, 'test row')} cannot tell this model from {level[-1]['name']}."
+                ),
                 "command": "",
             }
         )

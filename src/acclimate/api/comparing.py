@@ -12,7 +12,7 @@ from acclimate.api.model import Model
 from acclimate.api.opening import load
 from acclimate.api.structured_model import StructuredModel
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.report.words import estimate
 from acclimate.run import Run, pick_device
 
@@ -29,7 +29,7 @@ class Comparison:
         return {"metric": self.metric, "rows": [dict(r) for r in self.rows]}
 
     def __str__(self) -> str:
-        lines = [f"{self.metric} on {self.rows[0]['n']:,} rows, differences against {self.rows[0]['name']}:"]
+        lines = [f"{self.metric} on {plural(self.rows[0]['n'], 'row')}, differences against {self.rows[0]['name']}:"]
         for row in self.rows:
             value = "undefined" if row["value"] is None else estimate(row["value"], row["low"], row["high"])
             line = f"  {row['name']}: {value}"

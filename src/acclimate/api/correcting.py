@@ -27,9 +27,10 @@ from acclimate.data.kinds import kind_of
 from acclimate.data.read import read
 from acclimate.data.rows import Data, Table, joined
 from acclimate.data.split import folds
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference, Estimate, Scores, score
 from acclimate.features import Store
+from acclimate.files import json_text
 from acclimate.progress import Progress
 from acclimate.report.results import difference
 from acclimate.run import Run, pick_device
@@ -68,7 +69,8 @@ class Correction:
     def __str__(self) -> str:
         c = self.counts
         lines = [
-            f"{c['read']:,} rows read: {c['corrected']:,} corrected, {c['confirmed']:,} confirmed, {c['blank']:,} left "
+            f"{plural(c['read'], 'row')} read: {c['corrected']:,} corrected, {c['confirmed']:,} confirmed, "
+            f"{c['blank']:,} left "
             f"blank, {c['unusable']:,} unusable, {c['contradicting']:,} contradicting; {c['earlier']:,} from earlier"
         ]
         lines.append(f"on these rows {self.before} before, {self.after} after (each by a fit that had not seen it)")
@@ -186,7 +188,7 @@ def _strategy(model: Model) -> Strategy | None:
 def _asked(model: Model) -> set[str]:
     """The settings that the user gave."""
     assert model.run_dir is not None
-    asked = runs.read_json(model.run_dir / "run.json").get("asked", {}).get("settings") or {}
+    asked = runs.about(model.run_dir)["asked"].get("settings") or {}
     return {SETTING_ALIASES.get(name, name) for name in asked}
 
 
@@ -267,7 +269,7 @@ def _known(
 
 def _metric(model: Model) -> str:
     assert model.run_dir is not None
-    return str(runs.read_json(model.run_dir / "run.json")["metric"])
+    return str(runs.about(model.run_dir)["metric"])
 
 
 def _write(
@@ -281,7 +283,7 @@ def _write(
     table: Table,
     done: Correction,
 ) -> None:
-    made = runs.read_json(parent / "run.json")
+    made = runs.about(parent)
     about = {**done.counts, "parent": str(parent), "source": table.source, "how": done.how}
     with runs.writing(target, False) as folder:
         if model._private:
@@ -312,9 +314,10 @@ def _keep(folder: Path, data: Data) -> None:
     """The corrections themselves, where their inputs are plain values."""
     rows = [{"input": x, "label": y} for x, y in zip(data.inputs, data.labels or (), strict=True)]
     try:
-        text = "".join(json.dumps(row, ensure_ascii=False, default=_path) + "\n" for row in rows)
+        known = [json.loads(json.dumps(row, default=_path)) for row in rows]
     except TypeError:  # pictures and sounds in memory: they cannot be learned from again
         return
+    text = "".join(json_text(row) + "\n" for row in known)
     runs.write_text(folder / KEPT, text)
 
 
@@ -333,7 +336,9 @@ def _report(model: Model, scores: Scores | None, gap: Difference | None, done: C
     number = "Corrected; how it does on rows held out is not known, since none are there."
     if scores is not None and gap is not None:
         main = scores.estimates[scores.metric]
-        number = f"Corrected: {scores.metric.replace('_', ' ')} {collect.estimate_text(main)} on {scores.n:,} rows."
+        number = (
+            f"Corrected: {scores.metric.replace('_', ' ')} {collect.estimate_text(main)} on {plural(scores.n, 'row')}."
+        )
     rows: Sequence[dict[str, Any]] = [{**row, "difference": None} for row in data.baselines]
     return dataclasses.replace(
         data,

@@ -6,15 +6,17 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from acclimate.api.model import Model
+from acclimate.api.runs import damaged
 from acclimate.data.audit import audit
 from acclimate.data.findings import lines_text
 from acclimate.data.kinds import kind_of
 from acclimate.data.labels import is_blank
 from acclimate.data.rows import Data, Table
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 KEPT = "corrections.jsonl"  # of the folder of a corrected run
 _NAMED = 20  # columns that an error lists
@@ -39,7 +41,9 @@ def rows_of(model: Model, table: Table, label: str | None) -> tuple[Data, dict[s
     )  # fmt: skip
     blank = len(account.dropped.get("missing_label", ()))
     if not len(data):
-        raise UserError(f"{table.source}: none of its {account.read} rows holds a correction that can be used")
+        raise UserError(
+            f"{table.source}: none of its {plural(account.read, 'row')} holds a correction that can be used"
+        )
     kept = _agreeing(data)
     agreeing = set(kept)
     against = [n for i, n in enumerate(data.lines) if i not in agreeing]
@@ -84,13 +88,24 @@ def _agreeing(data: Data) -> list[int]:
     return [i for i, key in enumerate(keys) if len(labels[key]) == 1]
 
 
+def _kept(path: Path) -> list[dict[str, Any]]:
+    """The rows in the file of a corrected run."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    if not all(isinstance(row, dict) and row.keys() >= {"input", "label"} for row in rows):
+        raise damaged(path, "a line of it holds no input with its label")
+    return rows
+
+
 def with_earlier(model: Model, data: Data) -> tuple[Data, int]:
     """The corrections with those of the run itself, where it is a corrected one; a newer one of the same row counts."""
     assert model.run_dir is not None
     path = model.run_dir / KEPT
     if not path.is_file():
         return data, 0
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = _kept(path)
     kind = kind_of(data)
     inputs = tuple(tuple(row["input"]) if isinstance(row["input"], list) else row["input"] for row in lines)
     inputs = tuple(kind.given(x, model.columns, i) for i, x in enumerate(inputs)) if kind.name == "table" else inputs

@@ -20,7 +20,7 @@ from acclimate.api.request import Request
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.data.split import holdout
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.keys import key_of
 from acclimate.model import Predictor
 from acclimate.plain import fit_plain
@@ -101,7 +101,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
         )
         return Decided((said,))
     train, target = some_of(prepared.train, run), some_of(prepared.target, run)
-    run.progress.say(f"judging {', '.join(judged(problem))} without labels on {len(target):,} target rows")
+    run.progress.say(f"judging {', '.join(judged(problem))} without labels on {plural(len(target), 'target row')}")
     different = len(np.unique(problem.store.get(target.inputs), axis=0))
     if different < FEWEST:
         few = f"{different} different row{'' if different == 1 else 's'}"
@@ -117,7 +117,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     except UserError as error:
         return Decided((f"Not decidable: adapting could not be judged without labels ({error}).",))
     answer = ranks.agreed(verdict.answer)
-    there = f"The {len(prepared.target):,} target rows of {target.source}"
+    there = f"The {plural(len(prepared.target), 'target row')} of {target.source}"
     told = f"{there}: {answer}: {verdict.why}. {_estimate(verdict)}".rstrip()
     if answer == ADAPT:
         adapt, kept = ranks.agreed(verdict.name), f"The model adapted to them by {verdict.name}."
@@ -129,7 +129,7 @@ def judge(request: Request, prepared: Prepared, problem: Problem) -> Decided | N
     if request.gate.private:
         return Decided((f"{told} {kept} No file of rows to label was written, since the run is private.",), adapt)
     table = rows_to_label(prepared, target.take(verdict.label), verdict.weights)
-    todo, files, steps = asked(request, prepared, f"the {len(verdict.label)} rows", table)
+    todo, files, steps = asked(request, prepared, f"the {plural(len(verdict.label), 'row')}", table)
     # What is said without labels is often wrong (benchmarks/verdict.py), so the rows that would tell are always there.
     if answer != UNKNOWN:
         return Decided((f"{told} {kept} To be surer, {todo}",), adapt, files, steps)
@@ -213,7 +213,7 @@ def settled(
     before = rows_to_label(prepared, few, np.ones(len(few)) if few.weights is None else few.weights, few.labels)
     after = rows_to_label(prepared, rest.take(at), weights)
     table = before + after.split("\n", 1)[1] if before and after else ""
-    todo, files, steps = asked(request, prepared, f"{more} more rows", table)
+    todo, files, steps = asked(request, prepared, f"{plural(more, 'more row')}", table)
     return Decided((f"{told}; {taken} was taken; {todo}",), files=files, next_steps=steps)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from acclimate import ranks
 from acclimate.advise.costs import foretold, on_folds
 from acclimate.advise.crossfit import Pairs
+from acclimate.advise.race import refuse_untaken, unused
 from acclimate.api.deciding import FILE, GENTLE, Decided, evaluating
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Request
 from acclimate.errors import UserError
 from acclimate.oom import NoRoom
 from acclimate.run import Run
-from acclimate.strategies import STRATEGIES, Problem, Splits, Strategy, named
+from acclimate.strategies import EVERY, STRATEGIES, Problem, Splits, Strategy, named
 from acclimate.strategies.checks import fits
 from acclimate.strategies.tune import Tune
 from acclimate.usage import duration
@@ -38,17 +39,16 @@ def encoder_too(
     needs the time of one fit, and of one fold where no test rows give the number. The settings that the user asked for
     hold for it.
     """
-    backbone, target = problem.backbone, prepared.target
-    if decided.adapt != GENTLE or target is None or backbone is None or ranks.world() > 1:
-        return decided, None, pairs
-    tune = moving(request.settings)
-    if backbone.modality != "text" or backbone.fixed or not backbone.pretrained or not _fits(tune, problem):
-        return decided, None, pairs
+    settings = request.settings
+    stays = replace(decided, said=(unused(settings), *decided.said)) if settings else decided
+    if decided.adapt != GENTLE or prepared.target is None or ranks.world() > 1 or not could_move(problem, settings):
+        return stays, None, pairs
+    tune = moving(settings)
     found = run.once("adapt/encoder", partial(_affordable, tune, prepared, problem, pairs, run))
     run.progress.say(found["said"])
     decided = replace(decided, said=(found["said"], *decided.said))  # the last one is the verdict
     if not found["taken"]:
-        return decided, None, pairs
+        return replace(stays, said=(found["said"], *stays.said)), None, pairs
     if decided.files:
         decided = replace(decided, next_steps=(_judging(request, prepared), *decided.next_steps))
     return decided, (BY, tune), pairs[: int(found["folds"])] if prepared.test is None else pairs
@@ -71,6 +71,26 @@ def moving(settings: Mapping[str, Any] | None = None) -> Tune:
     usual, tune = STRATEGIES[BY], named(BY, dict(settings or {}))[1]
     assert isinstance(usual, Tune) and isinstance(tune, Tune)
     return replace(tune, moves=usual.moves, align=GENTLE)
+
+
+def could_move(problem: Problem, settings: Mapping[str, Any]) -> bool:
+    """Whether there is an encoder that moves where the verdict is to adapt: that of texts, which was measured."""
+    backbone = problem.backbone
+    if backbone is None or backbone.modality != "text" or backbone.fixed or not backbone.pretrained:
+        return False
+    return _fits(moving(settings), problem)
+
+
+def refuse_unused(request: Request, problem: Problem) -> None:
+    """Of `auto`: settings that no candidate takes with this backbone, nor the encoder that may move, are refused."""
+    if request.strategy != "auto" or not request.settings:
+        return
+    backbone, names = problem.backbone, request.candidates
+    some = backbone is not None and not backbone.fixed
+    if some and not all(EVERY[name].frozen for name in names):
+        return
+    if request.target is None or not could_move(problem, request.settings):
+        refuse_untaken(list(request.settings), [name for name in names if EVERY[name].frozen])
 
 
 def _fits(tune: Tune, problem: Problem) -> bool:

@@ -12,6 +12,7 @@ from acclimate.advise.crossfit import Pairs, Trial, honest_outputs, temperature
 from acclimate.advise.race import Race
 from acclimate.data.label_cells import column_of
 from acclimate.data.rows import Data, IntArray
+from acclimate.data.split import units
 from acclimate.errors import UserError, unknown
 from acclimate.evaluate import Difference, Scores, difference, score
 from acclimate.metrics import decisions as rules
@@ -263,7 +264,9 @@ def within(pairs: Pairs, known: IntArray, rows: int) -> list[tuple[IntArray, Int
 
 
 def clusters_of(data: Data) -> Any:
-    """Rows that are not independent of each other: one patient's, one document's, or copies of one row."""
+    """Rows that are not independent of each other: one patient's, one document's, of one file, or copies of one row."""
+    if data.shared is not None:
+        return units(data)
     if data.groups is not None:
         return np.unique(np.array(data.groups), return_inverse=True)[1]
     if data.clusters is not None and len(np.unique(data.clusters)) < len(data):

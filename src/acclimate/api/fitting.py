@@ -18,7 +18,7 @@ from acclimate.api import adapting, deciding, fusing, labelled, over_domains, pr
 from acclimate.api import multitask as columns
 from acclimate.api.alongside import fitted_beside
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
-from acclimate.api.encoder_too import encoder_too
+from acclimate.api.encoder_too import encoder_too, refuse_unused
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.loading import backbone_for
 from acclimate.api.model import Model
@@ -35,7 +35,7 @@ from acclimate.data.kinds import kind_of, model_for
 from acclimate.data.kinds.table import needs_networks
 from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
@@ -104,7 +104,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
         say(reason)
     for report in prepared.audits:
         say(
-            f"{report.source} ({how_read(report.facts)}): {report.read:,} rows read, {report.kept:,} kept, "
+            f"{report.source} ({how_read(report.facts)}): {plural(report.read, 'row')} read, {report.kept:,} kept, "
             f"{report.read - report.kept:,} dropped"
         )
     if backbone is not None:  # the columns of a table are learned from the rows that labels are learned from
@@ -112,6 +112,7 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
         backbone = backbone.fit_rows([x for part in learned for x in part.inputs]).requires_grad_(False)
     problem = opened(None if strategy is None else strategy[1], _problem(request, prepared, backbone))
     _same_model(request, backbone)
+    refuse_unused(request, problem)
     choice = request.choice.check(problem.decoder)
     metric = _metric(request, prepared, problem)
     foreseen = Plan(prepared, 0.0)
@@ -269,7 +270,7 @@ def _choose_and_fit(
                 name, chosen, problem, data, pairs, run, prepared.test is None, target=prepared.target
             )
             trial = replace(judged_on_folds, foreseen=folds)
-    run.progress.say(f"fitting {name} on {len(prepared.train):,} rows")
+    run.progress.say(f"fitting {name} on {plural(len(prepared.train), 'row')}")
     with over_sessions(run.at("final")) as taken:
         fitted, logits, at, rows, how = _last_fit(prepared, problem, name, chosen, trial, data, run.at("final"))
     last_fit = Cost(name, "last fit", taken, None if one is None else one.usage)
@@ -353,7 +354,7 @@ def _last_rows(
     if prepared.valid is not None:
         return every, f"{what} come from the validation rows"
     learn, choose = holdout(prepared.train, problem.task.name, share=SHARE_TO_CHOOSE, seed=seed + 1)
-    how = f"{what} come from {len(choose):,} training rows kept apart from {name}"
+    how = f"{what} come from {plural(len(choose), 'training row')} kept apart from {name}"
     return Splits(prepared.train.take(learn), prepared.train.take(choose), prepared.target), how
 
 

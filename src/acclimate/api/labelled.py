@@ -14,7 +14,7 @@ from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judge
 from acclimate.api.prepare import Prepared
 from acclimate.api.request import Fitted, Request
 from acclimate.data.rows import Data
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import (
@@ -47,7 +47,7 @@ def learn(
     race = _race(strategy, problem, source, few, pairs, metric, run, free)
     name, trial = race.chosen, race.trial(race.chosen)
     learned = "" if name in (SOURCE_ONLY, free) else f" and {len(few):,} labelled target rows"
-    run.progress.say(f"fitting {name} on {len(prepared.train):,} rows{learned}")
+    run.progress.say(f"fitting {name} on {plural(len(prepared.train), 'row')}{learned}")
     with over_sessions(run.at("final")) as taken:
         fitted = _kept(name, strategy, problem).fit(problem, replace(source, target_labelled=few), run.at("final"))
     at = trial.judged

@@ -18,13 +18,20 @@ def backbone_for(
     seconds: float | None = None,
     truncation: str | None = None,
     precision: str | None = None,
+    pairs: str | None = None,
 ) -> Backbone:
     """The model of this name, frozen; refused where it reads something else than these inputs. Of a table with free
     text, pictures or sounds a model of these reads them, beside the other columns."""
     kind = kind_of(columns)
+    paired = kind.name == "text" and len(columns.text) == 2
+    if pairs is not None and not paired:
+        raise UserError(f"pairs {pairs!r} says how two text columns are read, and there are no two; leave it out")
     found = load(
-        name, pooling=pooling, max_length=max_length, seconds=seconds, truncation=truncation, precision=precision
-    )
+        name, pooling=pooling, max_length=max_length, seconds=seconds, truncation=truncation, precision=precision,
+        pairs=pairs,
+    )  # fmt: skip
+    if paired and found.modality == "text":
+        found = found.fit_rows([("", "")])  # what is counted of the rows is counted as they will be read
     if kind.name == "table" and found.modality in columns.holds:
         found = beside_columns(found)
     if found.modality not in kind.models:

@@ -23,9 +23,9 @@ from acclimate.data.kinds import Reading, kind_of
 from acclimate.data.read import read
 from acclimate.data.renamed import renamed
 from acclimate.data.rows import Columns, Data, Input, Table
-from acclimate.data.series_tables import gathered
+from acclimate.data.series_tables import gathered, refuse_uneven
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference, Scores
 from acclimate.model import Predictor
 from acclimate.model import load as load_predictor
@@ -51,6 +51,7 @@ class Model:
         report_data: ReportData | None = None,
         baselines: dict[str, Predictor] | None = None,
         split: str | None = None,
+        private: bool = False,
     ) -> None:
         self.predictor = predictor
         self.columns = columns
@@ -60,6 +61,7 @@ class Model:
         self.baselines = baselines or {}
         self.progress = Progress()  # quiet, unless a command line puts another in its place
         self.split = split  # as it was asked for: what else keeps rows together, where no column says so
+        self._private = private or report_data is not None and report_data.private
 
     @property
     def classes_(self) -> Any:
@@ -245,6 +247,7 @@ class Model:
         decoder = self.predictor.decoder
         table = gathered(read(source), self.columns)
         known, said = renamed(self.columns, table, decoder.classes)
+        refuse_uneven(table, known.labels)
         lacking = [name for name in known.labels if name not in table.columns]
         if lacking:
             raise UserError(
@@ -270,13 +273,9 @@ class Model:
             report = dataclasses.replace(report, facts={**report.facts, "read_as": told})
         if not len(rows):
             raise UserError(
-                f"{table.source}: none of its {report.read} rows can be scored (blank, unlabelled or damaged)"
+                f"{table.source}: none of its {plural(report.read, 'row')} can be scored (blank, unlabelled or damaged)"
             )
         return rows, report
-
-    @property
-    def _private(self) -> bool:
-        return self.report_data is not None and self.report_data.private
 
     def _run(self) -> Run:
         return Run(device=pick_device(), progress=self.progress)
@@ -292,7 +291,7 @@ class Model:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report: HTML, or Markdown where the name ends in .md."""
-        return runs.write_report(self.report_data, Path(path))
+        return runs.write_report(self.report_data, Path(path), self.run_dir)
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""
@@ -311,10 +310,11 @@ def _of_known(run_dir: Path, rows: Data) -> list[str]:
     """What to say of rows that the run has seen before."""
     kind = kind_of(rows)
     near = "" if kind.exact is kind.keys else " (or near duplicates)"  # of which the keys alone tell nothing
-    found, these = [], f"of these {len(rows)} rows{near}"
+    found, these = [], f"of {plural(len(rows), 'row')} given{near}"
     if known := runs.known(run_dir, rows):
         found.append(
-            f"{known} {these} were learned from, so these numbers are too good; judge the model on rows that it has "
+            f"{known} {these} {'was' if known == 1 else 'were'} learned from, so these numbers are too good; judge "
+            f"the model on rows that it has "
             "not seen"
         )
     if known := runs.known(run_dir, rows, runs.ADAPTED):
@@ -349,20 +349,22 @@ def load(path: str | Path) -> Model:
     if not in_run:
         return Model(predictor, columns)
     baselines = {f.name: load_predictor(f) for f in sorted((folder / "baselines").glob("*")) if f.is_dir()}
-    asked = if_there(folder / "run.json", lambda made: made["asked"])
+    asked = runs.about_if_there(folder).get("asked", {})
     return Model(
         predictor,
         columns,
-        split=(asked or {}).get("split"),
+        split=asked.get("split"),
+        private=bool(asked.get("private")),
         run_dir=folder,
         scores=if_there(folder / "metrics.json", Scores.from_json),
-        report_data=if_there(folder / "report.json", ReportData.from_json),
+        report_data=if_there(folder / runs.REPORT, ReportData.from_json),
         baselines=baselines,
     )
 
 
 def if_there(path: Path, read_from: Callable[[Any], _T]) -> _T | None:
-    """Predicting needs the model alone: numbers and report that are missing or damaged do not stop it."""
+    """Predicting needs the model alone: numbers and report that are missing, damaged or of another version do not stop
+    it; what says how the run was asked for does (`runs.about`)."""
     try:
         found: _T = read_from(runs.read_json(path))
         return found

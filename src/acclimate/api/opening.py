@@ -35,9 +35,11 @@ def load(path: str | Path) -> Model | StructuredModel:
         raise UserError(f"{bundle / 'columns.json'} is damaged ({error}); copy the bundle again or fit anew") from error
     if bundle == folder:
         return StructuredModel(learned, columns)
-    data = if_there(folder / "report.json", ReportData.from_json)
+    asked = runs.about_if_there(folder).get("asked", {})
+    data = if_there(folder / runs.REPORT, ReportData.from_json)
     scores = if_there(folder / "metrics.json", Scores.from_json)
-    return StructuredModel(learned, columns, folder, scores, data, data is not None and data.private)
+    private = bool(asked.get("private")) or data is not None and data.private
+    return StructuredModel(learned, columns, folder, scores, data, private)
 
 
 def not_structured(task: str, **given: Any) -> None:

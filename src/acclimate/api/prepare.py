@@ -14,9 +14,9 @@ from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
-from acclimate.data.series_tables import gathered
+from acclimate.data.series_tables import gathered, refuse_uneven
 from acclimate.data.split import folds, holdout
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.progress import Progress
 from acclimate.run import Run
 
@@ -93,6 +93,8 @@ def gather(
             f"no label column was named or found in {table.source}; name it with --label ({', '.join(table.columns)})"
         )
     for role in ("valid", "test", LABELS):
+        if role in tables:
+            refuse_uneven(tables[role], guessed.columns.labels)
         lacking = [n for n in guessed.columns.labels if role in tables and n not in tables[role].columns]
         if lacking:
             raise UserError(
@@ -309,7 +311,11 @@ def _split(
     data: Data, task: str, test: Data | None, valid: Data | None, few: Data | None, seed: int
 ) -> tuple[Data, Data | None, str]:
     if test is not None:
-        return data, test, f"measured on the test data you gave ({len(test):,} rows), which took no part in any choice"
+        return (
+            data,
+            test,
+            f"measured on the test data you gave ({plural(len(test), 'row')}), which took no part in any choice",
+        )
     if few is not None:
         how = (
             f"measured on out-of-fold predictions of the {len(few):,} labelled target rows, each by models that did "
@@ -332,7 +338,8 @@ def _split(
             data,
             None,
             (
-                f"measured on the {len(valid):,} rows of the valid data you gave, since {len(data)} rows are too few "
+                f"measured on the {plural(len(valid), 'row')} of the valid data you gave, since "
+                f"{plural(len(data), 'row')} are too few "
                 f"to hold any out (fewer than {FEW}); settings were chosen by the same rows, so the number leans to "
                 "the good side"
             ),
@@ -342,7 +349,8 @@ def _split(
             data,
             None,
             (
-                f"measured on repeated out-of-fold predictions, since {len(data)} rows are too few to hold any out "
+                f"measured on repeated out-of-fold predictions, since {plural(len(data), 'row')} are too few to "
+                f"hold any out "
                 f"(fewer than {FEW}); strategy and number come from the same rows, so the number leans to the good side"
             ),
         )
@@ -353,7 +361,7 @@ def _split(
             raise
         folds(data, task)  # where these are impossible too, their error says more
         how = (
-            f"measured on out-of-fold predictions, since no fifth of the {len(data):,} rows can be held out "
+            f"measured on out-of-fold predictions, since no fifth of the {plural(len(data), 'row')} can be held out "
             "(the classes are too small); strategy and number come from the same rows, so the number leans to the good "
             "side"
         )
@@ -363,7 +371,10 @@ def _split(
     return (
         data.take(train_at),
         data.take(test_at),
-        (f"measured on {len(test_at):,} rows held out at the start ({by}{apart}, duplicates kept together), used once"),
+        (
+            f"measured on {plural(len(test_at), 'row')} held out at the start ({by}{apart}, duplicates kept "
+            f"together), used once"
+        ),
     )
 
 

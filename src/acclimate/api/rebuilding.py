@@ -19,7 +19,7 @@ _ROLES = {"train": "train_data", "valid": "valid_data", "test": "test_data"}
 
 def rebuilt(run_dir: Path, columns: Columns, progress: Progress) -> tuple[Prepared | None, str]:
     """The run's own rows, split as they were; or nothing, and why they cannot be had."""
-    made = runs.read_json(run_dir / "run.json")
+    made = runs.about(run_dir)
     arguments, content = made.get("arguments", {}), made.get("content", {})
     if any(arguments.get(name) is not None for name in ("target_data", "target_labels", "domain_column")):
         return None, "it learned from rows of several domains"

@@ -41,7 +41,7 @@ class Request:
     prompt: str | None = None  # a language model that is asked for the class of each judged row, to compare
     settings: Mapping[str, Any] = field(default_factory=dict)
     auto_weight: bool = False  # choose λ without labels
-    reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, max_length, truncation, precision
+    reading: Mapping[str, Any] = field(default_factory=dict)  # pooling, pairs, max_length, truncation, precision ...
     asked: Mapping[str, Any] = field(default_factory=dict)  # as given, for run.json
     arguments: Mapping[str, Any] = field(default_factory=dict)  # every argument, to go on with the run later
     resume: bool = False

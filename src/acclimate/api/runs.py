@@ -18,13 +18,18 @@ from acclimate import files
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
 from acclimate.errors import MachineFailed, UserError
-from acclimate.files import plain
+from acclimate.files import json_text
 
 if TYPE_CHECKING:
     from acclimate.report.data import ReportData
 
 STATE = "state"  # inside a RUN that is not finished
 _MARK = "run.json"
+REPORT = "report.json"
+_ENTRIES: dict[str, tuple[type, bool]] = {  # of run.json: what each is, and whether none may be without it
+    "asked": (dict, True), "seed": (int, True), "metric": (str, True), "arguments": (dict, False),
+    "content": (dict, False), "columns": (dict, False), "corrections": (list, False),
+}  # fmt: skip
 LEARNED = "learned_from.json"
 ADAPTED = "adapted_to.json"
 
@@ -156,7 +161,7 @@ def _alive(part: Path) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Atomically; numbers that are not finite become null."""
-    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -167,8 +172,10 @@ def write_text(path: Path, text: str) -> None:
         raise MachineFailed(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def write_report(data: ReportData | None, target: Path) -> Path:
+def write_report(data: ReportData | None, target: Path, run_dir: Path | None) -> Path:
     """The report as HTML, or Markdown where the name ends in .md."""
+    if data is None and run_dir is not None and (run_dir / REPORT).exists():
+        raise damaged(run_dir / REPORT, _why_unreadable(run_dir / REPORT))
     if data is None:
         raise UserError("this model was loaded without its run, so there is no report; load the RUN folder instead")
     from acclimate.report.html import render_html
@@ -183,10 +190,65 @@ def read_json(path: Path) -> Any:
     """The JSON of one file of a run, with one clear error."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(f"{path.parent} is not a run of acclimate: it holds no {path.name}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); fit anew") from error
+    except OSError as error:
+        raise MachineFailed(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, why: str) -> UserError:
+    """The error for a file of a run that does not hold what was written into it."""
+    bundle = path.parent / "model"
+    alone = f"; {bundle} alone predicts without it" if bundle.is_dir() else ""
+    return UserError(f"{path} is damaged ({why}); put it back from a copy, or fit anew{alone}")
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What run.json says of the run in this folder, checked as far as it is used."""
+    path = folder / _MARK
+    made = read_json(path)
+    if not isinstance(made, dict):
+        raise damaged(path, f"it holds {_called(made)} in place of an object")
+    for name, (kind, needed) in _ENTRIES.items():
+        if (needed or name in made) and not isinstance(made.get(name), kind):
+            held = f"{_called(made[name])} as {name!r}" if name in made else f"no {name!r}"
+            raise damaged(path, f"it holds {held}")
+    for name, kind in (("split", str), ("settings", dict)):
+        if not isinstance(value := made["asked"].get(name), (kind, type(None))):
+            raise damaged(path, f"it holds {_called(value)} as {name!r} of what was asked")
+    return made
+
+
+def about_if_there(folder: Path) -> dict[str, Any]:
+    """The same; nothing where there is no run.json, since a model that was copied without it answers all the same."""
+    return about(folder) if (folder / _MARK).exists() else {}
+
+
+def _called(value: object) -> str:
+    """What a JSON value is, in words."""
+    words = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return words.get(type(value), "a number")
+
+
+def _why_unreadable(path: Path) -> str:
+    """Why a report cannot be made from this file."""
+    from acclimate.report.data import ReportData
+
+    try:
+        ReportData.from_json(read_json(path))
+    except (UserError, TypeError, AttributeError) as error:
+        return str(error)
+    return "it holds no report"
+
+
+def _hashes(path: Path) -> set[str]:
+    """The hashes in a file of a run; none where there is no such file."""
+    found = read_json(path) if path.is_file() else []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise damaged(path, "it holds no list of hashes")
+    return set(found)
 
 
 def versions() -> dict[str, str]:
@@ -216,7 +278,7 @@ def remember_keys(run_dir: Path, keys: Sequence[str], name: str = LEARNED) -> No
 def add_remembered(run_dir: Path, other: Path, name: str = LEARNED) -> None:
     """What another run kept under this name, too."""
     if (other / name).is_file():
-        write_json(run_dir / name, sorted({*read_json(run_dir / name), *read_json(other / name)}))
+        write_json(run_dir / name, sorted(_hashes(run_dir / name) | _hashes(other / name)))
 
 
 def known(run_dir: Path, data: Data, name: str = LEARNED) -> int:
@@ -226,8 +288,7 @@ def known(run_dir: Path, data: Data, name: str = LEARNED) -> int:
 
 def known_keys(run_dir: Path, keys: Sequence[str], name: str = LEARNED) -> int:
     """How many inputs with these keys were kept under this name; 0 where no hashes were."""
-    path = run_dir / name
-    seen = set(read_json(path)) if path.is_file() else set()
+    seen = _hashes(run_dir / name)
     return sum(_short(key) in seen for key in keys)
 
 
@@ -240,8 +301,14 @@ def count_use(run_dir: Path, digest: str, source: str) -> int | None:
     if not os.access(run_dir, os.W_OK):
         return None
     path = run_dir / "test_uses.json"
-    uses = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    uses = read_json(path) if path.is_file() else {}
+    if not isinstance(uses, dict) or not all(map(_is_use, uses.values())):
+        raise damaged(path, "it holds no counts of test files")
     entry = uses.setdefault(digest, {"source": source, "count": 0})
     entry["count"] += 1
     write_json(path, uses)
     return int(entry["count"])
+
+
+def _is_use(entry: object) -> bool:
+    return isinstance(entry, dict) and type(entry.get("count")) is int

@@ -21,7 +21,7 @@ from acclimate.data.columns import guess
 from acclimate.data.kinds import kind_of, model_for
 from acclimate.data.read import read
 from acclimate.data.rows import Data
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.features import Store
 from acclimate.progress import Progress
 from acclimate.report.html import render_page
@@ -114,7 +114,8 @@ def measure_shift(
     theirs, _, said = unlabelled(tables[1], guessed, gate, measured, progress)
     if min(len(ours), len(theirs)) < 20:
         raise UserError(
-            f"{ours.source} has {len(ours)} rows and {theirs.source} {len(theirs)}; at least 20 on both sides are "
+            f"{ours.source} has {plural(len(ours), 'row')} and {theirs.source} {len(theirs)}; at least 20 on both "
+            f"sides are "
             "needed to tell a difference from chance"
         )
     some = [_some(data, seed) for data in (ours, theirs)]
@@ -158,7 +159,7 @@ def _some(data: Data, seed: int) -> Data:
 
 def _cut(whole: tuple[Data, Data], some: list[Data]) -> list[str]:
     return [
-        f"{len(part):,} of the {len(data):,} rows of {data.source}, drawn at random, were looked at."
+        f"{len(part):,} of the {plural(len(data), 'row')} of {data.source}, drawn at random, were looked at."
         for data, part in zip(whole, some, strict=True)
         if len(part) < len(data)
     ]

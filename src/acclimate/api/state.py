@@ -29,7 +29,7 @@ from acclimate.data.read import read
 from acclimate.data.rows import FILES, Table
 from acclimate.data.split import hash_of
 from acclimate.errors import MachineFailed, UserError
-from acclimate.files import plain, read_object, write_text
+from acclimate.files import json_text, plain, read_object, write_text
 from acclimate.interrupt import Interrupted, Terminated
 from acclimate.keys import key_of
 from acclimate.run import Run
@@ -164,7 +164,7 @@ def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapp
     runs.put_back(folder)
     if not runs.finished(folder):
         return None
-    made = runs.read_json(folder / "run.json")
+    made = runs.about(folder)
     given = {name: asked[name] for name in SOURCES if asked[name] is not None}
     what = [name for name, _, _ in _differing(asked, made.get("arguments", {}), defaults)]
     if not what and asked["train_data"] is not None:
@@ -172,7 +172,7 @@ def done(output_dir: str | Path | None, asked: Mapping[str, Any], defaults: Mapp
         known = made.get("columns", {})
         among = zip(known.get("features", ()), known.get("holds", ()), strict=False)
         now = content_of(tables, [known.get("file"), *(name for name, kind in among if kind in FILES)])
-        what = [f"the {role} data" for role, key in now.items() if made["content"].get(role) != key]
+        what = [f"the {role} data" for role, key in now.items() if made.get("content", {}).get(role) != key]
     if what:
         raise UserError(
             f"{folder} is a finished run, and {what[0]} differs from what it was made with; name another --output-dir, "
@@ -313,7 +313,7 @@ def _begin(request: Request, folder: Path) -> float:
             "overwrite": request.overwrite,
             "versions": runs.versions(),
         }
-        write_text(folder / "request.json", json.dumps(asked, indent=1, ensure_ascii=False))
+        write_text(folder / "request.json", json_text(asked, indent=1))
     else:
         for role, key in request.content.items():
             if before["content"].get(role) != key:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,8 +21,7 @@ from acclimate.api.structured_model import StructuredModel
 from acclimate.api.structured_report import Found, write
 from acclimate.data.account import Audit, how_read, why_dropped
 from acclimate.data.rows import Data
-from acclimate.data.split import holdout
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
 from acclimate.run import Run
@@ -32,7 +32,7 @@ from acclimate.structured import task_named
 from acclimate.structured.answering import answers_to
 from acclimate.structured.base import Asked, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import clustered, clusters_of, leaks, repeats
+from acclimate.structured.gate import CHOOSE, JUDGE, clustered, clusters_of, held_out, leaks, refuse_unread, repeats
 from acclimate.structured.measuring import difference, metric_of, scores_of
 from acclimate.structured.tuning import tuned
 
@@ -100,7 +100,7 @@ def _fit(
 ) -> StructuredModel:
     run, say = request.run, request.run.progress.say
     for report in parts.audits:
-        say(f"{report.source} ({how_read(report.facts)}): {report.read:,} rows read, {report.kept:,} kept, "
+        say(f"{report.source} ({how_read(report.facts)}): {plural(report.read, 'row')} read, {report.kept:,} kept, "
             f"{report.read - report.kept:,} dropped")  # fmt: skip
     say(f"loading {request.model}")
     loading = time.monotonic()
@@ -113,6 +113,9 @@ def _fit(
             f"{request.model!r} is not the model that the unfinished run {request.folder} was begun with; put it back, "
             "or start anew with --overwrite"
         )
+    for part in (parts.train, parts.valid, parts.test):
+        if part is not None:
+            refuse_unread(network, part)
     names = _possible(request, task, names, network)
     few = _too_few(names, parts)
     names = names[:1] if few else names
@@ -142,7 +145,7 @@ def _fit(
         gaps[name] = difference(task, metric, truth, answers, said, fitted_state, clusters=clusters, seed=run.seed)
     found = Found(
         best.learned, scores, parts.test, answers, theirs, gaps, _rows(candidates, best),
-        (few, *_why(task, candidates, best, parts)), parts.audits, parts.how,
+        few, (few, *_why(task, candidates, best, parts)), parts.audits, parts.how,
         {"train": len(parts.train), "valid": len(parts.valid or ()), "test": len(parts.test)},
         time.monotonic() - start,
     )  # fmt: skip
@@ -189,12 +192,7 @@ def _refuse(request: Request, task: Structured) -> None:
     if request.reading.get("pooling") is not None or request.gate.split is not None:
         option = "--pooling" if request.gate.split is None else "--split"
         raise UserError(f"{option} is for labels of whole rows, and task {task.name!r} has structured answers")
-    for name, value in request.reading.items():
-        usual = (None, "head") if name == "truncation" else (None,)
-        if value not in usual and name not in task.readings:
-            option = "--max-seconds" if name == "seconds" else "--" + name.replace("_", "-")
-            taken = ", ".join(task.readings).replace("seconds", "max_seconds") or "none"
-            raise UserError(f"{option} has no meaning for task {task.name!r} (of these options it takes: {taken})")
+    task.refuse(request.reading)
     if any(getattr(request.choice, f.name) is not None for f in dataclasses.fields(request.choice)):
         raise UserError(f"thresholds, costs and positive classes are for classification, not for task {task.name!r}")
 
@@ -222,19 +220,21 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     data, audit = _gated(task, request.train, asked, "train", request.gate.on_bad)
     if len(data) < FEWEST:
         raise UserError(
-            f"{data.source}: {len(data)} of {audit.read} {task.noun}s can be learned from, and {FEWEST} are needed"
-            f"{why_dropped(audit)}"
+            f"{data.source}: {len(data)} of {plural(audit.read, task.noun)} can be learned from, and {FEWEST} are "
+            f"needed{why_dropped(audit)}; give more rows"
         )
     audits, seed = [audit], request.run.seed
     if request.test is not None:
         test, report = _gated(task, request.test, asked, "test", request.gate.on_bad)
         if not len(test):
-            raise UserError(f"{test.source}: none of its {report.read} rows can be judged{why_dropped(report)}")
+            raise UserError(
+                f"{test.source}: none of its {plural(report.read, 'row')} can be judged{why_dropped(report)}"
+            )
         found = leaks(task.keys(data.inputs), task.keys(test.inputs), test, task.noun)
         audits.append(replace(report, findings=(*report.findings, *found)))
-        train, how = data, f"The number is of the {len(test):,} rows of {test.source}"
+        train, how = data, f"The number is of the {plural(len(test), 'row')} of {test.source}"
     else:
-        at, held = holdout(_stratified(task, data), "classify", share=TEST_SHARE, seed=seed)
+        at, held = held_out(task, data, TEST_SHARE, seed, JUDGE)
         train, test = data.take(at), data.take(held)
         how = f"The number is of {len(test):,} rows held out at the start"
     valid: Data | None = None
@@ -242,11 +242,12 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
         valid, report = _gated(task, request.valid, asked, "valid", request.gate.on_bad)
         if not len(valid):
             raise UserError(
-                f"{valid.source}: none of its {report.read} rows can be used to choose by{why_dropped(report)}"
+                f"{valid.source}: none of its {plural(report.read, 'row')} can be used to choose "
+                f"by{why_dropped(report)}"
             )
         audits.append(report)
     elif len(train) * VALID_SHARE >= FEWEST_TO_CHOOSE_BY:
-        at, held = holdout(_stratified(task, train), "classify", share=VALID_SHARE, seed=seed + 1)
+        at, held = held_out(task, train, VALID_SHARE, seed + 1, CHOOSE)
         train, valid = train.take(at), train.take(held)
     return Parts(train, valid, test, tuple(audits), how)
 
@@ -255,16 +256,11 @@ def _gated(task: Structured, source: Any, asked: Asked, role: str, on_bad: str) 
     data, audit = task.read(source, asked, role)
     if on_bad == "fail" and audit.dropped:
         raise UserError(
-            f"{audit.source}: {audit.read - audit.kept} rows cannot be used{why_dropped(audit)} (on_bad fail)"
+            f"{audit.source}: {plural(audit.read - audit.kept, 'row')} cannot be used{why_dropped(audit)} (on_bad fail)"
         )
     keys = task.keys(data.inputs)
     found = (*audit.findings, *repeats(keys, data, task.noun))
     return replace(data, clusters=clustered(keys) if len(data) else None), replace(audit, findings=found)
-
-
-def _stratified(task: Structured, data: Data) -> Data:
-    """The rows with a label a split can deal out."""
-    return replace(data, labels=task.strata(data))
 
 
 def _content(task: Structured, data: Data) -> str:
@@ -298,9 +294,13 @@ def _too_few(names: tuple[str, ...], parts: Parts) -> str:
     """Why nothing is compared, where no rows are there to choose by; empty where some are."""
     if len(names) < 2 or parts.valid is not None:
         return ""
+    needed = math.ceil(FEWEST_TO_CHOOSE_BY / VALID_SHARE)
     return (
-        f"{len(parts.train):,} rows are too few to hold some out to choose by: {names[0]} is taken untested against "
-        f"{', '.join(names[1:])}; name one with --strategy, or give rows to choose by (--valid-data)"
+        f"{names[0]} was taken without comparing it with {' and '.join(names[1:])}: "
+        f"{plural(len(parts.train), 'row')} to learn "
+        f"from are too few to hold some out to choose by, and {needed} are needed (without test data of its own some "
+        f"{math.ceil(needed / (1 - TEST_SHARE))} in all). Give more, or rows to choose by (--valid-data), or name a "
+        "strategy (--strategy)."
     )
 
 
@@ -333,7 +333,7 @@ def _candidate(
 ) -> Candidate:
     """Fit one strategy and judge it on the rows to choose by."""
     began = time.monotonic()
-    run.progress.say(f"fitting {name} on {len(parts.train):,} rows")
+    run.progress.say(f"fitting {name} on {plural(len(parts.train), 'row')}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.run.seed)
         network = task.network_of(name, network, fitted_state)
@@ -395,4 +395,4 @@ def _why(task: Structured, candidates: list[Candidate], best: Candidate, parts: 
         told = {"better": "better than", "worse": "worse than"}.get(gap.verdict, "not to be told from")
         said.append(f"{told} {one.learned.strategy}")
     name = best.learned.strategy
-    return (f"{name} has the best {metric} on {len(truth):,} rows held out to choose by: {', '.join(said)}.",)
+    return (f"{name} has the best {metric} on {plural(len(truth), 'row')} held out to choose by: {', '.join(said)}.",)

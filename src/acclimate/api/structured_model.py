@@ -12,14 +12,14 @@ from acclimate.api.predicting import Predictions
 from acclimate.data.account import why_dropped
 from acclimate.data.rows import Columns, Data
 from acclimate.data.split import hash_of
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
 from acclimate.report.data import ReportData
 from acclimate.run import Run, pick_device
 from acclimate.structured.base import Asked, New, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import clustered, clusters_of
+from acclimate.structured.gate import clustered, clusters_of, refuse_unread
 from acclimate.structured.measuring import difference, scores_of
 
 
@@ -139,7 +139,8 @@ class StructuredModel:
             known = runs.known_keys(self.run_dir, task.keys(rows.inputs))
             if known:
                 note = (
-                    f"{known} of these {len(rows)} rows were learned from, so these numbers are too good; judge the "
+                    f"{known} of {plural(len(rows), 'row')} given {'was' if known == 1 else 'were'} learned from, "
+                    f"so these numbers are too good; judge the "
                     "model on rows that it has not seen"
                 )
                 scores = dataclasses.replace(scores, notes=(note, *scores.notes))
@@ -154,7 +155,10 @@ class StructuredModel:
         task = self.learned.task
         rows, audit = task.read(source, self._asked, "test", self.learned.state)
         if not len(rows):
-            raise UserError(f"{audit.source}: none of its {audit.read} rows can be judged{why_dropped(audit)}")
+            raise UserError(
+                f"{audit.source}: none of its {plural(audit.read, 'row')} can be judged{why_dropped(audit)}"
+            )
+        refuse_unread(self.learned.network, rows)
         return dataclasses.replace(rows, clusters=clustered(task.keys(rows.inputs))), audit
 
     def compare(self, other: StructuredModel, data: Any, *, metric: str | None = None) -> Difference:
@@ -170,7 +174,7 @@ class StructuredModel:
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write the report: HTML, or Markdown where the name ends in .md."""
-        return runs.write_report(self.report_data, Path(path))
+        return runs.write_report(self.report_data, Path(path), self.run_dir)
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle into a new folder: safetensors and JSON, nothing that runs code when loaded."""

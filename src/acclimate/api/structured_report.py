@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +14,9 @@ from acclimate.api.request import Request
 from acclimate.api.structured_model import StructuredModel
 from acclimate.data.account import Audit
 from acclimate.data.rows import Data
+from acclimate.errors import plural
 from acclimate.evaluate import Difference, Scores
-from acclimate.files import plain
+from acclimate.files import json_text
 from acclimate.report.data import ReportData
 from acclimate.structured.base import Structured, labels_of
 from acclimate.structured.bundle import Learned
@@ -35,6 +35,7 @@ class Found:
     baselines: dict[str, Scores]
     gaps: dict[str, Difference]
     candidates: list[dict[str, Any]]
+    untested: str  # why the strategy was not compared with the others, where it was not
     decisions: tuple[str, ...]
     audits: tuple[Audit, ...]
     how: str
@@ -71,7 +72,7 @@ def baseline_rows(scores: Scores, baselines: dict[str, Scores], gaps: dict[str, 
 def verdict(scores: Scores, learned: Learned, rows: list[dict[str, Any]], greater: bool) -> str:
     """One sentence: the number, and whether it beats doing without transfer. A baseline that wins comes first."""
     metric = scores.metric.replace("_", " ")
-    number = f"{metric} {estimate_text(scores.estimates[scores.metric])} on {scores.n:,} rows"
+    number = f"{metric} {estimate_text(scores.estimates[scores.metric])} on {plural(scores.n, 'row')}"
     using = f"{learned.strategy} on {learned.network.backbone.origin.name}"
     known = [r for r in rows if r["value"] is not None]
     if not known:
@@ -95,7 +96,7 @@ def _report(request: Request, task: Structured, found: Found, scores: Scores, ro
     said = [s for s in (*found.decisions, *learned.notes) if s]
     return ReportData(
         title=f"{Path(str(found.audits[0].source)).name}: {task.name}",
-        verdict=verdict(scores, learned, rows, greater),
+        verdict=f"{verdict(scores, learned, rows, greater)} {found.untested}".strip(),
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         task=task.name,
         metric=scores.metric,
@@ -148,7 +149,7 @@ def _files(
     runs.write_json(folder / "audit.json", [a.to_json() for a in found.audits])
     runs.write_json(folder / "metrics.json", scores.to_json())
     runs.write_json(folder / "report.json", data.to_json())
-    runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in learned.history))
+    runs.write_text(folder / "history.jsonl", "".join(json_text(h) + "\n" for h in learned.history))
     runs.write_json(folder / "run.json", {
         "asked": dict(request.asked), "arguments": dict(request.arguments), "content": dict(request.content),
         "task": task.name, "task_settings": task.settings(), "columns": dataclasses.asdict(request.columns),

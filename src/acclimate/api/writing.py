@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,7 +22,7 @@ from acclimate.api.request import Fitted, Request
 from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
 from acclimate.evaluate import Estimate, Scores
-from acclimate.files import plain
+from acclimate.files import json_text
 from acclimate.metrics.decisions import predictive_values
 from acclimate.model import holds
 from acclimate.report.data import ReportData
@@ -158,7 +157,7 @@ def _write_files(
     runs.write_json(folder / "audit.json", [a.to_json() for a in prepared.audits])
     runs.write_json(folder / "metrics.json", {**scores.to_json(), **_at_prevalence(request, fitted)})
     runs.write_json(folder / "report.json", data.to_json())
-    runs.write_text(folder / "history.jsonl", "".join(json.dumps(plain(h)) + "\n" for h in fitted.predictor.history))
+    runs.write_text(folder / "history.jsonl", "".join(json_text(h) + "\n" for h in fitted.predictor.history))
     hashes = {"rows": hash_of(prepared.train), **request.sha256}
     runs.write_json(folder / "run.json", {
         "asked": dict(request.asked), "arguments": dict(request.arguments), "content": dict(request.content),

@@ -26,6 +26,7 @@ def load(
     prefix: str | None = None,
     precision: str | None = None,
     seconds: float | None = None,
+    pairs: str | None = None,
     writes: bool = False,
 ) -> Backbone:
     """Load a backbone: a catalogue name ("minilm"), "hf:org/name", "timm:name", "small-cnn" (random), "columns" or
@@ -33,7 +34,8 @@ def load(
     "series-cnn" or "series-transformer" (random), or a folder. Those of tables and series learn from rows what they
     read: `fit_rows` comes next.
 
-    `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A
+    `pairs` of texts: "apart" or "joint" (`fit_rows` decides where nothing is said, and leaves it out where rows are
+    single texts). `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A
     catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
     """
     table, plus, others = name.partition("+")
@@ -42,12 +44,17 @@ def load(
         return _with_parts(table, _loaded(others, {**settings, "truncation": truncation, "seconds": seconds}))
     path, origin = located(name)
     reads = modality_of(path)
+    if reads == "voice":
+        raise UserError(
+            f"{name!r} is a voice model (it makes the sound of a text), which is for --task speak; "
+            "`acclimate models list` shows those for other tasks"
+        )
     if writes and reads != "text":
         raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
     if reads in _READS:
-        for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix)):
+        for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix), ("pairs", pairs)):
             if value is not None:
                 raise UserError(f"{setting} {value!r} is for text models; {name!r} reads {_READS[reads]}")
         if precision not in (None, "fp32"):
@@ -66,7 +73,7 @@ def load(
         from acclimate.backbones.writer import load_writer
 
         return load_writer(path, origin, max_length=max_length, precision=precision)
-    from acclimate.backbones.text import load_text
+    from acclimate.backbones.text_loading import load_text
 
     return load_text(
         path,
@@ -76,6 +83,7 @@ def load(
         truncation=truncation,
         prefix=prefix,
         precision=precision,
+        pairs=pairs,
     )
 
 

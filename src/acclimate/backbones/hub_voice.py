@@ -52,8 +52,9 @@ class Voice(Backbone):
             ids = [int(i) for i in self.tokenizer(str(text))["input_ids"]]
             if len(ids) > most:
                 raise UserError(
-                    f"a text has {len(ids)} pieces and this model reads {most} at most ({str(text)[:40]!r}"
-                    "...); cut it into sentences"
+                    f"a text has {len(ids):,} pieces (letters or parts of words) and the voice model "
+                    f"{self.origin.name!r} reads {most:,} at most ({str(text)[:40]!r}...); cut it into sentences "
+                    "with a sound each, or leave it out"
                 )
             found.append(Encoded((ids,), max(1, len(ids)), 0, len(ids)))
         return found

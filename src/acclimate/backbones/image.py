@@ -19,6 +19,7 @@ from acclimate.backbones.image_pixels import ImageSettings, Pixels, square, stan
 from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts, remembered
 from acclimate.catalogue import cache
 from acclimate.errors import UserError
+from acclimate.files import json_text
 
 _SETTINGS = "acclimate_image.json"
 _EMPTY = 32  # the side of a picture that nothing looks at
@@ -154,7 +155,7 @@ class ImageBackbone(Backbone):
 
         config: dict[str, Any] = {"architecture": self.architecture, "num_classes": 0, "num_features": self.width}
         config |= {"model_args": self.arguments} if self.arguments else {}
-        (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+        (folder / "config.json").write_text(json_text(config, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         self.save_settings(folder)
@@ -162,7 +163,7 @@ class ImageBackbone(Backbone):
     def save_settings(self, folder: Path) -> None:
         """The preprocessing, where the weights came from, and the runtime that was quickest."""
         about = {**asdict(self.image), "origin": asdict(self.origin), "runtime": self._wanted}
-        (folder / _SETTINGS).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / _SETTINGS).write_text(json_text(about, indent=1), encoding="utf-8")
 
     def start_with(self, runtime: str) -> None:
         """Read by this runtime, which was chosen before; it is not measured again."""

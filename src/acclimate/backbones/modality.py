@@ -10,11 +10,12 @@ from acclimate.files import read_object
 AUDIO = ("num_mel_bins", "sampling_rate", "feat_extract_norm", "conv_stride")  # keys that only such models have
 TABLE = ("columns", "mlp")  # names of backbones that read rows of a table
 SERIES = ("series-cnn", "series-transformer")  # and those that read series
+VOICES = ("speecht5", "vits")  # kinds of model that speak
 IMAGE = ("num_channels", "patch_size", "image_size")
 
 
 def modality_of(path: str) -> str:
-    """ "timm", "small", "table", "series", "image", "audio", "image and text" or "text" (whatever is none of these)."""
+    """ "timm", "small", "table", "series", "image", "audio", "image and text", "voice" or "text" (whatever is none)."""
     if path.startswith("timm:"):
         return "timm"
     if path.partition(":")[0] == "small-cnn" and not Path(path).exists():
@@ -24,6 +25,8 @@ def modality_of(path: str) -> str:
     if path in SERIES and not Path(path).exists():
         return "series"
     config = config_of(path)
+    if config.get("model_type") in VOICES:
+        return "voice"
     if config.get("model_type") in TABLE:
         return "table"
     if config.get("model_type") == "small-cnn":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from acclimate.backbones import exported
 from acclimate.backbones.base import gap
 from acclimate.backbones.folded import fold
-from acclimate.files import write_text
+from acclimate.files import json_text, write_text
 
 TOLERANCE = 1e-5  # of the largest feature
 TORCH, FOLDED = "torch", "torch-folded"
@@ -192,6 +192,6 @@ def _remember(network: Network, threads: int, name: str) -> None:
     try:
         exported.private_folder(network.kept)
         about = {"name": name, "measured_with": _circumstances(threads)}
-        write_text(network.kept / "runtime.json", json.dumps(about, indent=1))
+        write_text(network.kept / "runtime.json", json_text(about, indent=1))
     except OSError:
         return  # a cache that cannot be written costs a measurement, not the run

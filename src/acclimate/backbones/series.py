@@ -8,7 +8,6 @@ them and goes on from there.
 from __future__ import annotations
 
 import copy
-import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +24,8 @@ from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.packing import by_owner
 from acclimate.data.series import Series, Values, resampled
 from acclimate.data.sounds import count_windows
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
+from acclimate.files import json_text
 
 LONGEST = 1024  # steps that are read at a time
 _OVERLAP = 10  # a window shares one part in so many with the next one
@@ -72,7 +72,8 @@ def _check(rows: Sequence[Series], channels: int) -> None:
     for at, row in enumerate(rows):
         if len(row.values) != channels:
             raise UserError(
-                f"series {at + 1} has {len(row.values)} channels and this model reads {channels}; give the same "
+                f"series {at + 1} has {plural(len(row.values), 'channel')} and this model reads {channels}; give "
+                f"the same "
                 "channels, in the same order"
             )
 
@@ -194,7 +195,7 @@ class SeriesBackbone(Backbone):
         from safetensors.torch import save_file
 
         about = {"model_type": self.architecture, "scale": asdict(self.known), "origin": asdict(self.origin)}
-        (folder / "config.json").write_text(json.dumps({**about, **self.config()}, indent=1), encoding="utf-8")
+        (folder / "config.json").write_text(json_text({**about, **self.config()}, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 

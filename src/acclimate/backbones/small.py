@@ -19,6 +19,7 @@ from acclimate.backbones.augment import affine
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.data.pictures import is_file, opened
 from acclimate.errors import UserError
+from acclimate.files import json_text
 
 NAME = "small-cnn"
 SIDE = 8  # without a number in the name
@@ -111,7 +112,7 @@ class SmallCnn(Backbone):
         from safetensors.torch import save_file
 
         about = {"model_type": NAME, "side": self.side, "origin": asdict(self.origin)}
-        (folder / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / "config.json").write_text(json_text(about, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 

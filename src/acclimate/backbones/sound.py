@@ -22,7 +22,7 @@ from acclimate.backbones.mel import log_mel, silence
 from acclimate.backbones.packing import by_owner
 from acclimate.data.sounds import Samples, count_windows, name_of, read, seconds_of, windows
 from acclimate.errors import UserError, unknown
-from acclimate.files import read_object
+from acclimate.files import json_text, read_object
 
 SETTINGS = "acclimate_sound.json"
 LONGEST = 30.0  # seconds that are read of a sound where the model says nothing else
@@ -236,7 +236,7 @@ class SoundBackbone(Backbone):
         """The model in its own format, and the settings above as JSON."""
         self.save_model(folder)
         about = {**asdict(self.sound), "origin": asdict(self.origin)}
-        (folder / SETTINGS).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / SETTINGS).write_text(json_text(about, indent=1), encoding="utf-8")
 
 
 def mean_of(hidden: Tensor, frames: Tensor) -> Tensor:

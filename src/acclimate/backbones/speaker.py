@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from acclimate.backbones.mel import mel
 from acclimate.backbones.sound import Prepared, SoundBackbone, SoundSettings
 from acclimate.data.sounds import Samples
 from acclimate.errors import UserError
-from acclimate.files import read_object
+from acclimate.files import json_text, read_object
 
 _LOUDNESS = -30.0  # dB of full scale: quieter sounds are raised to it
 _FAINT = 1e-10  # power that counts as none
@@ -122,7 +121,7 @@ class Speaker(SoundBackbone):
         """config.json and model.safetensors, as the catalogue has them."""
         from safetensors.torch import save_file
 
-        (folder / "config.json").write_text(json.dumps(self._config, indent=1), encoding="utf-8")
+        (folder / "config.json").write_text(json_text(self._config, indent=1), encoding="utf-8")
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 

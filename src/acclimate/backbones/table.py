@@ -25,6 +25,7 @@ from acclimate.backbones.table_parts import READS, Part
 from acclimate.data.column_types import columns_of
 from acclimate.data.table_numbers import Coded, Coding
 from acclimate.errors import UserError
+from acclimate.files import json_text
 
 COLUMNS, NETWORK = "columns", "mlp"
 WIDTH = 64
@@ -97,7 +98,7 @@ class TableBackbone(Backbone):
         from safetensors.torch import save_file
 
         about = {"model_type": self.name, "coding": self.known.to_json(), "origin": asdict(self.origin), **self._more()}
-        (folder / "config.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / "config.json").write_text(json_text(about, indent=1), encoding="utf-8")
         if state := {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}:
             save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         for kind, part in self.parts.items():

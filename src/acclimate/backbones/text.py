@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.cls_block import first_tokens
@@ -35,21 +36,26 @@ from acclimate.backbones.packing import (
     slices,
 )
 from acclimate.backbones.proof import PACKED, first_alone, takes, verdict
-from acclimate.backbones.quantise import check as check_precision
 from acclimate.backbones.quantise import numbers, plain_again, quantise
-from acclimate.backbones.tokens import LEAST_LENGTH, Reader, TextSettings
-from acclimate.backbones.windows import check
-from acclimate.errors import UserError, unknown
+from acclimate.backbones.tokens import Reader, Second, TextSettings
+from acclimate.errors import UserError
+from acclimate.files import json_text, write_text
 
 POOLINGS = ("mean", "cls", "pooler", "last")
+PAIRS = ("apart", "joint")  # how two texts are read
 _TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65_536}  # without gradients: a long text takes no more memory than this
 _WORTH_IT = 4096  # tokens to read below which laying out weights takes longer than it saves
 _proving = Lock()
-_SETTINGS = "acclimate_text.json"
+SETTINGS = "acclimate_text.json"
 
 
 class TextBackbone(Backbone):
-    """A Hugging Face model of text, pooled. `forward` gives (n, d)."""
+    """A Hugging Face model of text, pooled. `forward` gives (n, d).
+
+    Pairs read "apart" give [u, v, |u − v|, u∘v] with unit vectors u and v of both texts, (n, 4d): Conneau et al. 2017
+    (arXiv:1705.02364), Reimers & Gurevych 2019 (arXiv:1908.10084). An encoder that was made for single sentences says
+    little of two in one sequence.
+    """
 
     modality = "text"
     path: str = ""  # where the weights were loaded from: a head for hidden words may lie there, too
@@ -60,12 +66,20 @@ class TextBackbone(Backbone):
         self.tokenizer = tokenizer
         self.text = settings
         self.origin = origin
-        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.width = int(model.config.hidden_size) * (4 if settings.apart else 1)  # type: ignore[union-attr, arg-type]
         self._takes = takes(model)
         if settings.precision == "int8":
             quantise(self.blocks or [model], origin.name)
         self._packing: str | None = None  # not asked yet
         self._first_alone = False
+
+    def fit_rows(self, rows: Sequence[Any]) -> TextBackbone:
+        """Itself, or the same weights where the rows ask for another way of reading pairs: if nothing was said, apart
+        for mean pooling, which makes sentence encoders, and jointly for the others; nothing where there are none."""
+        paired = any(not isinstance(x, str) and x[1] is not None for x in rows)
+        usual = "apart" if self.text.pooling == "mean" else "joint"
+        wanted = (self.text.pairs or usual) if paired else ""
+        return self if wanted == self.text.pairs else self.with_settings(replace(self.text, pairs=wanted))
 
     # -- preprocessing ---------------------------------------------------------------------------------------------
 
@@ -88,12 +102,14 @@ class TextBackbone(Backbone):
         return batch
 
     def _batch(self, parts: Sequence[Part], owner: Sequence[int], *, packed: bool) -> Batch:
+        order: Sequence[int] = range(len(parts))
         if packed:
             batch, order = pack(parts, counted_from(self.model))
-            owner = [owner[i] for i in order]
         else:
             batch = pad(parts, self.tokenizer.pad_token_id or 0)
-        batch["owner"] = torch.tensor(owner, dtype=torch.long)
+        batch["owner"] = torch.tensor([owner[i] for i in order], dtype=torch.long)
+        if self.text.apart:
+            batch["second"] = torch.tensor([isinstance(parts[i], Second) for i in order])
         return batch
 
     @property
@@ -115,7 +131,8 @@ class TextBackbone(Backbone):
         batch = self._batch(parts, range(len(parts)), packed=packed)
         batch["rows"] = torch.arange(len(parts))
         device = next(self.parameters()).device
-        return self._features({key: value.to(device) for key, value in batch.items()})
+        alone = self.with_settings(replace(self.text, pairs="")) if self.text.apart else self
+        return alone._features({key: value.to(device) for key, value in batch.items()})
 
     # -- the network -----------------------------------------------------------------------------------------------
 
@@ -127,10 +144,18 @@ class TextBackbone(Backbone):
 
     def _features(self, batch: Batch) -> Tensor:
         if "lengths" in batch:
-            return by_owner(self._packed(batch), batch["lengths"], batch["owner"], len(batch["rows"]))
+            return self._joined(self._packed(batch), batch["lengths"], batch)
         out = self._run(batch, ("input_ids", "attention_mask", "token_type_ids"))
-        pooled = self._pool(out, batch["attention_mask"])
-        return by_owner(pooled, batch["attention_mask"].sum(1), batch["owner"], len(batch["rows"]))
+        return self._joined(self._pool(out, batch["attention_mask"]), batch["attention_mask"].sum(1), batch)
+
+    def _joined(self, pooled: Tensor, tokens: Tensor, batch: Batch) -> Tensor:
+        """One vector a row (n, d) of those of windows (w, d)."""
+        n = len(batch["rows"])
+        if not self.text.apart:
+            return by_owner(pooled, tokens, batch["owner"], n)
+        sides = by_owner(pooled, tokens, 2 * batch["owner"] + batch["second"], 2 * n)
+        u, v = normalize(sides.reshape(n, 2, -1), dim=2).unbind(1)
+        return torch.cat([u, v, (u - v).abs(), u * v], 1)
 
     @property
     def body(self) -> Any:
@@ -216,7 +241,8 @@ class TextBackbone(Backbone):
 
     def settings(self) -> dict[str, object]:
         """Pooling, length, truncation and prefix, with the tokeniser's class."""
-        return {"modality": "text", "tokenizer": type(self.tokenizer).__name__, **asdict(self.text)}
+        said = {name: value for name, value in asdict(self.text).items() if name != "pairs" or value}
+        return {"modality": "text", "tokenizer": type(self.tokenizer).__name__, **said}
 
     def fingerprint(self) -> str:
         """Weights, preprocessing, the tokeniser itself and the architecture: each changes what a text becomes."""
@@ -242,6 +268,8 @@ class TextBackbone(Backbone):
             plain_again(model)
         other = TextBackbone(model, self.tokenizer, settings, self.origin)
         other.path = self.path
+        if (settings.precision, settings.pooling) == (self.text.precision, self.text.pooling):
+            other._packing, other._first_alone = self._packing, self._first_alone
         return other
 
     def clone(self) -> TextBackbone:
@@ -257,7 +285,7 @@ class TextBackbone(Backbone):
         with quiet_transformers():
             self.model.save_pretrained(folder)  # type: ignore[operator]
             self.tokenizer.save_pretrained(folder)
-        (folder / _SETTINGS).write_text(json.dumps({**asdict(self.text), "origin": asdict(self.origin)}, indent=1))
+        write_text(folder / SETTINGS, json_text({**asdict(self.text), "origin": asdict(self.origin)}, indent=1))
 
 
 def _tokenizer_text(tokenizer: Any) -> str:
@@ -268,132 +296,3 @@ def _tokenizer_text(tokenizer: Any) -> str:
     parts = json.loads(backend.to_str())
     # Padding and truncation are left out: they are set anew at every call.
     return json.dumps({k: v for k, v in parts.items() if k not in ("padding", "truncation")}, sort_keys=True)
-
-
-def load_text(
-    path: str,
-    origin: Origin,
-    *,
-    pooling: str | None = None,
-    max_length: int | None = None,
-    truncation: str | None = None,
-    prefix: str | None = None,
-    precision: str | None = None,
-) -> TextBackbone:
-    """Load a Hugging Face name or folder. Settings that are not given come from the folder, else from the model."""
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
-
-    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # what a file lacks is drawn before we see it
-        try:
-            config = AutoConfig.from_pretrained(path)
-            auto = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
-            model, info = auto.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-            raise UserError(cannot_load(origin.name, error)) from error
-    known = stored(Path(path))
-    settings = replace(
-        resolve(model, tokenizer, known, pooling, max_length, truncation, prefix),
-        precision=check_precision(precision or known.get("precision", "fp32")),
-    )
-    _check_weights(model, info, settings, origin.name)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.truncation_side = "right"  # `truncation` says what is kept, and "head" is the beginning
-    found = TextBackbone(model.eval().requires_grad_(False), tokenizer, settings, stored_origin(Path(path)) or origin)
-    found.path = path
-    return found
-
-
-def cannot_load(name: str, error: Exception) -> str:
-    """What is said of a model that does not load."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"cannot load the model {name!r}: {first}\nGive a name from `acclimate models list`, a folder that holds "
-        "config.json, weights and tokeniser files, or a Hugging Face name (which needs the network the first time)."
-    )
-
-
-def _check_weights(model: nn.Module, info: Any, settings: TextSettings, name: str) -> None:
-    missing = sorted(info["missing_keys"])
-    pooler = [key for key in missing if "pooler" in key]
-    body = [key for key in missing if "pooler" not in key]
-    if body:
-        raise UserError(
-            f"the weights of {name!r} lack {len(body)} parameters, first {body[0]!r}: they would be random. "
-            "The file is incomplete or belongs to another architecture."
-        )
-    if settings.pooling == "pooler":
-        if pooler or getattr(model, "pooler", None) is None:
-            raise UserError(f"pooling 'pooler': {name!r} ships no trained pooler; use --pooling mean or cls")
-    elif getattr(model, "pooler", None) is not None:
-        model.pooler = None  # type: ignore[assignment]  # never read; keeping it would waste memory and blur the fingerprint
-
-
-def stored(folder: Path) -> dict[str, Any]:
-    """Settings beside the weights: ours, the catalogue's, or those of a sentence-transformers folder."""
-    found: dict[str, Any] = {}
-    for name, keys in (
-        ("sentence_bert_config.json", {"max_seq_length": "max_length"}),
-        ("acclimate_source.json", {"prefix": "prefix", "pooling": "pooling", "max_length": "max_length"}),
-        (_SETTINGS, {k: k for k in ("pooling", "max_length", "truncation", "prefix", "precision")}),
-    ):
-        file = folder / name
-        if file.is_file():
-            values = json.loads(file.read_text(encoding="utf-8"))
-            found.update({ours: values[theirs] for theirs, ours in keys.items() if values.get(theirs)})
-    return found
-
-
-def stored_origin(folder: Path) -> Origin | None:
-    """The origin that a bundle's backbone folder was saved with."""
-    file = folder / _SETTINGS
-    if not file.is_file():
-        return None
-    values = json.loads(file.read_text(encoding="utf-8")).get("origin")
-    return Origin(**values) if values else None
-
-
-def resolve(
-    model: Any,
-    tokenizer: Any,
-    stored: dict[str, Any],
-    pooling: str | None,
-    max_length: int | None,
-    truncation: str | None,
-    prefix: str | None,
-) -> TextSettings:
-    """The settings as asked for, else as stored, else as the model suggests."""
-    limit = position_limit(model.config, tokenizer)
-    default = "last" if _is_causal(model.config) else "mean"
-    settings = replace(
-        TextSettings(),
-        pooling=pooling or stored.get("pooling", default),
-        max_length=int(min(stored.get("max_length", 512), limit) if max_length is None else max_length),
-        truncation=check(truncation or stored.get("truncation", "head")),
-        prefix=stored.get("prefix", "") if prefix is None else prefix,
-    )
-    if settings.pooling not in POOLINGS:
-        raise unknown("pooling", settings.pooling, POOLINGS)
-    if not LEAST_LENGTH <= settings.max_length <= limit:
-        raise UserError(
-            f"max_length {settings.max_length} is outside what this model takes: {LEAST_LENGTH} to {limit} tokens"
-        )
-    return settings
-
-
-def position_limit(config: Any, tokenizer: Any) -> int:
-    """Tokens that the model takes at most."""
-    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
-    if getattr(config, "model_type", "") in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
-        positions -= 2  # these count from padding_idx + 1
-    return int(min(positions, tokenizer.model_max_length or positions))
-
-
-def _is_causal(config: Any) -> bool:
-    return (
-        any("CausalLM" in a or "LMHead" in a for a in (getattr(config, "architectures", None) or []))
-        and not getattr(config, "is_encoder_decoder", False)
-        and getattr(config, "model_type", "") not in {"bert", "roberta"}
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from acclimate.backbones.base import Encoded
@@ -22,6 +22,16 @@ class TextSettings:
     truncation: str = "head"
     prefix: str = ""  # put before every text, e.g. "query: " for e5
     precision: str = "fp32"  # bf16, fp16 or int8: of the products inside the model
+    pairs: str = ""  # of two texts: "joint" (one sequence), "apart" (each by itself); not asked yet: as joint ones
+
+    @property
+    def apart(self) -> bool:
+        """Whether both texts of a pair are read by themselves."""
+        return self.pairs == "apart"
+
+
+class Second(dict[str, list[int]]):
+    """Token ids of a window of the second text of a pair that is read apart."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Reader:
         """Token ids of every text (or pair). With `truncation="chunk"` a long text becomes several windows."""
         if not inputs:
             return []
+        if self.settings.apart:
+            return self._apart(inputs)
         pairs = [(x, None) if isinstance(x, str) else (x[0], x[1]) for x in inputs]
         first = [self.settings.prefix + a for a, _ in pairs]
         paired = any(b is not None for _, b in pairs)
@@ -49,6 +61,16 @@ class Reader:
             else:
                 rows.append(self._shorten(ids, first[i], second[i] if second else None, f"input {i + 1}"))
         return rows
+
+    def _apart(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Both texts of every pair, each with its own frame and length; windows of the first come first."""
+        alone = Reader(self.tokenizer, replace(self.settings, pairs=""), self.name)
+        sides = [[x, ""] if isinstance(x, str) else [x[0], x[1] or ""] for x in inputs]
+        both = zip(*(alone.encode([side[k] for side in sides]) for k in (0, 1)), strict=True)
+        return [
+            Encoded((*a.parts, *map(Second, b.parts)), a.cost + b.cost, a.lost + b.lost, a.total + b.total)
+            for a, b in both
+        ]
 
     def _tokenise(self, first: list[str], second: list[str] | None, *, truncate: bool) -> list[dict[str, list[int]]]:
         out = self.tokenizer(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 
 TRUNCATIONS = ("head", "head-tail", "chunk", "fail")
 
@@ -65,6 +65,6 @@ def cut(starts: Sequence[bool], room: int, truncation: str) -> list[list[int]]:
 def too_long(name: str, tokens: int, limit: int) -> UserError:
     """The error of `truncation="fail"`."""
     return UserError(
-        f"{name} has {tokens} tokens and only {limit} fit; "
+        f"{name} has {plural(tokens, 'token')} and only {limit} fit; "
         "raise --max-length, or choose --truncation head, head-tail or chunk"
     )

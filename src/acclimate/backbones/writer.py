@@ -21,7 +21,8 @@ from acclimate.backbones.packing import groups, inside
 from acclimate.backbones.proof import plain
 from acclimate.backbones.quantise import check as check_precision
 from acclimate.backbones.quantise import numbers
-from acclimate.backbones.text import TextBackbone, cannot_load, position_limit, resolve, stored, stored_origin
+from acclimate.backbones.text import TextBackbone
+from acclimate.backbones.text_loading import cannot_load, position_limit, resolve, stored, stored_origin
 from acclimate.errors import UserError
 
 _USUAL_LENGTH = 1024  # tokens of prompt and answer together

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from acclimate.errors import MachineFailed, UserError
-from acclimate.files import read_object, write_text
+from acclimate.files import json_text, read_object, write_text
 
 Say = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -67,7 +66,7 @@ def set_limit(size: str) -> None:
     path = root() / SETTINGS
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({**read_object(path), "limit": size.strip()}))
+        write_text(path, json_text({**read_object(path), "limit": size.strip()}))
 
 
 def parse_size(value: str, what: str) -> int:

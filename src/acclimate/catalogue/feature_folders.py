@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from acclimate.catalogue import cache as places
 from acclimate.catalogue import store
-from acclimate.files import write_text
+from acclimate.files import json_text, write_text
 
 ABOUT = "about.json"  # its time of writing is when the folder was last used
 
@@ -39,7 +38,7 @@ def opened(folder: Path, about: Mapping[str, object]) -> object:
         os.chmod(folder, 0o700)  # features of private texts are private
         if not (folder / ABOUT).exists():
             created = datetime.now(UTC).isoformat(timespec="seconds")
-            write_text(folder / ABOUT, json.dumps({**about, "created": created}, indent=1))
+            write_text(folder / ABOUT, json_text({**about, "created": created}, indent=1))
             os.chmod(folder / ABOUT, 0o600)
         used(folder)
         _in_use(folder)  # or marks would gather

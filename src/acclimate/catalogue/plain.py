@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from acclimate.catalogue.archives import Archive
+from acclimate.files import json_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ Needed = Mapping[str, Path]  # folders of other catalogue models that a conversi
 def write_json(path: Path, content: object) -> None:
     """JSON for people to read too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
 
 
 def save_weights(weights: Mapping[str, Array], folder: Path) -> None:
@@ -55,7 +56,7 @@ def plain_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text("utf-8"))
     content["truncation"] = content["padding"] = None
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def write_tokenizer_config(out: Path, longest: int, **special: str | list[str]) -> None:

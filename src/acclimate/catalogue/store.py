@@ -14,6 +14,7 @@ from acclimate.catalogue import cache as places
 from acclimate.catalogue.archives import Archive
 from acclimate.catalogue.cache import Say, quiet
 from acclimate.catalogue.fetch import Wheel, fetch
+from acclimate.files import json_text
 
 # fills the folder; what it returns goes into the record
 Make = Callable[[tuple[Archive, ...], Path], Mapping[str, object]]
@@ -109,7 +110,7 @@ def _write_record(
             if path.is_file()
         },
     }
-    (folder / record).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / record).write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _keep_licences(wheel: Wheel, archive: Archive, folder: Path) -> None:

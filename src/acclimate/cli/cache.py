@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from acclimate.cli import options
 from acclimate.errors import UserError, unknown
+from acclimate.files import json_text
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 REST = ("models", "datasets", "downloads")  # beside features
@@ -43,7 +43,7 @@ def cache(
     if as_json:
         total = {"limit": most, "bytes": sum(row["bytes"] for row in rows)}
         answer = {"folder": str(places.root()), "features": rows, **total, "others": other}
-        typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+        typer.echo(json_text(answer, indent=2))
         return
     _table(rows)
     taken = sum(row["bytes"] for row in rows)
@@ -89,7 +89,7 @@ def clear(
         freed[name] = _remove_features(row["fingerprint"])
     freed |= {f"{folder.parent.name}/{folder.name}": _remove_fetched(folder) for folder in rest}
     if as_json:
-        typer.echo(json.dumps({name: {"freed_bytes": taken} for name, taken in freed.items()}, indent=2))
+        typer.echo(json_text({name: {"freed_bytes": taken} for name, taken in freed.items()}, indent=2))
         return
     for name, taken in freed.items():
         typer.echo(f"{name}: in use by a process, left" if taken is None else f"{name}: {size(taken)} freed")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from acclimate.files import json_text
 
 WIDE = 130  # columns that the table needs; on a narrower screen each entry is a paragraph
 
@@ -15,7 +16,7 @@ def show(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], folde
     from rich.console import Console
 
     if as_json:
-        typer.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))
+        typer.echo(json_text(list(rows), indent=2))
         return
     console = Console()
     if not console.is_terminal:
@@ -36,7 +37,7 @@ def pull(
     for name in names:
         check(name)
     folders = {name: str(fetch(name, lambda text: typer.echo(text, err=True))) for name in names}
-    typer.echo(json.dumps(folders, ensure_ascii=False, indent=2) if as_json else "\n".join(folders.values()))
+    typer.echo(json_text(folders, indent=2) if as_json else "\n".join(folders.values()))
 
 
 def _table(console: object, columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
 from acclimate.errors import UserError
+from acclimate.files import json_text
 
 
 def compare(
@@ -32,4 +32,4 @@ def compare(
     from acclimate import api
 
     comparison = api.compare(runs, data, metric=metric)
-    typer.echo(json.dumps(comparison.to_json(), ensure_ascii=False, indent=2) if as_json else str(comparison))
+    typer.echo(json_text(comparison.to_json(), indent=2) if as_json else str(comparison))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
+from acclimate.files import json_text
 from acclimate.progress import Progress
 
 
@@ -40,6 +40,6 @@ def correct(
         run, corrections, label=label, output_dir=output_dir, force=force,
         quiet=quiet or Progress.on_terminal().quiet,
     )  # fmt: skip
-    typer.echo(json.dumps(done.to_json(), ensure_ascii=False, indent=2) if as_json else str(done))
+    typer.echo(json_text(done.to_json(), indent=2) if as_json else str(done))
     if done.taken and not as_json:
         typer.echo(f"new run  {done.model.run_dir}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
+from acclimate.errors import plural
+from acclimate.files import json_text
 from acclimate.progress import Progress
 
 
@@ -36,7 +37,7 @@ def evaluate(
     model.progress = Progress.on_terminal()
     scores, beside = model.evaluation(source, metric=metric, adapt=adapt)
     if as_json:
-        typer.echo(json.dumps({**scores.to_json(), **beside}, ensure_ascii=False, indent=2))
+        typer.echo(json_text({**scores.to_json(), **beside}, indent=2))
         return
     from acclimate.cli.show import scores_text
 
@@ -45,5 +46,6 @@ def evaluate(
     typer.echo(scores_text(scores, beside["baseline"]))
     if beside.get("uses", 1) > 1:
         typer.echo(
-            f"{source} has been used {beside['uses']} times to judge this run; choosing after a look flatters it."
+            f"{source} has been used {plural(beside['uses'], 'time')} to judge this run; choosing after a look "
+            f"flatters it."
         )

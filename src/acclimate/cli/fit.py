@@ -130,6 +130,13 @@ def fit(
     pooling: Annotated[
         str | None, typer.Option(metavar="NAME", help="mean, cls, pooler or last. The model's own when absent.")
     ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How two text columns are read: apart (usual with mean pooling), or joint, as one sequence.",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -286,6 +293,7 @@ def fit(
         max_length=max_length,
         max_seconds=max_seconds,
         pooling=pooling,
+        pairs=pairs,
         precision=precision,
         class_weight=weights,
         class_order=order,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
+from acclimate.files import json_text
 
 
 def inspect(
@@ -74,4 +74,4 @@ def inspect(
         split=split,
         private=private,
     )
-    typer.echo(json.dumps(inspection.to_json(), ensure_ascii=False, indent=2) if as_json else str(inspection))
+    typer.echo(json_text(inspection.to_json(), indent=2) if as_json else str(inspection))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import typer
 
 from acclimate.cli import options
+from acclimate.files import json_text
 
 
 def methods(as_json: options.AsJson = False) -> None:
@@ -20,7 +20,7 @@ def methods(as_json: options.AsJson = False) -> None:
             "strategies": ways, "settings": kinds, "alignments": losses, "pretraining": before, "holds": ties,
             "adapters": adapting, "metrics": measures,
         }  # fmt: skip
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        typer.echo(json_text(found, indent=2))
         return
     typer.echo("Strategies (--strategy NAME)")
     wide = max(map(len, ways))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
+from acclimate.files import json_text
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="One or more names of `acclimate models list`.")]
@@ -51,7 +51,7 @@ def remove_models(names: Names, as_json: options.AsJson = False) -> None:
         models.entry(name)
     freed = {name: round(models.remove(name) / 1e6, 1) for name in names}
     if as_json:
-        typer.echo(json.dumps({name: {"freed_mb": mb} for name, mb in freed.items()}, indent=2))
+        typer.echo(json_text({name: {"freed_mb": mb} for name, mb in freed.items()}, indent=2))
         return
     for name, mb in freed.items():
         typer.echo(f"{name}: {mb} MB freed" if mb else f"{name}: was not here")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,8 @@ import typer
 
 from acclimate.cli import options
 from acclimate.cli.write import check, free_names, write
-from acclimate.errors import UserError
-from acclimate.files import write_text
+from acclimate.errors import UserError, plural
+from acclimate.files import json_text, write_text
 from acclimate.progress import Progress
 
 
@@ -77,7 +76,7 @@ def predict(
         typer.echo(line, err=True)
     if output != "-" and found.told is not None:
         beside = target.with_name(f"{target.name}.adapted.json")
-        write_text(beside, json.dumps(found.told.to_json(), ensure_ascii=False, indent=2) + "\n")
+        write_text(beside, json_text(found.told.to_json(), indent=2) + "\n")
         typer.echo(f"how it was adapted: {beside}", err=True)
     if output != "-":
-        typer.echo(f"{len(table)} rows in, {len(table)} rows out: {target}", err=True)
+        typer.echo(f"{plural(len(table), 'row')} in, {plural(len(table), 'row')} out: {target}", err=True)

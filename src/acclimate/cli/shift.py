@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from acclimate.cli import options
+from acclimate.files import json_text
 
 
 def shift(
@@ -66,6 +66,6 @@ def shift(
     )
     if output is not None:
         found.report(output)
-    typer.echo(json.dumps(found.to_json(), ensure_ascii=False, indent=2, default=str) if as_json else str(found))
+    typer.echo(json_text(found.to_json(), indent=2) if as_json else str(found))
     if output is not None and not as_json:
         typer.echo(f"report: {output}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from acclimate.errors import plural
 from acclimate.evaluate import Estimate, Scores
 from acclimate.report.words import breadth, estimate, one_line, readable
 
@@ -26,7 +27,7 @@ def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
         lines += [f"  {name:<22} {row[scores.metric]}" for name, row in groups.items() if scores.metric in row]
     for name, one in scores.columns.items():
         told = scores_text(one, one.baseline).rpartition("\n\nIntervals ")[0]
-        lines += ["", f"label column {one_line(name, 40)}: {one.task}, {one.n} rows", *told.split("\n")]
+        lines += ["", f"label column {one_line(name, 40)}: {one.task}, {plural(one.n, 'row')}", *told.split("\n")]
     lines += ["", f"Intervals are at 95 %; they cover {scores.covers}."]
     return "\n".join(lines)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from acclimate.errors import UserError
+from acclimate.files import json_text, plain
 
 Column: TypeAlias = Sequence[object]
 Columns: TypeAlias = Mapping[str, Column]
@@ -102,35 +102,26 @@ def _csv(names: Sequence[str], parts: Iterable[Columns], delimiter: str) -> Iter
 def _cell(value: object) -> str:
     if type(value) is float:  # most cells by far
         return "" if math.isnan(value) else repr(value)
-    plain = _plain(value)
-    if plain is None:
+    known = plain(value)
+    if known is None:
         return ""
-    if isinstance(plain, bool):
-        return "true" if plain else "false"
-    if isinstance(plain, (list, dict)):
-        return json.dumps(plain, ensure_ascii=False)
-    return str(plain)
-
-
-def _plain(value: object) -> object:
-    """A value as JSON knows it: numpy scalars and arrays unwrapped, NaN as nothing, what is unknown as its text."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+    if isinstance(known, bool):
+        return "true" if known else "false"
+    if isinstance(known, (list, dict)):
+        return json_text(known)
+    return str(known)
 
 
 def _jsonl(parts: Iterable[Columns]) -> Iterator[str]:
     """A line a row."""
     for columns in parts:
         for row in zip(*columns.values(), strict=True):
-            cells = {name: _plain(value) for name, value in zip(columns, row, strict=True)}
-            yield json.dumps(cells, ensure_ascii=False) + "\n"
+            yield json_text(dict(zip(columns, row, strict=True))) + "\n"
+
+
+def _held(value: object) -> object:
+    """A cell as Parquet holds it, which knows infinite numbers, unlike JSON; NaN is no value."""
+    return (None if math.isnan(value) else value) if isinstance(value, float) else plain(value)
 
 
 def _write_parquet(own: Columns, kinds: Mapping[str, type], parts: Iterable[Columns], path: Path) -> None:
@@ -139,7 +130,7 @@ def _write_parquet(own: Columns, kinds: Mapping[str, type], parts: Iterable[Colu
     import pyarrow.parquet
 
     types = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_()}
-    given = pyarrow.table({name: pyarrow.array([_plain(value) for value in values]) for name, values in own.items()})
+    given = pyarrow.table({name: pyarrow.array([_held(value) for value in values]) for name, values in own.items()})
     schema = pyarrow.schema([*given.schema, *((name, types[kind]) for name, kind in kinds.items())])
     start, waiting = 0, []
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
@@ -147,7 +138,7 @@ def _write_parquet(own: Columns, kinds: Mapping[str, type], parts: Iterable[Colu
             new = [
                 pyarrow.array(part[name], types[kind], from_pandas=True)  # NaN is no value
                 if kind is float
-                else pyarrow.array([_plain(v) for v in part[name]], types[kind])
+                else pyarrow.array([plain(v) for v in part[name]], types[kind])
                 for name, kind in kinds.items()
             ]
             mine = given.slice(start, len(new[0])).columns

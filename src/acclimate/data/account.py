@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from acclimate.data.findings import Finding, lines_text
 from acclimate.data.rows import Columns, Table
+from acclimate.files import plain
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -107,19 +106,9 @@ class Audit:
             "kept": self.kept,
             "dropped": {reason: list(lines) for reason, lines in self.dropped.items()},
             "findings": [f.to_json() for f in self.findings],
-            "facts": _jsonable(self.facts),
+            "facts": plain(self.facts),
             "labels": dict(self.labels),
         }
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def how_read(facts: Mapping[str, object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -86,6 +87,7 @@ def audit(
     keys = kind.keys(inputs)
     owners = _owners(columns, kind, split, inputs)
     data = _data(table, columns, kept, inputs, labels, times, kind.clusters(inputs, keys), owners)
+    data = replace(data, shared=kind.shared(inputs))
     found = [
         finding(
             reason,

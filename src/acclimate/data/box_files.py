@@ -16,6 +16,7 @@ from acclimate.data.pictures import SUFFIXES
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Table
 from acclimate.errors import UserError
+from acclimate.files import json_text
 
 _CORNERS = (
     ("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"),
@@ -355,7 +356,7 @@ def _one_of(one: Any) -> Box:
 def cell_of(boxes: Sequence[Box], score: bool = False) -> str:
     """Boxes as JSON, as a table may hold them."""
     told = [{"box": list(b[:4]), "label": b.label, **({"score": b.score} if score else {})} for b in boxes]
-    return json.dumps(told, ensure_ascii=False)
+    return json_text(told)
 
 
 def _table(rows: Sequence[Boxed], source: str, form: str, base: Path) -> Table:

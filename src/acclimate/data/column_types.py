@@ -13,7 +13,7 @@ from acclimate.data.file_cells import holds_files
 from acclimate.data.labels import as_text, is_blank, number
 from acclimate.data.rows import FILES
 from acclimate.data.times import day_first, seconds
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 
 KINDS = ("number", "category", "boolean", "date", "text", "image", "audio", "none")  # none: the column is not read
 _MARKS = frozenset(["na", "n/a", "nan", "null", "none", "?", "-", ".", "missing", "unknown"])  # beside numbers
@@ -112,7 +112,9 @@ def held(
             raise unknown(f"kind of column {name!r}", kind, KINDS)
     odd = next((i for i, row in enumerate(rows) if len(row) != len(names)), None)
     if odd is not None:
-        raise UserError(f"row {odd + 1} has {len(rows[odd])} cells, and there are {len(names)} columns")
+        raise UserError(
+            f"row {odd + 1} has {plural(len(rows[odd]), 'cell')}, and there are {plural(len(names), 'column')}"
+        )
     return [_held(name, [row[j] for row in rows], asked.get(name), private) for j, name in enumerate(names)]
 
 
@@ -131,7 +133,7 @@ def _held(name: str, cells: Sequence[object], asked: str | None, private: bool) 
         value = "the same" if private else repr(as_text(here[0]).strip())
         if len(here) == len(cells):
             return Held(name, "none", f"left out: every row holds {value}")
-        return Held(name, "category", f"{value} in {len(here)} rows and nothing in the others")
+        return Held(name, "category", f"{value} in {plural(len(here), 'row')} and nothing in the others")
     told = _boolean(name, here) or _number(name, here, asked, private) or _date(name, here) or _named(name, here)
     if asked is None or told.kind == asked:
         return told
@@ -164,7 +166,7 @@ def _number(name: str, here: Sequence[object], asked: str | None, private: bool)
         why += f" {_WRITTEN[written]}"
     if odd:
         some = "" if private else f" ({', '.join(repr(text) for text, _ in odd.most_common(3))})"
-        why += f"; {sum(odd.values())} cells that are none{some} count as missing"
+        why += f"; {plural(sum(odd.values()), 'cell')} of something else{some} taken as missing"
     whole = all(v is not None and v.is_integer() for v in values if v is not None)
     if whole and 2 < len(set(values)) <= 10 and len(here) > 50:
         why += f"; {len(set(values) - {None})} whole numbers: --column-kind {name}=category if they are codes"
@@ -267,4 +269,4 @@ def _named(name: str, here: Sequence[object]) -> Held:
         return Held(name, "text", f"free text, {words:.0f} words in a cell on average")
     if len(texts) > 20 and different == 1:
         return Held(name, "none", "left out: every row has another value, so that none can be learned from")
-    return Held(name, "category", f"{len(set(texts))} different values")
+    return Held(name, "category", f"{plural(len(set(texts)), 'different value')}")

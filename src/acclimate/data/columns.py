@@ -21,7 +21,8 @@ from acclimate.data.labels import (
     typed_labels,
 )
 from acclimate.data.rows import Columns, Input, Table
-from acclimate.errors import UserError
+from acclimate.data.series_tables import refuse_uneven
+from acclimate.errors import UserError, plural
 
 __all__ = ["Guess", "guess", "index_like", "task_name", "texts_of", "typed_labels"]
 
@@ -94,6 +95,7 @@ def guess(
     if columns.kind in _ALONE and asked != columns.kind and (beside := _beside(table, columns)):
         reasons.append(beside)
     if columns.label is None:
+        refuse_uneven(table, _LABEL_NAMES)
         return Guess(columns, chosen or "classify", tuple(reasons))
     if isinstance(columns.label, tuple):
         return _several(table, columns, chosen, label_delimiter, reasons)
@@ -119,7 +121,7 @@ def guess(
 
 def _several(table: Table, columns: Columns, task: str | None, delimiter: str | None, reasons: list[str]) -> Guess:
     """Several label columns are one multi-label task where each says yes or no, else a task each."""
-    named = f"{len(columns.labels)} label columns"
+    named = f"{plural(len(columns.labels), 'label column')}"
     if delimiter is not None:
         raise UserError(f"{named} are given, and a label delimiter ({delimiter!r}) is for one; drop one of the two")
     tasks, why = tasks_of(table, columns.labels, task)
@@ -131,6 +133,7 @@ def _several(table: Table, columns: Columns, task: str | None, delimiter: str | 
 
 def check(table: Table, columns: Columns) -> None:
     """Every named column exists and no column is both label and something else that would give the answer away."""
+    refuse_uneven(table, columns.used)
     for name in columns.used:
         if name not in table.columns:
             raise missing_column(name, table)
@@ -142,7 +145,7 @@ def check(table: Table, columns: Columns) -> None:
         raise UserError(f"the text column {columns.text[0]!r} is named twice; name two different columns, or one")
     if len(columns.features) != len(columns.holds):
         raise UserError(
-            f"{len(columns.features)} columns are read, and of {len(columns.holds)} it is said what they hold"
+            f"{plural(len(columns.features), 'column')} are read, and of {len(columns.holds)} it is said what they hold"
         )
     if len(set(columns.labels)) < len(columns.labels):
         raise UserError(f"a label column is named twice ({', '.join(columns.labels)}); name each once")

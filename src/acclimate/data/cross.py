@@ -35,6 +35,7 @@ def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tu
     if against:
         text = f"{rows_text(len(against))} of {name} {verb(len(against), 'are')} also in {first} with another label"
         out.append(finding("conflicting_label", "warning", text, len(against), against))
+    out += _of_one_file(train, other, name, first, set(again))
     if train.groups is not None and other.groups is not None:
         owners = set(train.groups) & set(other.groups)
         shared = [
@@ -63,3 +64,19 @@ def cross_check(train: Data, other: Data, name: str, first: str = "train") -> tu
             )
         )
     return tuple(out)
+
+
+def _of_one_file(train: Data, other: Data, name: str, first: str, again: set[int]) -> list[Finding]:
+    """Rows of `other` that are new themselves, and hold a file that a row of `train` holds."""
+    shared = kind_of(train).shared([*train.inputs, *other.inputs])
+    if shared is None:
+        return []
+    known = set(shared[: len(train)].tolist())
+    lines = [
+        other.lines[i] if other.lines else i + 1 for i, c in enumerate(shared[len(train) :].tolist()) if c in known
+    ]
+    lines = [n for n in lines if n not in again]
+    if not lines:
+        return []
+    text = f"{rows_text(len(lines))} of {name} {verb(len(lines), 'hold')} a file that is also in {first}"
+    return [finding("cross_file", "warning", text, len(lines), lines)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from acclimate.data.rows import Data, IntArray
 from acclimate.data.split import units
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 MOST = 50  # domains beyond which the column is more likely a group column, and every one costs a fit
 
@@ -33,7 +33,8 @@ def leave_one_out(data: Data, task: str) -> list[tuple[IntArray, IntArray]]:
         raise UserError(f"every row of {data.source} is of the domain {names[0]!r}; leaving one out needs two or more")
     if len(names) > MOST:
         raise UserError(
-            f"the domain column of {data.source} holds {len(names)} values, and each would be left out once; if they "
+            f"the domain column of {data.source} holds {plural(len(names), 'value')}, and each would be left out "
+            f"once; if they "
             "are people or documents, name it with --group-column instead"
         )
     unit, pairs = units(data), []

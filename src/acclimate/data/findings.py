@@ -14,7 +14,7 @@ import numpy as np
 from acclimate.data import duplicates, label_columns
 from acclimate.data.labels import as_text, is_blank, number
 from acclimate.data.rows import Data, IntArray, Label
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 _OWNER = re.compile(
     r"(^|[^a-z])(patient|student|pupil|person|subject|customer|client|user|author|speaker|account|household|hospital|"
@@ -52,7 +52,7 @@ def finding(kind: str, severity: str, message: str, count: int, lines: Iterable[
 
 def rows_text(count: int) -> str:
     """A count with its noun: 1 row, 1,234 rows."""
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+    return plural(count, "row")
 
 
 def verb(count: int, word: str) -> str:
@@ -149,7 +149,8 @@ def near_labels(labels: Sequence[Label], lines: Sequence[int], *, private: bool)
         rare = [line for n in names[1:] for line in where[n]]
         if private:
             text = (
-                f"{len(names)} classes differ only by case, spaces or punctuation ({rows_text(len(rare))} in the rarer)"
+                f"{plural(len(names), 'class', 'classes')} differ only by case, spaces or punctuation "
+                f"({rows_text(len(rare))} in the rarer)"
             )
         else:
             listed = " and ".join(f"{n!r} ({rows_text(counts[n])})" for n in names)
@@ -274,7 +275,8 @@ def group_like(columns: dict[str, list[object]], kept: Sequence[int]) -> list[Fi
         distinct = len(set(values))
         if _OWNER.search(name) and 2 <= distinct < 0.8 * len(values) and distinct >= 0.02 * len(values):
             text = (
-                f"column {name!r} may say whose a row is ({distinct:,} different values in {rows_text(len(values))}); "
+                f"column {name!r} may say whose a row is ({plural(distinct, 'different value')} in "
+                f"{rows_text(len(values))}); "
                 f"if so, name it with --group-column, so that no {name!r} is on both sides of a split"
             )
             out.append(finding("group_like", "warning", text, len(values)))

@@ -13,7 +13,7 @@ from acclimate.data.pictures import SUFFIXES as PICTURES
 from acclimate.data.rows import Table
 from acclimate.data.series import SUFFIXES as SERIES
 from acclimate.data.sounds import SUFFIXES as SOUNDS
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 KINDS = {"image": PICTURES, "audio": SOUNDS, "series": SERIES}  # kind of input -> endings of its files
 PLURALS = {"image": "images", "audio": "sounds", "series": "series"}
@@ -114,7 +114,8 @@ def read_folder(path: Path, name: str) -> Table:
     if others:
         listing = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in others.most_common(5))
         notes.append(
-            f"{sum(others.values()):,} files that are no {PLURALS[kind]} by their ending are left out ({listing})"
+            f"{plural(sum(others.values()), 'file')} of other kinds than {PLURALS[kind]}, by their ending, left out "
+            f"({listing})"
         )
     facts: dict[str, object] = {"format": "folder", "kind": kind, "folder": str(path), "notes": notes}
     rows = tuple(range(1, len(files) + 1))

@@ -16,7 +16,7 @@ from acclimate.data.findings import Finding, finding, lines_text, verb
 from acclimate.data.label_columns import Cells, yes_or_no
 from acclimate.data.labels import as_text, check_kind, is_blank, match_classes, respelled, typed_labels
 from acclimate.data.rows import Columns, Data, IntArray, Label, Table
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 
 MULTITASK = "multitask"
 SINGLE = ("classify", "ordinal", "regress")  # what a column of several can be
@@ -92,7 +92,7 @@ def _odd(name: str, cells: Sequence[object], values: Sequence[object], table: Ta
     odd = [i for i, (cell, value) in enumerate(zip(cells, values, strict=True)) if value is None and not is_blank(cell)]
     if not odd:
         return []
-    what = "1 cell" if len(odd) == 1 else f"{len(odd):,} cells"
+    what = plural(len(odd), "cell")
     where = lines_text([table.lines[i] for i in odd])
     text = f"{what} of label column {name!r} {verb(len(odd), 'hold')} no number ({where})"
     if strict or len(odd) > sum(value is not None for value in values):

@@ -8,7 +8,7 @@ import numpy as np
 
 from acclimate.data.findings import Finding, finding, lines_text, rows_text, verb
 from acclimate.data.rows import Data, FloatArray, IntArray
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def too_long_sounds(data: Data, seconds: Seconds, facts: dict[str, object]) -> l
             )
         if chunks:
             text = (
-                f"{much}; they are read in {seconds.windows:,} windows that overlap by a tenth, whose features are "
+                f"{much}; they are read in {plural(seconds.windows, 'window')} that overlap by a tenth, whose "
+                f"features are "
                 "averaged, so nothing is lost"
             )
             return [finding("truncated", "info", text, len(lines), lines)]
@@ -102,7 +103,7 @@ def too_long(data: Data, lengths: Lengths | Seconds, facts: dict[str, object]) -
         return []
     much = (
         f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
-        f"{lengths.limit} tokens"
+        f"{plural(lengths.limit, 'token')}"
     )
     if lengths.truncation == "fail":
         raise UserError(
@@ -116,7 +117,7 @@ def too_long(data: Data, lengths: Lengths | Seconds, facts: dict[str, object]) -
     where = "their middle" if lengths.truncation == "head-tail" else "their end"
     other = "--truncation head-tail or chunk" if lengths.truncation == "head" else "--truncation chunk"
     text = (
-        f"{much}; {lost:,} tokens ({lost / int(tokens.sum()):.0%} of all) from {where} are not read: try "
+        f"{much}; {plural(lost, 'token')} ({lost / int(tokens.sum()):.0%} of all) from {where} are not read: try "
         f"{other}, or a model that reads more"
     )
     return [finding("truncated", "warning", text, len(lines), lines)]

@@ -19,7 +19,7 @@ from acclimate.data.encoding import Decoded, decode
 from acclimate.data.folders import has_files, in_folder, listed, of_one, read_folder
 from acclimate.data.rows import Table
 from acclimate.data.series_tables import of_npz
-from acclimate.errors import MachineFailed, UserError
+from acclimate.errors import MachineFailed, UserError, plural
 
 _DATA = (".csv", ".tsv", ".txt", ".tab", ".jsonl", ".ndjson", ".json", ".parquet")
 _FOREIGN = (  # first bytes -> what it is and what to do
@@ -303,7 +303,8 @@ def _delimited(
     columns, problems = _cells(names, body, notes)
     if problems and all(problems):
         raise UserError(
-            f"{name}: the header has {len(names)} names but the rows have {_mode(body)} fields; correct the header, or "
+            f"{name}: the header has {plural(len(names), 'name')} but the rows have {plural(_mode(body), 'field')}; "
+            f"correct the header, or "
             "quote cells that hold the delimiter"
         )
     facts |= {"format": "delimited", "header": named, **records.facts, "notes": notes}
@@ -359,10 +360,17 @@ def _cells(
             whole.append(row[:width])
         else:
             short, long = short + (len(row) < width), long + (len(row) > width)
-            problems.append(f"{len(row)} field{'s' if len(row) != 1 else ''} where the file has {width} columns")
+            problems.append(
+                f"{len(row)} field{'s' if len(row) != 1 else ''} where the file has {plural(width, 'column')}"
+            )
             whole.append(blank)
     if short or long:
-        notes.append(f"{short + long} rows do not fit the {width} columns ({short} too short, {long} too long)")
+        notes.append(
+            f"{plural(short + long, 'row')} {'does' if short + long == 1 else 'do'} not fit the "
+            f"{plural(width, 'column')} ({short} too short, {long} too long)"
+        )
     if padded:
-        notes.append(f"{padded} rows end with empty extra fields, which are ignored")
+        notes.append(
+            f"{plural(padded, 'row')} {'ends' if padded == 1 else 'end'} with empty extra fields, which are ignored"
+        )
     return {name: [row[j] or None for row in whole] for j, name in enumerate(names)}, problems

@@ -91,6 +91,7 @@ class Data:
     subgroups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     domains: tuple[str, ...] | None = None
     clusters: IntArray | None = None  # rows with one number are duplicates of each other and stay together
+    shared: IntArray | None = None  # rows with one number hold a file in common and stay together; None: no two do
     lines: tuple[int, ...] = ()
     source: str = "<memory>"
     kind: str = "text"  # what an input is: a name of data/kinds
@@ -116,6 +117,7 @@ class Data:
             subgroups={name: pick(values) for name, values in self.subgroups.items()},
             domains=None if self.domains is None else pick(self.domains),
             clusters=None if self.clusters is None else self.clusters[at],
+            shared=None if self.shared is None else self.shared[at],
             lines=pick(self.lines) if self.lines else (),
         )
 

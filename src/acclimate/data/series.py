@@ -33,6 +33,11 @@ class Series(NamedTuple):
         at = f" at {self.rate:g} Hz" if self.rate else ""
         return f"{channels} channel{'s' if channels != 1 else ''} x {steps} steps{at}"
 
+    def tolist(self) -> list[list[float]]:
+        """A list a channel, as a cell of JSON or Parquet holds a series and is read again."""
+        listed: list[list[float]] = self.values.tolist()
+        return listed
+
 
 class Seen(NamedTuple):
     """What a cell holds: a series, or the gate's reason why it is none, and the same in words."""

@@ -15,9 +15,10 @@ from acclimate.data.labels import as_text, is_blank
 from acclimate.data.rows import Columns, Table
 from acclimate.data.series import Series, array_in, arrays_of, rate_in
 from acclimate.data.times import to_numbers
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 
 COLUMN = "series"  # of the table that an NPZ file becomes
+UNEVEN = "uneven"  # of the facts of a table: what stands in an NPZ file and has not one entry a series, in words
 _WORDS = ("nan", "inf", "infinity")
 _SAMPLE = 200  # rows by which columns are told
 _LEAST = 8  # numbers that a cell of one channel holds where nobody says that it is a series
@@ -47,13 +48,25 @@ def of_npz(path: Path, name: str) -> Table:
     rows = values if values.ndim == 3 else values[None]
     columns: dict[str, list[object]] = {COLUMN: [Series(np.asarray(row, np.float64), rate) for row in rows]}
     notes = [] if values.ndim == 3 else [f"{held} has two axes and is read as one series (channels, steps)"]
+    uneven: dict[str, str] = {}
     for key, array in arrays.items():
-        if key != held and array.ndim == 1 and len(array) == len(rows):
-            columns[key] = [cell.item() if hasattr(cell, "item") else cell for cell in array]
+        if key != held and array.shape in ((len(rows),), (len(rows), 1)):
+            columns[key] = [cell.item() if hasattr(cell, "item") else cell for cell in array.reshape(-1)]
         elif key != held and array.ndim:
             notes.append(f"{key} {array.shape} has not one entry a series and is left out")
+            size = f"{len(array):,} entries" if array.ndim == 1 else f"the shape {array.shape}"
+            uneven[key] = f"{key} has {size} and {held} {values.shape} holds {plural(len(rows), 'series', 'series')}"
     lines = tuple(range(1, len(rows) + 1))
-    return Table(columns, lines, (None,) * len(rows), name, True, {"format": "npz", "notes": notes})
+    facts: dict[str, object] = {"format": "npz", "notes": notes, **({UNEVEN: uneven} if uneven else {})}
+    return Table(columns, lines, (None,) * len(rows), name, True, facts)
+
+
+def refuse_uneven(table: Table, names: Sequence[str]) -> None:
+    """One error for a column that is wanted, where the NPZ file holds it with another number of entries than series."""
+    uneven, wanted = table.facts.get(UNEVEN), {name.casefold() for name in names}
+    for name, said in uneven.items() if isinstance(uneven, dict) else ():
+        if name.casefold() in wanted:
+            raise UserError(f"{table.source}: {said}; give it one entry a series, in their order")
 
 
 def listed(table: Table, free: Sequence[str], *, asked: bool) -> tuple[str, ...]:
@@ -132,13 +145,22 @@ def gathered(table: Table, columns: Columns) -> Table:
     total = len(table)
     notes = table.facts.get("notes", [])
     said = (
-        f"{total:,} lines are {len(order):,} series by column {columns.id!r}, with the channels {', '.join(channels)}"
+        f"{plural(total, 'line')} are {plural(len(order), 'series', 'series')} by column {columns.id!r}, with "
+        f"the channels {', '.join(channels)}"
     )
-    said += f"; {lost:,} lines without it, or that cannot be read, are in none" if lost else ""
+    said += (
+        f"; {plural(lost, 'line')} without it, or that cannot be read, {'is' if lost == 1 else 'are'} in none"
+        if lost
+        else ""
+    )
     words = sum(_number(c) is None and not is_missing(c) for name in channels for c in table.columns[name])
     said += f"; {words:,} of their cells hold no number and count as missing" if words else ""
     undated = len([i for rows in members.values() for i in rows]) - sum(map(len, order))
-    said += f"; {undated:,} lines whose {columns.time} cannot be read are left out" if undated else ""
+    said += (
+        f"; {plural(undated, 'line')} whose {columns.time} cannot be read {'is' if undated == 1 else 'are'} left out"
+        if undated
+        else ""
+    )
     uneven = 0 if times is None else sum(_uneven([times[i] for i in rows]) for rows in order)
     more = [f"{uneven:,} of {len(order):,} series have steps of unlike length and are read as if they were even"]
     facts = {**table.facts, "notes": [*(notes if isinstance(notes, list) else []), said, *(more if uneven else [])]}

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acclimate.data.duplicates import connected
 from acclimate.data.kinds import kind_of
 from acclimate.data.label_cells import MULTITASK
 from acclimate.data.rows import Data, FloatArray, IntArray
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.keys import key_of
 
 MANY = ("multilabel", MULTITASK)  # tasks of which a row has several classes
@@ -32,16 +33,19 @@ class Plan:
 
 
 def units(data: Data) -> IntArray:
-    """What must stay together: the connected components of groups and duplicate clusters, numbered by first
-    appearance.  # (n,)
+    """What must stay together: the connected components of groups, duplicate clusters and rows that hold a file in
+    common, numbered by first appearance.  # (n,)
 
     A text that occurs in the groups A and B joins the two, and everything that is joined to either.
     """
-    cluster = data.clusters
+    cluster, shared = data.clusters, data.shared
     if cluster is None:
         kind = kind_of(data)
-        cluster = kind.clusters(data.inputs, kind.keys(data.inputs))
+        cluster, shared = kind.clusters(data.inputs, kind.keys(data.inputs)), kind.shared(data.inputs)
     n = len(data)
+    if shared is not None:  # as if copies of each other
+        firsts = np.unique(cluster, return_index=True, return_inverse=True)
+        cluster = connected(firsts[1][firsts[2]].tolist(), _first_pairs(shared))
     if data.groups is None:
         return _renumber(np.asarray(cluster, dtype=np.int64))
     parent: dict[tuple[str, object], tuple[str, object]] = {}
@@ -60,6 +64,12 @@ def units(data: Data) -> IntArray:
             parent[b] = a
     numbers: dict[tuple[str, object], int] = {}
     return np.array([numbers.setdefault(root(("group", g)), len(numbers)) for g in data.groups], dtype=np.int64)
+
+
+def _first_pairs(numbers: IntArray) -> list[tuple[int, int]]:
+    """Each row with the first one of the same number."""
+    first: dict[int, int] = {}
+    return [(first.setdefault(c, i), i) for i, c in enumerate(numbers.tolist())]
 
 
 def _renumber(values: IntArray) -> IntArray:
@@ -110,7 +120,7 @@ def plan(data: Data, task: str, k: int = 5) -> Plan:
         distinct = len(np.unique(data.times))
         if distinct - 1 < lowest:
             lowest = distinct - 1
-            notes.append(f"{lowest} folds instead of {k}: there are only {distinct} different times")
+            notes.append(f"{plural(lowest, 'fold')} instead of {k}: there are only {distinct} different times")
         return Plan(max(lowest, 1), tuple(notes))
     if task != "regress" and data.labels is not None:
         matrix, names = _indicators(data, task, unit)
@@ -125,8 +135,8 @@ def plan(data: Data, task: str, k: int = 5) -> Plan:
         if len(several) and several.min() < lowest and task not in MANY:
             lowest = int(several.min())
             notes.append(
-                f"{lowest} folds instead of {k}: class {names[int(np.flatnonzero(homes == lowest)[0])]!r} has "
-                f"{lowest} groups of rows"
+                f"{plural(lowest, 'fold')} instead of {k}: class {names[int(np.flatnonzero(homes == lowest)[0])]!r} "
+                f"has {plural(lowest, 'group of rows', 'groups of rows')}"
             )
     return Plan(lowest, tuple(notes))
 
@@ -164,7 +174,8 @@ def folds(data: Data, task: str, *, k: int = 5, seed: int = 0, repeats: int = 1)
 def _refuse_one_unit(data: Data, unit: IntArray) -> None:
     if len(unit) and unit.max() == 0:
         grouped = data.groups is not None
-        why = "all rows belong to one group" if grouped else "all rows are copies of one text"
+        every = "the one row" if len(data) == 1 else f"all {len(data):,} rows"
+        why = f"{every} belong to one group" if grouped else f"{every} are copies of each other"
         what = "another group column" if grouped else "rows that differ"
         raise UserError(
             f"cannot split {data.source}: {why}, which must not stand on both sides; give a test file or {what}"
@@ -174,13 +185,15 @@ def _refuse_one_unit(data: Data, unit: IntArray) -> None:
 def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None:
     if not len(train) or not len(test):
         empty = "train" if not len(train) else "test"
+        why = (
+            f"too few different rows ({len(np.unique(units(data))):,} of {len(data):,} differ, and some class needs 3)"
+        )
+        what = "give more rows, or a test file"
+        if data.groups is not None:
+            why = f"one group only ({len(data):,} rows of {len(set(data.groups)):,} groups, and some class needs 3)"
+            what = "give a test file, more groups, or no group column"
         raise UserError(
-            f"cannot split {data.source}: the {empty} part would be empty, because each class or time has "
-            + (
-                "one group only; give a test file, more groups, or no group column"
-                if data.groups is not None
-                else "too few different rows; give more rows, or a test file"
-            )
+            f"cannot split {data.source}: the {empty} part would be empty, because each class or time has {why}; {what}"
         )
     if data.labels is None or task not in ("classify", "ordinal"):
         return
@@ -188,7 +201,8 @@ def _check_parts(data: Data, task: str, train: IntArray, test: IntArray) -> None
     told = data.groups is not None or data.times is not None
     if len(every) > 1 and len(kept) < 2:
         raise UserError(
-            f"cannot split {data.source}: the train part would hold one class only ({len(every)} exist); "
+            f"cannot split {data.source}: the train part would hold one class only ({len(data):,} rows of {len(every)} "
+            "classes, two of which need rows on both sides); "
             + ("give a test file, or another group or time column" if told else "give more rows, or a test file")
         )
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.metrics.intervals import FloatArray, IntArray
 
 
@@ -30,7 +30,9 @@ def conformal_quantile(scores: FloatArray, level: float = 0.9) -> float:
     rank = math.ceil((n + 1) * level - 1e-9)
     if rank > n:
         fewest = math.ceil(level / (1 - level) - 1e-9)
-        raise UserError(f"n too small: sets at {level:g} need at least {fewest} rows that were not fitted on, got {n}")
+        raise UserError(
+            f"n too small: sets at {level:g} need at least {plural(fewest, 'row')} that were not fitted on, got {n}"
+        )
     return float(ranked[rank - 1])
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from acclimate.errors import plural
 from acclimate.metrics.intervals import Draws, Interval, limits, score_limits, wilson
 
 FEWEST = 10  # rows (of the smallest class where the metric averages over classes) below which no interval is given
@@ -76,14 +77,15 @@ def from_draws(
     score: bool = False,
     edge: float | None = None,
     note: str = "",
+    of: str = "in the smallest class",
 ) -> Estimate:
     """An estimate from resamples, or from the jackknife where it behaves like a proportion (`score`).
 
-    `smallest` is the number of rows that decides whether there are enough for an interval; `edge` how many rows a score
-    without error is worth (`smallest` if not given).
+    `smallest` is the number of rows that decides whether there are enough for an interval, and `of` which they are;
+    `edge` how many rows a score without error is worth (`smallest` if not given).
     """
     value = float(draws.value[column])
-    few = too_few(smallest, draws.units if clustered else None)
+    few = too_few(smallest, draws.units if clustered else None, of)
     if few:
         return with_interval(value, None, n, note="; ".join(filter(None, [few, note])) if math.isfinite(value) else "")
     if score:
@@ -95,12 +97,14 @@ def from_draws(
     return with_interval(value, interval, n, note=note, clustered=clustered)
 
 
-def too_few(rows: int, clusters: int | None = None) -> str:
-    """Why there is no interval, or "" where there are enough rows."""
+def too_few(rows: int, clusters: int | None = None, of: str = "in the smallest class") -> str:
+    """Why there is no interval, or "" where there are enough rows. `of`: which rows are counted."""
     if rows < FEWEST:
-        return f"n too small for an interval ({rows} rows in the smallest class; {FEWEST} are needed)"
+        there = f"{plural(rows, 'row')} {of}"
+        return f"n too small for an interval ({there}; {FEWEST} are needed: judge on more)"
     if clusters is not None and clusters < FEWEST:
-        return f"n too small for an interval ({clusters} clusters; {FEWEST} are needed)"
+        there = f"{plural(clusters, 'cluster')} of rows that belong together"
+        return f"n too small for an interval ({there}; {FEWEST} are needed: judge on more)"
     return ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from acclimate.errors import plural
 from acclimate.metrics.estimate import COVERS, Estimate, digits
 
 MOST_CLASSES = 20  # in the text of scores
@@ -102,7 +103,7 @@ class Scores:
 
     def __str__(self) -> str:
         """A line a metric, the deciding one first; baselines; a line a class, for 20 of them; notes."""
-        lines = [f"{self.task}, {self.n} rows"]
+        lines = [f"{self.task}, {plural(self.n, 'row')}"]
         for name in [self.metric, *(m for m in self.estimates if m != self.metric)]:
             lines.append(f"  {name:<24} {self.estimates[name]}")
         for name, beside in self.baseline.items():
@@ -111,9 +112,11 @@ class Scores:
             cells = ", ".join(f"{m} {_short(e.to_json())}" for m, e in row.items() if m != "support")
             lines.append(f"  {name}: {cells}, n = {row['support'].value:.0f}")
         if len(self.per_class) > MOST_CLASSES:
-            lines.append(f"  ... and {len(self.per_class) - MOST_CLASSES} more classes")
+            lines.append(f"  ... and {plural(len(self.per_class) - MOST_CLASSES, 'more class', 'more classes')}")
         if self.uses is not None and self.uses > 1:
-            lines.append(f"these rows have been scored {self.uses} times; what is chosen by looking is too good")
+            lines.append(
+                f"these rows have been scored {plural(self.uses, 'time')}; what is chosen by looking is too good"
+            )
         for name, scores in self.columns.items():
             told = [line for line in str(scores).splitlines() if not line.startswith("Intervals ")]
             lines += ["", f"{name}: {told[0]}", *told[1:]]

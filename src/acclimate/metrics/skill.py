@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from acclimate.errors import plural
 from acclimate.metrics.base import divide, mean_defined
 from acclimate.metrics.differences import paired
 from acclimate.metrics.estimate import COVERS, FEWEST, Estimate, too_few, with_interval
@@ -117,5 +118,5 @@ def _too_few(columns: Sequence[Column], clusters: IntArray | None) -> str:
     """Why there is no interval, or "" where every column has enough rows."""
     least = min(len(column.rows) for column in columns)
     if least < FEWEST:
-        return f"n too small for an interval (a label column is known to {least} rows; {FEWEST} are needed)"
+        return f"n too small for an interval (a label column is known to {plural(least, 'row')}; {FEWEST} are needed)"
     return too_few(FEWEST, None if clusters is None else len(np.unique(clusters)))

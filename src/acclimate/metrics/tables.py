@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from acclimate.errors import plural
 from acclimate.metrics import classification, multilabel, regression
 from acclimate.metrics.base import Metric, mean_of
 from acclimate.metrics.calibration import calibration_floor, calibration_limits
@@ -361,7 +362,7 @@ def _note(answers: Answers, name: str) -> str:
     if answers.task in ("classify", "ordinal"):
         unseen = int((answers.truth < 0).sum())
         if name == "log_loss" and unseen:
-            return f"{unseen} rows of unseen classes left out"
+            return f"{plural(unseen, 'row')} of unseen classes left out"
         if name == "mcc" and len(np.unique(answers.truth)) < 2:
             return "truth has one class only"
     return ""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from acclimate.errors import UserError
+from acclimate.files import json_text
 from acclimate.plain.base import Plain
 from acclimate.plain.columns import ColumnFeatures, fit_columns
 from acclimate.plain.fingerprints import FingerprintFeatures
@@ -53,16 +55,22 @@ def save(plain: Plain, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     values, arrays = plain.state()
-    (folder / f"{plain.kind}.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    (folder / f"{plain.kind}.json").write_text(json_text(values), encoding="utf-8")
     save_file(arrays, folder / f"{plain.kind}.safetensors")
 
 
 def load(folder: Path) -> Plain | None:
     """What `save` wrote into this folder, if it did."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     for kind, made in CLASSES.items():
         if (folder / f"{kind}.json").is_file():
-            values = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
-            return made.of_state(values, load_file(folder / f"{kind}.safetensors"))
+            try:
+                values = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+                return made.of_state(values, load_file(folder / f"{kind}.safetensors"))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                raise UserError(
+                    f"{folder / kind}.json or .safetensors is damaged ({error!r}); copy the bundle again or fit anew"
+                ) from error
     return None

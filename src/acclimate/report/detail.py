@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from acclimate.errors import plural
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Mistake, Mistakes, Table, Text
 from acclimate.report.facts import FOLD
 from acclimate.report.results import estimate_cell, lower_better, too_small
-from acclimate.report.words import clean, count, estimate, finite, number, one_line, percent, plural, prose, readable
+from acclimate.report.words import clean, count, estimate, finite, number, one_line, percent, prose, readable
 
 LEAD = ("f1", "recall", "sensitivity", "accuracy")  # what classes are ranked by, the first that is there
 SHOWN, KEPT = 280, 4000  # characters of an input that are open, and that are kept at all

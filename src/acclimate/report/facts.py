@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 from acclimate.data.account import which_dropped, why
+from acclimate.errors import plural
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Finding, Findings, Heading, Items, Step, Table, Text
 from acclimate.report.results import lower_better, number_cell
-from acclimate.report.words import clean, count, finite, lines, number, one_line, percent, plural, prose, readable
+from acclimate.report.words import clean, count, finite, lines, number, one_line, percent, prose, readable
 
 SEVERITIES = ("error", "warning", "info")
 FOLD = 12  # longer tables are folded

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from acclimate.errors import plural
 from acclimate.report import figures
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Block, Cell, Figure, Heading, Items, Table, Text
@@ -16,7 +17,6 @@ from acclimate.report.words import (
     memory,
     number,
     one_line,
-    plural,
     prose,
     readable,
     seconds,

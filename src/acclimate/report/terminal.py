@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from acclimate.errors import plural
 from acclimate.report.data import Json, ReportData
 from acclimate.report.document import Document
 from acclimate.report.document import Table as Sheet
 from acclimate.report.document import Text as Paragraph
 from acclimate.report.facts import place_of
 from acclimate.report.results import TONES, difference, label_of, main_estimate, own_name
-from acclimate.report.words import clean, count, estimate, one_line, plural, prose, readable
+from acclimate.report.words import clean, count, estimate, one_line, prose, readable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -220,15 +220,6 @@ def lines(found: Sequence[object], total: int | None = None, shown: int = 12) ->
     return f"line{'s' if everything > 1 else ''} {first}" + (f" and {count(more)} more" if more else "")
 
 
-def plural(n: int, noun: str, many: str | None = None) -> str:
-    """A count with its noun.
-
-    >>> plural(1, "row"), plural(1200, "row"), plural(2, "class", "classes")
-    ('1 row', '1,200 rows', '2 classes')
-    """
-    return f"{count(n)} {noun if n == 1 else many or noun + 's'}"
-
-
 def readable(name: object) -> str:
     """A name of the code as words.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.shallow.base import Floats, Ints, Scale, by_content, gaussian, matrix, median_square
 from acclimate.shallow.domains import units_of
 
@@ -79,7 +79,9 @@ def permuted(side: Floats, units: Ints, permutations: int, seed: int) -> list[Fl
     while len(out) < permutations:
         tries += 1
         if tries > 20 * permutations + 100:
-            raise UserError(f"only {count} different rows or groups: too few to permute between source and target")
+            raise UserError(
+                f"only {plural(count, 'different row')} or groups: too few to permute between source and target"
+            )
         of_unit = np.full(count, -1.0)
         of_unit[whole] = rng.permutation(ours[whole] > 0)
         moved = np.where(of_unit[units] < 0, side, of_unit[units])

@@ -150,6 +150,17 @@ def named(name: str, settings: dict[str, Any] | None = None) -> tuple[str, Strat
     return key, dataclasses.replace(strategy, **given)
 
 
+def takers(setting: str) -> tuple[str, ...]:
+    """The strategies that have a setting of this name, from cheap to dear; none where nobody has.
+
+    >>> takers("n_neighbors"), takers("nothing")
+    (('knn',), ())
+    """
+    name = SETTING_ALIASES.get(setting, setting)
+    every: dict[str, Any] = EVERY
+    return tuple(key for key, one in every.items() if any(f.name == name and f.init for f in dataclasses.fields(one)))
+
+
 def without_transfer(what: Columns | Data) -> dict[str, Strategy]:
     """The baselines for inputs of this kind; of a table that holds free text also what its words alone give."""
     names = ("majority", kind_of(what).baseline, *(["tfidf"] if holds_text(what) else []))
@@ -197,5 +208,6 @@ __all__ = [
     "named",
     "opened",
     "source_alone",
+    "takers",
     "without_transfer",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Data
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.model import Predictor
 from acclimate.plain import Plain, fit_plain
 from acclimate.run import Run
@@ -104,7 +104,7 @@ class Boosting:
         elif axes is not None:
             head = head.with_move(np.zeros(axes.matrix.shape[1]), axes.matrix, axes.offset, keeps_missing=False)
         settings = {**settings_of(self), "leaves": leaves, "rounds": rounds}
-        notes.append(f"boosting: {rounds} rounds of trees with {leaves} leaves")
+        notes.append(f"boosting: {plural(rounds, 'round')} of trees with {plural(leaves, 'leaf', 'leaves')}")
         if (width := train.features.shape[1]) > self.most_columns:
             notes.append(
                 f"of {width:,} features trees read the {self.most_columns:,} that go best with the labels, each by "

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.data.rows import Data, IntArray, joined
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.model import Predictor
 from acclimate.plain import sparse
 from acclimate.run import Run
@@ -58,7 +58,7 @@ def refit(strategy: Strategy, problem: Problem, known: Data, corrections: Data, 
 
     weight, left_out = _best(WEIGHTS, 1, fold, problem, corrections, lambda at, w: fitted(at, w), logits)
     found = fitted(np.arange(len(corrections)), weight)
-    how = f"the head was fitted on {len(known):,} known rows and {len(corrections):,} corrections"
+    how = f"the head was fitted on {plural(len(known), 'known row')} and {plural(len(corrections), 'correction')}"
     return Corrected(found, left_out, f"{how}, each {weight:g} times the weight of a known row", weight)
 
 
@@ -89,7 +89,7 @@ def moved(predictor: Predictor, problem: Problem, corrections: Data, run: Run) -
 
     pull, left_out = _best(PULLS, 1, fold, problem, corrections, fitted, logits)
     found = fitted(np.arange(len(corrections)), pull)
-    how = f"the head was moved by {len(corrections):,} corrections, held to what it was by {pull:g}"
+    how = f"the head was moved by {plural(len(corrections), 'correction')}, held to what it was by {pull:g}"
     return Corrected(found, left_out, how)
 
 

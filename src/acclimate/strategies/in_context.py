@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
@@ -59,7 +59,7 @@ class InContext:
         head.context.copy_(torch.from_numpy(features))
         head.codes.copy_(torch.from_numpy(codes))
         head.present.copy_(torch.from_numpy(present))
-        notes = [f"in_context: {len(train):,} rows are the context of {Path(self.weights).name}"]
+        notes = [f"in_context: {plural(len(train), 'row')} are the context of {Path(self.weights).name}"]
         if train.weights is not None or problem.class_weight is not None:
             notes.append("in_context: weights of rows and of classes do not count")
         return Predictor(

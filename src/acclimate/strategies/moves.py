@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, in_eval
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.tasks.base import Network
 
 PARTS = ("top", "first", "middle")
@@ -101,7 +101,9 @@ def _part(backbone: Backbone, moves: str) -> list[nn.Parameter]:
     where, k = read[1], int(read[2])
     blocks = separate_blocks(backbone, f"its {where} {k} cannot be tuned alone")
     if k > len(blocks):
-        raise UserError(f"moves={moves!r}: {backbone.origin.name!r} has {len(blocks)} blocks; give 1 to {len(blocks)}")
+        raise UserError(
+            f"moves={moves!r}: {backbone.origin.name!r} has {plural(len(blocks), 'block')}; give 1 to {len(blocks)}"
+        )
     start = {"top": len(blocks) - k, "first": 0, "middle": (len(blocks) - k) // 2}[where]
     found = [p for block in blocks[start : start + k] for p in block.parameters()]
     before, after = backbone.stem_and_top()
@@ -154,7 +156,7 @@ def by_gradient(network: Network, batches: Sequence[list[int]], loss: Callable[[
         raise UserError(f"no gradient of {rows} training rows reaches the blocks of {backbone.origin.name!r}; use full")
     best = max(found, key=found.__getitem__)
     listed = ", ".join(f"{part} {ratio:.2e}" for part, ratio in found.items())
-    return best, f"{best} was chosen: relative gradient norms on {rows:,} training rows are {listed}"
+    return best, f"{best} was chosen: relative gradient norms on {plural(rows, 'training row')} are {listed}"
 
 
 def _relative(block: nn.Module) -> float:

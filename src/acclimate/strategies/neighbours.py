@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
@@ -51,7 +51,9 @@ class Knn:
         head.answers.copy_(answers)
         head.weight.copy_(torch.from_numpy(problem.weights(train, targets)))
         k = min(self.k or _choose(head, problem, targets, train.clusters), len(train))
-        lowered = f" ({self.k} asked, but only {k} rows are there)" if self.k is not None and self.k > k else ""
+        lowered = (
+            f" ({self.k} asked, but only {plural(k, 'row')} are there)" if self.k is not None and self.k > k else ""
+        )
         head.shape["k"] = k
         return Predictor(
             problem.task, problem.decoder, head, backbone, None, "knn", {"k": k}, (), notes=(f"knn: k = {k}{lowered}",)

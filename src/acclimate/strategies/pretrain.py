@@ -24,7 +24,7 @@ from acclimate import ranks
 from acclimate.backbones.masked import word_head
 from acclimate.backbones.quantise import full_precision
 from acclimate.backbones.text import TextBackbone
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.features import Store
 from acclimate.files import whole
 from acclimate.run import Run
@@ -204,7 +204,7 @@ def _came_of_it(mlm: Mlm, history: History, texts: int, held: int) -> str:
     found = f"fell from {before:.1f} to {after:.1f}" if at else kept
     return (
         f"pretrained by masked language modelling on {texts:,} {rows}, {epochs}: the perplexity of hidden "
-        f"words in {held:,} texts held out {found}{'; ' if note else ''}{note}"
+        f"words in {plural(held, 'text')} held out {found}{'; ' if note else ''}{note}"
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Batch, Encoded
 from acclimate.backbones.series_small import SmallSeries
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.features import Store, to_device
 from acclimate.run import Run
 from acclimate.strategies.base import Problem, Splits
@@ -198,7 +198,9 @@ def _told(history: History, windows: int, held: int) -> str:
     fell = f"fell from {losses[0]:.3f} to {losses[at]:.3f}"
     kept = f"did not fall ({losses[0]:.3f}), so the network stays as it was"
     return (
-        f"pretrained by masked reconstruction on {windows:,} windows of series, {history[-1]['epoch']} epochs: the "
-        f"mean squared error of hidden steps in {held:,} windows held out {fell if at else kept}; the mean of the "
+        f"pretrained by masked reconstruction on {plural(windows, 'window')} of series, "
+        f"{plural(history[-1]['epoch'], 'epoch')}: the "
+        f"mean squared error of hidden steps in {plural(held, 'window')} held out {fell if at else kept}; the mean "
+        f"of the "
         "channel gives about 1"
     )

@@ -20,6 +20,7 @@ from acclimate.backbones.base import Backbone
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
 from acclimate.data.split import hash_of
+from acclimate.errors import plural
 from acclimate.features import to_device
 from acclimate.hold import terms
 from acclimate.model import Predictor
@@ -338,13 +339,13 @@ class Tune:
         if depth == 0 or epochs < 2 or self.cache_frozen == "off":
             return None, ""
         if strength_of(self.augment):
-            return None, f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"
+            return None, f"the output of the {plural(depth, 'frozen block')} is not kept: inputs are changed at random"
         both = [rows] if valid is None else [rows, valid]
         prefix, note = build(backbone, [row for part in both for row in part.encoded], self.cache_frozen, run)
         rows.prefix = prefix
         if valid is not None:
             valid.prefix, valid.first = prefix, len(rows.encoded)
-        said = f"the output of the {depth} frozen blocks is {note}"
+        said = f"the output of the {plural(depth, 'frozen block')} is {note}"
         run.progress.say(said)
         return prefix, said
 

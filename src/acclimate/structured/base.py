@@ -80,6 +80,7 @@ class StructuredNetwork(nn.Module, ABC):
     head: nn.Module  # what moves at the head's rate; an empty module where the head lives in the backbone
     loss_chooses: bool = True  # whether the epoch with the least loss on rows held out is kept, else the last one
     replays: bool = True  # whether the output of frozen blocks may be kept and replayed
+    called: str = "model"  # in messages
     compared: str = ""  # names a loss that compares the rows of a batch
     augments: bool = False  # whether `collate` can change rows at random (strength > 0)
 
@@ -123,6 +124,10 @@ class StructuredNetwork(nn.Module, ABC):
 
     def refused(self, given: Any) -> str:
         """Why this network cannot answer this input, in words; empty where it can."""
+        return ""
+
+    def refused_answer(self, answer: Any) -> str:
+        """Why this network cannot learn this answer, in words; empty where it can."""
         return ""
 
     def clone(self) -> Self:
@@ -180,6 +185,15 @@ class Structured(ABC):
     @abstractmethod
     def learn(self, train: Data) -> State:
         """What is fitted besides weights."""
+
+    def refuse(self, reading: Mapping[str, Any]) -> None:
+        """Refuse what was asked of how inputs are read and has no meaning here; "head" is the usual truncation."""
+        for name, value in reading.items():
+            usual = (None, "head") if name == "truncation" else (None,)
+            if value not in usual and name not in self.readings:
+                option = "--max-seconds" if name == "seconds" else "--" + name.replace("_", "-")
+                taken = ", ".join(self.readings).replace("seconds", "max_seconds") or "none"
+                raise UserError(f"{option} has no meaning for task {self.name!r} (of these options it takes: {taken})")
 
     @abstractmethod
     def network(self, model: str, state: State, reading: Mapping[str, Any]) -> StructuredNetwork:

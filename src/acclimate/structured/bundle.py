@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from acclimate.errors import UserError
-from acclimate.files import whole_folder
+from acclimate.files import json_text, whole_folder
 from acclimate.model import FORMAT, read_about
 from acclimate.structured import TASKS, task_named
 from acclimate.structured.base import State, Structured, StructuredNetwork
@@ -37,7 +36,7 @@ class Learned:
         target = Path(folder)
         with whole_folder(target) as temporary:
             self.network.save(temporary)
-            text = json.dumps(self._about(), indent=1, ensure_ascii=False)
+            text = json_text(self._about(), indent=1)
             (temporary / _FILE).write_text(text, encoding="utf-8")
         return target
 

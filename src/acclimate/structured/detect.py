@@ -16,7 +16,7 @@ from acclimate.data.account import Audit, by_file, named_files
 from acclimate.data.box_files import boxed, cell_of
 from acclimate.data.boxes import Box, findings, settled_all
 from acclimate.data.rows import Columns, Data, FloatArray
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.metrics.base import divide
 from acclimate.metrics.detection import IOUS, Matches, average_precision, match, matches_of
 from acclimate.run import Run
@@ -177,7 +177,7 @@ class Detect(Structured):
         """Classes that were never seen in training, and how many boxes there are."""
         boxes = sum(len(row) for row in truth)
         new = sorted({box.label for row in truth for box in row} - set(state["classes"]))
-        said = [f"{boxes:,} true boxes in {len(truth):,} pictures"] if truth else []
+        said = [f"{plural(boxes, 'true box', 'true boxes')} in {plural(len(truth), 'picture')}"] if truth else []
         if new:
             said.append(f"classes never seen in training, counted as missed: {', '.join(new)}")
         return tuple(said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,8 @@ from acclimate.data.findings import finding
 from acclimate.data.forecast_windows import LONGEST, Found, Window, key, series_of, windows
 from acclimate.data.rows import Data, Table
 from acclimate.data.series import Series
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
+from acclimate.files import json_text
 from acclimate.metrics.base import divide
 from acclimate.metrics.intervals import FloatArray
 from acclimate.plain.statistics import interpolated
@@ -178,7 +178,7 @@ class Forecast(Structured):
     def notes(self, truth: Sequence[Any], answers: Sequence[Any], state: State) -> tuple[str, ...]:
         """What MASE divides by."""
         season = state["season"]
-        by = f"the last season ({season} steps)" if season > 1 else "the last value (no season was found)"
+        by = f"the last season ({plural(season, 'step')})" if season > 1 else "the last value (no season was found)"
         return (f"MASE divides by the mean absolute error of repeating {by} in the training rows",)
 
     def errors(self, truth: Sequence[Any], answers: Sequence[Any]) -> list[float]:
@@ -198,7 +198,7 @@ class Forecast(Structured):
         known = known if len(known) == channels else [str(j + 1) for j in range(channels)]
         names = ["forecast"] if channels == 1 else [f"forecast_{name}" for name in known]
         return {
-            name: [None if one is None else json.dumps([float(f"{v:.9g}") for v in one[j]]) for one in answers]
+            name: [None if one is None else json_text([float(f"{v:.9g}") for v in one[j]]) for one in answers]
             for j, name in enumerate(names)
         }
 
@@ -300,14 +300,16 @@ def _findings(found: Found, data: Data, horizon: int) -> list[Any]:
     steps = sum(one.values.shape[1] for one in there)
     forecast = len(data) * horizon
     text = (
-        f"{len(there):,} series of {steps:,} steps, channels {', '.join(found.channels[:12])}: {len(data):,} windows "
-        f"whose {horizon:,} steps ahead do not overlap; the first {steps - forecast:,} steps are forecast by none"
+        f"{plural(len(there), 'series', 'series')} of {steps:,} steps, channels {', '.join(found.channels[:12])}: "
+        f"{plural(len(data), 'window')} "
+        f"whose {plural(horizon, 'step')} ahead do not overlap; no window forecasts the first "
+        f"{plural(steps - forecast, 'step')}"
     )
     out = [finding("windows", "info", text, len(data))]
     lost = sum(int(np.isnan(one.values).sum()) for one in there)
     if lost:
         share = lost / max(1, sum(one.values.size for one in there))
-        text = f"{lost:,} values are missing ({share:.1%}): they are read as not known, and no error counts there"
+        text = f"{plural(lost, 'value')} missing ({share:.1%}): read as not known, and no error counts there"
         out.append(finding("missing_values", "info" if share < 0.2 else "warning", text, lost))
     flat = [name for j, name in enumerate(found.channels) if all(np.nanstd(one.values[j]) == 0 for one in there)]
     if flat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,15 @@ import numpy as np
 from acclimate.data.account import Audit
 from acclimate.data.findings import Finding, finding, rows_text, verb
 from acclimate.data.rows import Data, IntArray, Table
+from acclimate.data.split import holdout, units
+from acclimate.errors import UserError, plural
 
 if TYPE_CHECKING:
-    from acclimate.structured.base import Structured
+    from acclimate.structured.base import Structured, StructuredNetwork
+
+FEWEST_APART = 3  # rows that are no copies of each other and of unlike groups: fewer cannot be dealt out to two sides
+JUDGE, CHOOSE = "to judge by", "to choose by"
+_OWN_ROWS = {JUDGE: "rows of their own to judge by (--test-data)", CHOOSE: "rows to choose by (--valid-data)"}
 
 
 def accounted(
@@ -43,6 +50,34 @@ def clusters_of(data: Data) -> IntArray | None:
     if data.groups is not None:
         return clustered(data.groups)
     return data.clusters if data.clusters is not None and len(np.unique(data.clusters)) < len(data) else None
+
+
+def held_out(task: Structured, data: Data, share: float, seed: int, what: str) -> tuple[IntArray, IntArray]:
+    """The rows to learn from and those that are held out, alike on both sides as far as they can be.
+
+    Raises where too few rows differ: with how many there are, how many are needed, and what to do.
+    """
+    apart = len(np.unique(units(data)))
+    if apart < FEWEST_APART:
+        grouped = "" if data.groups is None else ", or are of unlike groups"
+        raise UserError(
+            f"{data.source}: {plural(len(data), task.noun)} can be learned from, and {apart} of them "
+            f"{'differs' if apart == 1 else 'differ'}{grouped}: "
+            f"{FEWEST_APART} are needed to hold some out {what}; give more that differ, or {_OWN_ROWS[what]}"
+        )
+    try:
+        return holdout(replace(data, labels=task.strata(data)), "classify", share=share, seed=seed)
+    except UserError:  # what should stand on both sides is too rare for that
+        return holdout(replace(data, labels=("",) * len(data)), "classify", share=share, seed=seed)
+
+
+def refuse_unread(network: StructuredNetwork, data: Data) -> None:
+    """One error for rows that this network cannot read, or whose answers it cannot write, before anything is computed:
+    which, why, and what to do."""
+    for i, (given, answer) in enumerate(zip(data.inputs, data.labels or (None,) * len(data), strict=True)):
+        if reason := network.refused(given) or ("" if answer is None else network.refused_answer(answer)):
+            line = f", line {data.lines[i]}" if data.lines else f", row {i + 1}"
+            raise UserError(f"{data.source}{line}: {reason}")
 
 
 def repeats(keys: Sequence[str], data: Data, noun: str) -> list[Finding]:

@@ -17,6 +17,7 @@ from acclimate.backbones.prompts import Examples, Prompt
 from acclimate.backbones.writer import Likely, Writer
 from acclimate.errors import UserError
 from acclimate.features import to_device
+from acclimate.files import json_text
 from acclimate.run import Run
 from acclimate.structured.base import StructuredNetwork
 
@@ -150,7 +151,7 @@ class GenerateNetwork(StructuredNetwork):
     def save(self, folder: Path) -> None:
         """Weights, and the examples of the prompt."""
         super().save(folder)
-        (folder / _FILE).write_text(json.dumps({"examples": self.examples}, ensure_ascii=False), encoding="utf-8")
+        (folder / _FILE).write_text(json_text({"examples": self.examples}), encoding="utf-8")
 
     def load_head(self, folder: Path) -> Self:
         """The examples as `save` wrote them."""

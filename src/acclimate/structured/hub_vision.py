@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.image_pixels import FILTERS, ImageSettings
 from acclimate.errors import UserError
-from acclimate.files import read_object
+from acclimate.files import json_text, read_object
 
 _SETTINGS = "acclimate_vision.json"
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -89,7 +88,7 @@ class HubVision(Backbone):
             if self.processor is not None:
                 self.processor.save_pretrained(folder)
         about = {"image": asdict(self.image), "origin": asdict(self.origin)}
-        (folder / _SETTINGS).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (folder / _SETTINGS).write_text(json_text(about, indent=1), encoding="utf-8")
 
 
 def _alike(module: nn.ModuleList) -> bool:

@@ -19,7 +19,7 @@ from acclimate.data.kinds import kind_of
 from acclimate.data.labels import is_blank
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Table
-from acclimate.errors import UserError, unknown
+from acclimate.errors import UserError, plural, unknown
 from acclimate.metrics.base import mean_of
 from acclimate.run import Run
 from acclimate.strategies.tune import Tune
@@ -175,7 +175,7 @@ class Match(Structured):
         if not texts:
             return ()
         new = len(set(truth) - set(state["texts"]))
-        among = f"each input is matched with {texts:,} texts, of which {new:,} were not in training"
+        among = f"each input is matched with {plural(texts, 'text')}, of which {new:,} were not in training"
         return (f"{among}; chance {1 / texts:.3g}",)
 
     def errors(self, truth: Sequence[Any], answers: Sequence[Any]) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded
 from acclimate.features import Store
+from acclimate.files import json_text
 from acclimate.run import Run
 from acclimate.structured.base import StructuredNetwork
 
@@ -109,7 +109,7 @@ class Towers(Backbone):
             (folder / name).mkdir()
             part.save(folder / name)
         about = {"locked": self.locked, "origin": asdict(self.origin)}
-        (folder / "towers.json").write_text(json.dumps(about), encoding="utf-8")
+        (folder / "towers.json").write_text(json_text(about), encoding="utf-8")
 
 
 class Ranked(NamedTuple):

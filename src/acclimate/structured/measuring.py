@@ -88,7 +88,8 @@ def difference(
     n = len(truth)
     if n == 0:
         return Difference(metric, None, None, None, 0, "not decidable", note="no rows")
-    note = too_few(n if one.rows is None else one.rows, None if clusters is None else len(np.unique(clusters)))
+    rows = n if one.rows is None else one.rows
+    note = too_few(rows, None if clusters is None else len(np.unique(clusters)), "that count")
     gap, interval = value(one, n) - value(two, n), None
     if not note:
         gap, interval = paired(one.at, two.at, n, clusters=clusters, seed=seed)
@@ -109,7 +110,13 @@ def _estimates(
         rows = cases if cases is not None else n if measure.rows is None else measure.rows
         found.append(
             from_draws(
-                one, 0, n if cases is None else cases, scale=measure.scale, smallest=rows, clustered=unit is not None
-            )
+                one,
+                0,
+                n if cases is None else cases,
+                scale=measure.scale,
+                smallest=rows,
+                clustered=unit is not None,
+                of="of this class" if cases is not None else "that count",
+            )  # fmt: skip
         )
     return found

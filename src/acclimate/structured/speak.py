@@ -57,6 +57,7 @@ class SpeakNetwork(StructuredNetwork):
     backbone: Voice
     voice: Tensor
     replays = False
+    called = "voice model"
 
     def __init__(self, backbone: Voice, voice: Sequence[float]) -> None:
         super().__init__(backbone, nn.Module())

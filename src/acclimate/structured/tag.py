@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from acclimate.data.findings import finding, rows_text
 from acclimate.data.rows import Data
 from acclimate.data.tagged import Sentence, is_entities, sentences, spans_of, words_of
 from acclimate.errors import UserError
+from acclimate.files import json_text
 from acclimate.metrics.base import divide
 from acclimate.metrics.intervals import IntArray
 from acclimate.progress import Progress
@@ -229,7 +229,7 @@ class Tag(Structured):
                 }
                 for a, b, kind in spans_of(said)
             ]
-            cells.append(json.dumps(found, ensure_ascii=False))
+            cells.append(json_text(found))
         return {"tags": tags, "entities": cells}
 
     def shown(self, inputs: Sequence[Any], truth: Sequence[Any], answers: Sequence[Any]) -> list[dict[str, Any]]:

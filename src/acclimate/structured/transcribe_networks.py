@@ -18,7 +18,7 @@ from acclimate.backbones.base import Batch, Encoded
 from acclimate.backbones.hub_speech import Dictation
 from acclimate.backbones.sound import Prepared, SoundBackbone
 from acclimate.data.sounds import count_windows, name_of, seconds_of, windows
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.metrics.transcripts import normalised
 from acclimate.structured.base import StructuredNetwork
 from acclimate.structured.ctc import BLANK, beam, frames_needed, greedy
@@ -110,12 +110,21 @@ class DictationNetwork(SoundNetwork):
         super().__init__(backbone, nn.Module())
         self.words_a_row, self.beams = words_a_row, beams
 
+    def refused_answer(self, answer: Any) -> str:
+        """Transcripts that are longer than what is written."""
+        try:
+            self.codes(str(answer))
+        except UserError as error:
+            return str(error)
+        return ""
+
     def codes(self, text: str) -> tuple[int, ...]:
         """The pieces of the text as it is given."""
         found = tuple(self.backbone.tokens(text))
         if len(found) > self.backbone.room:
             raise UserError(
-                f"a transcript takes {len(found)} tokens and {self.backbone.origin.name!r} writes {self.backbone.room} "
+                f"a transcript takes {plural(len(found), 'token')} and {self.backbone.origin.name!r} writes "
+                f"{self.backbone.room} "
                 f"at most ({text[:40]!r}...); cut the sound and its text into parts"
             )
         return found

@@ -19,7 +19,7 @@ from acclimate.backbones.augment import strength_of
 from acclimate.backbones.base import Encoded
 from acclimate.backbones.quantise import full_precision
 from acclimate.data.rows import Data
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.features import to_device
 from acclimate.run import Run
 from acclimate.strategies import adapters
@@ -110,7 +110,7 @@ def _started(tune: Tune, network: StructuredNetwork, run: Run) -> tuple[Structur
         raise UserError(
             f"moves={tune.moves!r} leaves nothing to train: {backbone.origin.name!r} has no head of its own"
         )
-    return network, f"{moving:,} of {total:,} backbone parameters moved ({tune.moves})"
+    return network, f"{moving:,} of {total:,} parameters of the {network.called} moved ({tune.moves})"
 
 
 class _Rows:
@@ -207,10 +207,10 @@ def _replayed(
     if not network.replayed(depth) or depth == 0 or epochs < 2 or tune.cache_frozen == "off":
         return ""
     if rows.augment:
-        return f"the output of the {depth} frozen blocks is not kept: inputs are changed at random"
+        return f"the output of the {plural(depth, 'frozen block')} is not kept: inputs are changed at random"
     both = [rows.encoded, *([] if held_out is None else [held_out.encoded])]
     prefix, note = build(network.backbone, [row for part in both for row in part], tune.cache_frozen, run)
     rows.prefix = prefix
     if held_out is not None:
         held_out.prefix, held_out.first = prefix, len(rows.encoded)
-    return f"the output of the {depth} frozen blocks is {note}"
+    return f"the output of the {plural(depth, 'frozen block')} is {note}"

@@ -11,6 +11,7 @@ from torch import nn
 
 from acclimate.backbones.base import budgeted
 from acclimate.data.rows import Data
+from acclimate.errors import plural
 from acclimate.features import TOKENS_A_BATCH, to_device
 from acclimate.metrics.intervals import FloatArray, IntArray
 from acclimate.run import Run
@@ -58,7 +59,7 @@ def fit_head(network: TagNetwork, train: Data, valid: Data | None, run: Run) -> 
     with torch.no_grad():
         linear.weight.copy_(head.weight.float())
         linear.bias.copy_(head.bias.float())
-    return found.eval(), f"linear_probe: C = {strength:g} on {int(learn.sum()):,} words{said}"
+    return found.eval(), f"linear_probe: C = {strength:g} on {plural(int(learn.sum()), 'word')}{said}"
 
 
 def _masks(learn: NDArray[np.bool_], owner: IntArray, codes: IntArray, seed: int) -> tuple[FloatArray, FloatArray]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.features import Features, Store
 from acclimate.model import Predictor
 from acclimate.run import Run
@@ -60,7 +60,10 @@ class Lame(Adapter):
         log_z, energies = agreed(log_q, affinity(features, self.neighbours), self.strength, self.steps)
         notes: tuple[str, ...] = ()
         if len(energies) > self.steps:
-            notes = (f"lame was still moving after {self.steps} steps; give more with lame:steps={10 * self.steps}",)
+            notes = (
+                f"lame was still moving after {plural(self.steps, 'step')}; give more with "
+                f"lame:steps={10 * self.steps}",
+            )
         return Adapted((heat * log_z)[which], plain[which], notes)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from acclimate.align.base import entropies, log_probabilities
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.features import Store, to_device
 from acclimate.model import Predictor
 from acclimate.oom import out_of_memory
@@ -179,7 +179,7 @@ class Stream:
             parameter.requires_grad_(False)
         self._guard, self._states = Guard(self.settings.guard), deque()
         then = "that batch" if self.settings.episodic else "learning ended, and it"
-        self._say(f"{why} after {self._rows:,} rows (guard {self.settings.guard:g}): {then} went back {where}")
+        self._say(f"{why} after {plural(self._rows, 'row')} (guard {self.settings.guard:g}): {then} went back {where}")
 
     def _say(self, text: str) -> None:
         if text not in self.notes:
@@ -213,7 +213,7 @@ class Stream:
             if not out_of_memory(error):
                 raise
             raise UserError(
-                f"there is not enough memory to learn from {len(inputs)} rows at once; lower it with "
+                f"there is not enough memory to learn from {plural(len(inputs), 'row')} at once; lower it with "
                 f"tent:batch_size={max(1, len(inputs) // 2)}"
             ) from error
         return logits

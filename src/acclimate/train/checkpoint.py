@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate import ranks
-from acclimate.files import flush_folder, write_text
+from acclimate.files import flush_folder, json_text, write_text
 from acclimate.interrupt import AtOnce
 from acclimate.run import Run
 
@@ -229,7 +229,8 @@ class Checkpoints:
             self.kept = [folder]
             self.run.progress.say(f"going on from step {about['step']} ({folder})")
             stands = {name: about[name] for name in ("step", "epoch", "batch", "most", "history")}
-            return Place(loss=torch.tensor(about["loss"], dtype=torch.float64), **stands)
+            loss = math.nan if about["loss"] is None else about["loss"]
+            return Place(loss=torch.tensor(loss, dtype=torch.float64), **stands)
         return Place()
 
     def _put_back(self, about: dict[str, Any], tensors: dict[str, Tensors]) -> None:
@@ -242,7 +243,7 @@ class Checkpoints:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if self.scaler is not None and about.get("scale"):
             self.scaler.load_state_dict(about["scale"])
-        self.best.value = about["best"]
+        self.best.value = math.inf if about["best"] is None else about["best"]  # none yet: JSON knows no infinity
         self.best.weights = {name: tensor.to(self.device) for name, tensor in tensors["best"].items()}
         drawn = {k: bytearray(base64.b64decode(v)) for k, v in about["random"].items()}
         set_random_state({k: torch.frombuffer(v, dtype=torch.uint8) for k, v in drawn.items()}, self.device)
@@ -258,7 +259,7 @@ def _write(folder: Path, tensors: dict[str, Tensors], about: dict[str, Any]) -> 
         with open(path, "rb") as file:
             os.fsync(file.fileno())
         sums[name] = _checksum(path)
-    write_text(folder / "place.json", json.dumps({**about, "sums": sums}))
+    write_text(folder / "place.json", json_text({**about, "sums": sums}))
 
 
 def _own(tensor: Tensor) -> Tensor:

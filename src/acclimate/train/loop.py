@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from acclimate import ranks
 from acclimate.errors import UserError
-from acclimate.files import write_text
+from acclimate.files import json_text, write_text
 from acclimate.interrupt import held_back
 from acclimate.run import Run
 from acclimate.train.checkpoint import Best, Checkpoints, Place
@@ -165,7 +164,7 @@ def _look(place: Place, rates: Sequence[float], schedule: Schedule, total: int, 
     if kept.kept:
         saved = f"the last finite checkpoint is {kept.kept[-1]}"
         with contextlib.suppress(OSError):
-            write_text(kept.kept[-1].with_name("history.jsonl"), "".join(json.dumps(h) + "\n" for h in place.history))
+            write_text(kept.kept[-1].with_name("history.jsonl"), "".join(json_text(h) + "\n" for h in place.history))
     raise Diverged(
         f"{note} of {total} (learning rates {', '.join(f'{rate * factor:.3g}' for rate in rates)}); {saved}. "
         "Lower --learning-rate by ten, raise warmup_steps, or look for extreme labels or weights in the data."

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from acclimate import ranks
+from acclimate.errors import plural
 from acclimate.oom import NoRoom, out_of_memory
 from acclimate.progress import Progress
 from acclimate.train.checkpoint import random_state, set_random_state
@@ -82,7 +83,8 @@ class Fitting:
         before, self.most = self.most, ranks.least(self.most)
         if self.most != before:
             self.progress.say_once(
-                f"out of memory in another process: going on with {self.most} rows at once in each; steps count as "
+                f"out of memory in another process: going on with {self.most} rows at once in each; steps "
+                f"count as "
                 "many rows as before"
             )
 
@@ -90,13 +92,14 @@ class Fitting:
         if rows == 1:
             raise NoRoom(
                 "there is not enough memory for a single row; lower --max-length, choose a smaller --model, or a "
-                "strategy that leaves the backbone frozen, such as linear_probe"
+                "strategy that moves less, such as linear_probe"
             )
         self.most, self._halved = (rows + 1) // 2, True
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         changed = f"; {self.compared} now compares so many rows at a time, which changes it" if self.compared else ""
         self.progress.say_once(
-            f"out of memory with {rows} rows at once: going on with {self.most}; steps count as many rows as before"
+            f"out of memory with {plural(rows, 'row')} at once: going on with {self.most}; steps count as many rows "
+            f"as before"
             f"{changed}. A smaller --batch-size or --max-length needs less memory from the start."
         )

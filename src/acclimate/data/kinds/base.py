@@ -36,6 +36,10 @@ def _cells(value: Any) -> tuple[Any, ...]:
     return (value,)
 
 
+def _nothing_shared(inputs: Sequence[Input]) -> IntArray | None:
+    return None
+
+
 def _numbered(inputs: Sequence[Input], keys: Sequence[str]) -> IntArray:
     return clusters(inputs, keys)
 
@@ -57,6 +61,7 @@ class Kind:
     keys: Callable[[Sequence[Input]], list[str]]  # equal for one content, in every process
     exact: Callable[[Sequence[Input]], Sequence[Any]]  # hashable; equal for exact repeats
     clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
+    shared: Callable[[Sequence[Input]], IntArray | None] = _nothing_shared  # one number: a part in common; None: no two
     choose: Callable[[Sequence[Table], Columns], tuple[str, str]] | None = None  # another backbone for such inputs, why
     findings: Callable[[Data, bool], list[Finding]] = _nothing_more  # the second: private, so that none quotes a cell
     odd: Callable[[Data, bool], list[Finding]] = _nothing_more  # those of them on what cannot be read, in new rows too

@@ -17,7 +17,7 @@ from acclimate.data.folders import base_of, file_of
 from acclimate.data.kinds.base import Kind, Reading
 from acclimate.data.kinds.files import empty, path_cells, read_files
 from acclimate.data.rows import Columns, Data, Input, IntArray, Table
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.keys import key_of
 from acclimate.progress import Progress
 
@@ -129,7 +129,10 @@ def _changed(data: Data, seen: Sequence[pictures.Seen]) -> list[Finding]:
     grey = sum(s.mode in ("L", "LA", "1") or s.mode.startswith("I") for s in seen)
     if 0 < grey < len(seen):
         modes = Counter("grey" if s.mode in ("L", "LA", "1") or s.mode.startswith("I") else "colour" for s in seen)
-        text = f"{modes['grey']:,} pictures are grey and {modes['colour']:,} have colours; does that go with the label?"
+        text = (
+            f"{plural(modes['grey'], 'grey picture')} and {modes['colour']:,} with colours; does that go with "
+            f"the label?"
+        )
         out.append(finding("mixed_colours", "info", text, min(modes.values())))
     return out
 

@@ -17,7 +17,7 @@ from acclimate.data.kinds.files import empty
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.series import Seen, Series, look
 from acclimate.data.series_tables import as_values
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.keys import key_of
 from acclimate.progress import Progress
 
@@ -79,7 +79,11 @@ def findings(data: Data, private: bool) -> list[Finding]:
     channels, lengths = len(rows[0].values), np.array([row.values.shape[1] for row in rows])
     rates = Counter(row.rate for row in rows)
     low, middle, high = np.quantile(lengths, [0, 0.5, 1], method="nearest")
-    steps = f"{low:,} steps" if low == high else f"{low:,} to {high:,} steps, half of them {middle:,} or more"
+    steps = (
+        f"{plural(low, 'step')}"
+        if low == high
+        else f"{low:,} to {plural(high, 'step')}, half of them {middle:,} or more"
+    )
     of = f"series have {channels} channel{'s' if channels != 1 else ''} and {steps}"
     at = "" if set(rates) == {0.0} else f", at {', '.join(_hertz(rate) for rate, _ in rates.most_common(5))}"
     out = [finding("series_length", "info", of + at, len(rows))]
@@ -101,7 +105,7 @@ def _by_row(data: Data) -> list[Finding]:
     short = [row.values.shape[1] < _SHORT for row in data.inputs]
     for kind, severity, which, said in (
         ("constant_channel", "info", constant, "a channel that never changes"),
-        ("short_series", "info", short, f"less than {_SHORT} steps"),
+        ("short_series", "info", short, f"less than {plural(_SHORT, 'step')}"),
     ):
         lines = _lines(data, which)
         if any(which):

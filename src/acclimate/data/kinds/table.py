@@ -18,7 +18,7 @@ from acclimate.data.kinds.files import empty
 from acclimate.data.kinds.image import IMAGE
 from acclimate.data.labels import as_text, is_blank
 from acclimate.data.rows import FILES, Columns, Data, Input, Table
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.keys import key_of
 from acclimate.progress import Progress
 
@@ -53,7 +53,8 @@ def given(value: Any, columns: Columns, position: int) -> Input | None:
         value = value.tolist()
     if not isinstance(value, (tuple, list)) or len(value) != len(known):
         raise UserError(
-            f"input {position + 1} is no row of this table: {str(value)[:60]!r}; give {len(known)} cells in the order "
+            f"input {position + 1} is no row of this table: {str(value)[:60]!r}; give {plural(len(known), 'cell')} "
+            f"in the order "
             f"{', '.join(columns.features[:_NAMED])}{', ...' if len(known) > _NAMED else ''}, or dicts by name"
         )
     return _row(table_files.given(value, known, position), known)
@@ -197,6 +198,7 @@ TABLE = Kind(
     given=given,
     keys=keys,
     exact=keys,
+    shared=table_files.shared,
     choose=choose,
     findings=findings,
     odd=odd,

@@ -11,18 +11,20 @@ from typing import Any
 
 from acclimate.data.account import why
 from acclimate.data.column_types import Held, Lost
-from acclimate.data.findings import Finding, finding
+from acclimate.data.duplicates import connected
+from acclimate.data.findings import Finding, finding, rows_text
 from acclimate.data.kinds.audio import AUDIO
 from acclimate.data.kinds.base import Kind
 from acclimate.data.kinds.files import empty
 from acclimate.data.kinds.image import IMAGE
 from acclimate.data.labels import as_text
-from acclimate.data.rows import FILES, Columns, Data, Input, Table
-from acclimate.keys import key_of
+from acclimate.data.rows import FILES, Columns, Data, Input, IntArray, Table
 from acclimate.progress import Progress
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (IMAGE, AUDIO)}
 _NAMED = 5  # files that a sentence names
+_PLACEHOLDER = 0.2  # of the rows hold a file: it says nothing of whose they are
+_FEW = 10  # rows may hold a file in any case
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def _there(row: Input, column: str) -> bool:
 
 
 def noticed(data: Data, private: bool) -> list[Finding]:
-    """Cells that name no file; files that several rows hold: on both sides of a split they are no news; and what the
-    gate says of pictures and sounds by themselves."""
+    """Cells that name no file; files that several rows hold, which stay together; and what the gate
+    says of pictures and sounds by themselves."""
     out = []
     for j, column in enumerate(data.inputs[0].columns if data.inputs else ()):
         if column.kind not in FILES:
@@ -114,16 +116,60 @@ def noticed(data: Data, private: bool) -> list[Finding]:
         files = Data(tuple(plain(data.inputs[i][j]) for i in there), lines=tuple(data.lines[i] for i in there))
         for one in KINDS[column.kind].findings(files, private):
             out.append(replace(one, message=f"column {column.name!r}: {one.message}"))
-        keys = [None if empty(row[j]) else key_of(plain(row[j]), column.kind) for row in data.inputs]
-        counts = Counter(key for key in keys if key is not None)
-        lines = [n for key, n in zip(keys, data.lines, strict=False) if key is not None and counts[key] > 1]
-        if lines:
-            text = (
-                f"column {column.name!r}: {len(lines):,} rows hold a file that another row holds too; if they belong "
-                "together, name what they share as the group, so that no split parts them"
-            )
-            out.append(finding("shared_file", "info", text, len(lines), lines))
+        out += _of_one_file(data, j, column)
     return out
+
+
+def _of_one_file(data: Data, j: int, column: Held) -> list[Finding]:
+    """Rows that hold one file in this column: those that stay together, and those that it would make no sense of."""
+    of_row, counts = _files(data.inputs, j, column)
+    together = [n for c, n in zip(of_row, data.lines, strict=False) if 1 < counts[c] <= _most(len(data))]
+    apart = [n for c, n in zip(of_row, data.lines, strict=False) if counts[c] > _most(len(data))]
+    out = []
+    if together:
+        files = sum(1 < n <= _most(len(data)) for n in counts.values())
+        text = (
+            f"column {column.name!r}: {rows_text(len(together))} hold {files:,} "
+            f"{'files' if files > 1 else 'file'} that other rows hold too, exactly or nearly; rows of one file stay on "
+            "one side of every split"
+        )
+        out.append(finding("shared_file", "warning", text, len(together), together))
+    if apart:
+        text = (
+            f"column {column.name!r}: {rows_text(len(apart))} hold a file that more than {_most(len(data)):,} hold; it "
+            "is taken for a placeholder, and they are not kept together for it"
+        )
+        out.append(finding("placeholder_file", "info", text, len(apart), apart))
+    return out
+
+
+def shared(inputs: Sequence[Input]) -> IntArray | None:
+    """Rows that have a file in common, exactly or nearly, in whichever column; also by way of other rows.  # (n,)"""
+    pairs: list[tuple[int, int]] = []
+    for j, column in enumerate(inputs[0].columns if inputs else ()):
+        if column.kind not in FILES:
+            continue
+        of_row, counts = _files(inputs, j, column)
+        first: dict[int, int] = {}
+        held = ((i, c) for i, c in enumerate(of_row) if 1 < counts[c] <= _most(len(inputs)))
+        pairs += [(first[c], i) for i, c in held if first.setdefault(c, i) != i]
+    return connected(range(len(inputs)), pairs) if pairs else None
+
+
+def _files(inputs: Sequence[Input], j: int, column: Held) -> tuple[list[int], Counter[int]]:
+    """A number for the file of each row, -1 where there is none, and how many rows hold each."""
+    kind, there = KINDS[column.kind], [i for i, row in enumerate(inputs) if not empty(row[j])]
+    files = [plain(inputs[i][j]) for i in there]
+    of_row = [-1] * len(inputs)
+    for i, c in zip(there, kind.clusters(files, kind.keys(files)).tolist() if files else (), strict=True):
+        of_row[i] = c
+    return of_row, Counter(c for c in of_row if c >= 0)
+
+
+def _most(rows: int) -> int:
+    """The most rows that one file keeps together: a picture that stands for "none" would put most of them on one
+    side."""
+    return max(_FEW, int(_PLACEHOLDER * rows))
 
 
 def _names_none(row: Input, j: int, column: str) -> bool:
