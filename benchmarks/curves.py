@@ -7,14 +7,16 @@ Learned from are 8, 16, 32, 64 or 128 rows of each class (of a smaller class all
 and what is random in the fit. The judged rows are the same for all. Beside ours stands the usual call: an encoder's
 features of unit length into scikit-learn's LogisticRegression as it comes; the features are ours, which are those of
 sentence-transformers to 2.4e-7 (benchmarks/encode_text.py). Nothing was tuned on these rows, except that the defaults
-of `contrastive` and of fine-tuning were looked at on snippets. Results are added to benchmarks/results/curves.json one
-by one; a run that is cut off goes on.
+of `contrastive` and of fine-tuning were looked at on snippets, and that pairs are read apart (", joint": as
+one sequence) was decided on short answers. Results are added to benchmarks/results/curves.json one by one; a run that
+is cut off goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import time
 import warnings
@@ -55,6 +57,7 @@ PEER = "encode + LogisticRegression"
 FROZEN = ("linear_probe", PEER, "hybrid")
 WORDS = ("tfidf", *FROZEN)
 MOVED = ("contrastive", "partial", "lora", "lp_ft", "full")
+JOINT = ", joint"  # both texts of a pair in one sequence, which is not the usual way
 
 
 def main() -> None:
@@ -95,12 +98,16 @@ def measure(
     """Every way on every draw that was not judged before, the quickest ways first."""
     task = TASKS["classify"]
     decoder = task.decoder(train.labels, type(train.labels[0]).__name__)
-    backbone = load(model).requires_grad_(False)
-    problem = Problem(task, decoder, backbone, Store(backbone, Run(cache=cache.features())))
-    for rows in (train, *tests.values()):
+    joint = load(model).requires_grad_(False)
+    backbone = joint.fit_rows(train.inputs)
+    problems = [
+        Problem(task, decoder, one, Store(one, Run(cache=cache.features()))) for one in dict.fromkeys((backbone, joint))
+    ]
+    for problem, rows in itertools.product(problems, (train, *tests.values())):
         for at in range(0, len(rows), 100):  # kept in the cache as they come
-            problem.store.prepare(rows.inputs[at : at + 100])
+            problem.network()[1].prepare(rows.inputs[at : at + 100])
     for way in ways:
+        problem = problems[-1 if way.endswith(JOINT) or way == PEER else 0]
         for shots in sizes:
             for seed in range(seeds):
                 row: dict[str, Any] = {"set": name, "shots": shots, "seed": seed, "way": way}
@@ -127,6 +134,7 @@ def drawn(train: Data, shots: int, seed: int) -> Any:
 def ours(problem: Problem, way: str, few: Data, seed: int) -> Callable[[Data], Any]:
     """A strategy as it comes."""
     run = Run(seed=seed)
+    way = way.removesuffix(JOINT)
     fitted = named(way, {"moves": "top:2"} if way == "partial" else {})[1].fit(problem, Splits(few), run)
     store = problem.store if fitted.backbone is problem.backbone else None
 
@@ -223,7 +231,11 @@ SETS: dict[str, tuple[Any, str, tuple[str, ...]]] = {  # reader, model, ways in 
     "spoken digits, other speakers": (spoken, "whisper-tiny", ("spectra", "linear_probe", PEER)),
     "drug reviews": (drugs, "minilm", (*WORDS, *MOVED)),
     "snippets": (short_snippets, "minilm", (*WORDS, *MOVED)),
-    "short answers": (answers, "minilm", (*WORDS, *MOVED)),
+    "short answers": (
+        answers,
+        "minilm",
+        (*WORDS, *MOVED, *(f"{w}{JOINT}" for w in ("linear_probe", "hybrid", "partial", "full"))),
+    ),
     "digits, 8 x 8": (digits, "mobilenetv2", ("pixels", "linear_probe", PEER, *MOVED)),
     "medical abstracts": (abstracts, "minilm", (*WORDS, *MOVED)),
     "Chinese reviews": (chinese, "e5-multilingual", WORDS),
