@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from acclimate.errors import UserError
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import (
     Difference,
     Estimate,
@@ -57,7 +57,7 @@ def checked(scores: Scores) -> Scores:
     data = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert all(math.isfinite(x) for x in numbers(data))
     assert Scores.from_json(data) == scores
-    assert str(scores).startswith(f"{scores.task}, {scores.n} rows\n  {scores.metric} ")
+    assert str(scores).startswith(f"{scores.task}, {plural(scores.n, 'row')}\n  {scores.metric} ")
     tables = [scores.estimates, *scores.per_class.values(), *scores.gaps.values()]
     tables += [row for rows in scores.per_subgroup.values() for row in rows.values()]
     for name, e in ((name, e) for row in tables for name, e in row.items()):

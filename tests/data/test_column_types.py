@@ -115,7 +115,7 @@ def test_rows_are_tuples_that_know_their_columns() -> None:
 
 
 def test_rows_of_another_width_are_refused() -> None:
-    with pytest.raises(UserError, match="row 2 has 1 cells, and there are 2 columns"):
+    with pytest.raises(UserError, match="row 2 has 1 cell, and there are 2 columns"):
         rows_of([("1", "a"), ("2",)], ("x", "y"))
 
 

@@ -119,7 +119,7 @@ def test_a_part_is_tuned_and_the_rest_stays_bit_for_bit(what: str, shared_bert: 
     found = changed(before, fitted.backbone)
     assert found and found <= released(shared_bert, what)
     assert fitted.strategy == "partial"
-    assert any("output of the 1 frozen blocks" in note for note in fitted.notes) == (what == "middle:1")
+    assert any("output of the 1 frozen block is" in note for note in fitted.notes) == (what == "middle:1")
 
 
 def test_more_blocks_than_there_are_and_none_at_all(shared_bert: Any, folder_of: Callable[[str], Path]) -> None:

@@ -186,7 +186,7 @@ def test_the_prefix_serves_both_domains(align: str, shared_bert: Any) -> None:
     with_prefix, without = (
         fit(named("partial", {**settings, "cache_frozen": how})[1], shared_bert) for how in ("auto", "off")
     )
-    assert any("frozen blocks is kept" in note for note in with_prefix.notes)
+    assert any("frozen block is kept" in note for note in with_prefix.notes)
     assert with_prefix.logits(TARGET.inputs) == pytest.approx(without.logits(TARGET.inputs), abs=1e-3)
 
 

@@ -144,7 +144,7 @@ def test_layers_have_their_rates_though_frozen_ones_are_replayed(shared_bert: An
                 dropout=0.0, optimizer="adam", weight_decay=0.0, warmup_steps=0, max_grad_norm=0,
                 lr_scheduler_type="constant")  # fmt: skip
     fitted = fit(tune, shared_bert, tm.rows(16))
-    assert any("frozen blocks is kept" in note for note in fitted.notes)
+    assert any("frozen block is kept" in note for note in fitted.notes)
     for block, before, rate in zip(fitted.backbone.blocks, shared_bert.blocks, (0.0, 5e-4, 1e-3), strict=True):
         moved = max(float((a - b).abs().max()) for a, b in zip(block.parameters(), before.parameters(), strict=True))
         assert moved == pytest.approx(2 * rate, rel=5e-2)
@@ -157,7 +157,7 @@ def test_gradual_goes_on_bit_for_bit_whatever_moves(moves: str, shared_bert: Any
     _, tune = named("gradual", {"moves": moves, "num_train_epochs": 3, "batch_size": 4, "unfreeze": 0.8,
                                 "learning_rate": 1e-3})  # fmt: skip
     whole = fit(tune, shared_bert, data, valid)
-    assert any("frozen blocks is kept" in note for note in whole.notes) == (moves == "top:2")
+    assert any("frozen block is kept" in note for note in whole.notes) == (moves == "top:2")
     for stop in (2, 6):
         run = Run(state=tmp_path / str(stop), checkpoint_every=0.0)
         with pytest.MonkeyPatch.context() as patch:

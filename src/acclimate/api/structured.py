@@ -221,7 +221,7 @@ def _read(request: Request, task: Structured, asked: Asked) -> Parts:
     if len(data) < FEWEST:
         raise UserError(
             f"{data.source}: {len(data)} of {plural(audit.read, task.noun)} can be learned from, and {FEWEST} are "
-            f"needed{why_dropped(audit)}; give more rows"
+            f"needed{why_dropped(audit)}; {task.more}"
         )
     audits, seed = [audit], request.run.seed
     if request.test is not None:

@@ -166,7 +166,12 @@ def _number(name: str, here: Sequence[object], asked: str | None, private: bool)
         why += f" {_WRITTEN[written]}"
     if odd:
         some = "" if private else f" ({', '.join(repr(text) for text, _ in odd.most_common(3))})"
-        why += f"; {plural(sum(odd.values()), 'cell')} of something else{some} taken as missing"
+        lost = sum(odd.values())
+        why += (
+            f"; 1 cell that is none{some} counts as missing"
+            if lost == 1
+            else (f"; {lost:,} cells that are none{some} count as missing")
+        )
     whole = all(v is not None and v.is_integer() for v in values if v is not None)
     if whole and 2 < len(set(values)) <= 10 and len(here) > 50:
         why += f"; {len(set(values) - {None})} whole numbers: --column-kind {name}=category if they are codes"

@@ -166,6 +166,7 @@ class Structured(ABC):
 
     name: ClassVar[str]
     noun: ClassVar[str]  # of one row, in messages: "sentence"
+    more: ClassVar[str] = "give more rows"  # what to do where they are too few
     metric: ClassVar[str]  # the one that decides
     model: ClassVar[str]  # the usual backbone
     strategies: ClassVar[Mapping[str, Tune | None]]  # what can be asked for, cheapest first; None: nothing is trained

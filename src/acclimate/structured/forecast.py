@@ -52,6 +52,7 @@ class Forecast(Structured):
 
     name: ClassVar[str] = "forecast"
     noun: ClassVar[str] = "window"
+    more: ClassVar[str] = "give longer series, or a shorter --horizon"
     metric: ClassVar[str] = "mase"
     model: ClassVar[str] = "fracast"
     strategies: ClassVar[Mapping[str, Tune | None]] = {
