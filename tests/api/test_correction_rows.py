@@ -74,7 +74,7 @@ def test_no_row_that_can_be_used(rows: list[dict[str, Any]], label: str, said: s
         (
             Columns(label="y", kind="image", file="photo"),
             ("id",),
-            "no column 'photo', which the model reads, and no column 'y' of right labels, which --label names",
+            "no column 'photo', which the model reads, and no column 'y' of right labels (--label names another)",
         ),
         (
             Columns(label="y", kind="table", features=tuple(f"g{i}" for i in range(1000)), holds=("number",) * 1000),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import tiny_models as tm
 import tiny_sounds as ts
 from acclimate.backbones import load
 from acclimate.errors import UserError
+from acclimate.strategies.adapters import targets
 from acclimate.strategies.moves import depth, layers, release
 from acclimate.structured.match import Match, ranked
 from acclimate.structured.match_network import MatchNetwork, Towers
@@ -111,6 +113,15 @@ def test_a_projection_learns_the_same_from_features_that_were_kept(text: str, tm
         assert kept == (cache_frozen == "auto")
     for name, value in heads[0].items():
         torch.testing.assert_close(value, heads[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_shallow_tower_moves_whole_and_adapters_are_refused(text: Path) -> None:
+    towers = network(text, "infonce", locked=True).backbone
+    with pytest.raises(UserError, match="takes adapters"):
+        targets(towers, "blocks")
+    two = SimpleNamespace(towers=towers.inner.towers * 2, requires_grad_=towers.requires_grad_)
+    release(two, "top:99")  # type: ignore[arg-type]
+    assert all(p.requires_grad for block in towers.inner.blocks for p in block.parameters())
 
 
 def test_sounds_are_read_as_long_as_asked_and_other_options_are_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def _need(table: Table, inputs: Sequence[str], label: str) -> None:
         plural = "s" if len(lacking) > 1 else ""
         wanting.append(f"no column{plural} {_listed([repr(name) for name in lacking])}, which the model reads")
     if label not in table.columns:
-        wanting.append(f"no column {label!r} of right labels, which --label names")
+        wanting.append(f"no column {label!r} of right labels (--label names another)")
     if wanting:
         raise UserError(
             f"{table.source} has {', and '.join(wanting)}; give the rows as the model reads them, beside their right "

@@ -12,6 +12,7 @@ from acclimate.data.audit import Audit, audit, by_file, cross_check
 from acclimate.data.columns import Guess, guess
 from acclimate.data.findings import Finding, rows_text, verb
 from acclimate.data.label_columns import classes_of
+from acclimate.data.labels import is_blank, number
 from acclimate.data.read import read
 from acclimate.data.rows import Columns, Data, Input, Table
 from acclimate.data.series_tables import gathered, refuse_uneven
@@ -253,9 +254,12 @@ def present(columns: Columns, table: Table) -> Columns:
 
 
 def sampled(columns: Columns, table: Table) -> tuple[Columns, tuple[str, ...]]:
-    """The same columns with `SAMPLING` as the weight, where the table has it; and a sentence on that."""
-    if SAMPLING not in table.columns or SAMPLING in columns.inputs:
+    """The same columns with `SAMPLING` as the weight, where the table has it and it has no other part; and a sentence
+    on that."""
+    if SAMPLING not in table.columns or SAMPLING in columns.used or columns.weight is not None:
         return columns, ()
+    if any(number(cell) is None for cell in table.columns[SAMPLING] if not is_blank(cell)):
+        return columns, (f"{table.source}: {SAMPLING} holds other things than numbers, so that it weighs nothing",)
     said = f"{table.source}: its rows count by {SAMPLING}, by which they stand for all target rows"
     return replace(columns, weight=SAMPLING), (said,)
 

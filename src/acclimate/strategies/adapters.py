@@ -56,8 +56,9 @@ def targets(backbone: Backbone, which: str) -> list[str]:
 
 
 def _model(backbone: Backbone) -> nn.Module:
-    model = backbone.model
-    assert isinstance(model, nn.Module)
+    model = getattr(backbone, "model", None)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{backbone.origin.name!r} is no single network that takes adapters; use partial or full")
     return model
 
 

@@ -37,7 +37,7 @@ def release(backbone: Backbone, moves: str) -> None:
     backbone.requires_grad_(False)
     chosen = {"all": _all, "head": _none, "bias": _biases, "norm": _norms}.get(moves)
     for tower in backbone.towers:
-        for parameter in _part(tower, moves) if chosen is None else chosen(tower):
+        for parameter in _part(tower, moves, whole=len(backbone.towers) > 1) if chosen is None else chosen(tower):
             parameter.requires_grad_(True)
 
 
@@ -94,12 +94,14 @@ def _norms(backbone: Backbone) -> list[nn.Parameter]:
     return found
 
 
-def _part(backbone: Backbone, moves: str) -> list[nn.Parameter]:
-    """The first K blocks and the stem, K in the middle, or the last K and what follows them."""
+def _part(backbone: Backbone, moves: str, *, whole: bool) -> list[nn.Parameter]:
+    """The first K blocks and the stem, K in the middle, or the last K and what follows them; all blocks where there are
+    fewer and `whole` says that this will do."""
     read = _PART.fullmatch(moves)
     assert read is not None, moves  # what is not understood was refused when the strategy was made
     where, k = read[1], int(read[2])
     blocks = separate_blocks(backbone, f"its {where} {k} cannot be tuned alone")
+    k = min(k, len(blocks)) if whole else k
     if k > len(blocks):
         raise UserError(
             f"moves={moves!r}: {backbone.origin.name!r} has {plural(len(blocks), 'block')}; give 1 to {len(blocks)}"
