@@ -24,7 +24,8 @@ def evaluate(
     as_json: options.AsJson = False,
     test_data: Annotated[str | None, typer.Option("--test-data", hidden=True)] = None,
 ) -> None:
-    """Judge RUN on the labelled rows of TEST: each metric with its interval and n, and the baselines beside it."""
+    """Judge RUN on the labelled rows of TEST: each metric with its interval and n, and the baselines beside it, where
+    labels are of whole rows (of boxes, transcripts ... they are in the report of RUN)."""
     source = options.one_of("TEST", test, "--test-data", test_data)
 
     from acclimate.cli import early

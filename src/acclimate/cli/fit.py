@@ -197,7 +197,13 @@ def fit(
     ] = None,
     on_bad: options.OnBad = "skip",
     split: options.Split = None,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same result.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER",
+            help="The same seed gives the same result (long tuning too, with --set mixed_precision=no).",
+        ),
+    ] = 0,
     num_workers: Annotated[int, typer.Option(metavar="NUMBER", min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[
         bool,
