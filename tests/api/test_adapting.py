@@ -63,7 +63,7 @@ def test_the_rows_that_would_tell_are_written_with_the_command_that_reads_them(f
     assert len(rows) == 50 == len({row["text"] for row in rows}) and {row["label"] for row in rows} == {""}
     labelled = {"text": [row["text"] for row in rows], "label": [truth[row["text"]] for row in rows]}
     scores, beside = acclimate.load(run).evaluation(labelled)
-    assert any("50 of these 50 rows (or near duplicates) are among those that it adapted to" in n for n in scores.notes)
+    assert any("50 of 50 rows given (or near duplicates) are among those that it adapted to" in n for n in scores.notes)
     assert "source_only" in beside["baseline"]
     others = acclimate.load(run).evaluate(table(20, "stone", seed=5))
     assert not any("adapted to" in note for note in others.notes)

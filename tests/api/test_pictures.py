@@ -71,7 +71,7 @@ def test_predict_reads_folders_paths_arrays_and_pictures_alike(run: Path, tmp_pa
 def test_evaluate_knows_what_was_learned_from(run: Path) -> None:
     model = acclimate.load(run)
     scores = model.evaluate(run.parent / "train")
-    assert any("60 of these 60 rows" in note for note in scores.notes)
+    assert any("60 of 60 rows" in note for note in scores.notes)
     assert model.evaluate(run.parent / "test").estimates["accuracy"].value == pytest.approx(
         model.scores.estimates["accuracy"].value  # type: ignore[union-attr]
     )

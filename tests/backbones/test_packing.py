@@ -26,6 +26,7 @@ from acclimate.backbones.packing import (
 )
 from acclimate.backbones.proof import PACKED
 from acclimate.backbones.text import TextBackbone, TextSettings
+from acclimate.backbones.text_loading import load_text
 from tiny_models import TEXTS, assert_same_gradients, backbone_of
 
 KINDS = ("bert", "roberta", "albert", "distilbert", "gpt2", "llama")
@@ -194,7 +195,7 @@ def test_a_model_without_positions_to_give_is_padded() -> None:
 
 
 def test_a_network_that_looks_beyond_the_text_is_padded(folder_of: Callable[[str], Path]) -> None:
-    bert = text_module.load_text(str(folder_of("bert")), Origin("tiny-bert"))  # of its own: nobody has asked it yet
+    bert = load_text(str(folder_of("bert")), Origin("tiny-bert"))  # of its own: nobody has asked it yet
     bert.model.embeddings.register_forward_hook(lambda m, a, out: out + 0.01 * out.roll(1, dims=1))  # type: ignore
     before = bert.model.config._attn_implementation  # type: ignore[union-attr]
     assert bert.packing == "padded: a packed row does not give BertModel the same features"

@@ -97,7 +97,7 @@ def test_rates_gaps_and_channels_are_learned_from_rows() -> None:
     assert backbone.encode([half])[0].parts[0].shape == (2, 40)
     batch = backbone.collate(backbone.encode([given[0]]))
     assert float(batch["values"][0, :, :9].abs().max()) == 0 and float(batch["known"][0].sum()) == 2 * 31
-    with pytest.raises(UserError, match="series 2 has 1 channels and this model reads 2"):
+    with pytest.raises(UserError, match="series 2 has 1 channel and this model reads 2"):
         backbone.encode([given[1], Series(given[1].values[:1], 50.0)])
     with pytest.raises(UserError, match="knows no channels yet"):
         load("series-cnn").encode(given)
