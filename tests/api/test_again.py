@@ -27,8 +27,9 @@ PLAIN = {
     "weight_column": "w", "drop": ["x", "y z"], "metric": "accuracy", "time_limit": "10m", "seed": 3, "on_bad": "fail",
     "split": "random", "truncation": "chunk", "max_length": 64, "max_seconds": 2.5, "pooling": "cls",
     "pairs": "joint", "precision": "int8", "label_delimiter": ";", "positive": "yes", "threshold": 0.25,
-    "specificity": 0.9, "alert_budget": 0.1, "prevalence": 0.2, "feature_dtype": "fp16", "valid_data": "v.csv", "test_data": "t.csv",
-    "target_data": "there.csv", "target_labels": "few.csv", "rate": 50.0, "horizon": 12, "prompt": "smollm2",
+    "specificity": 0.9, "alert_budget": 0.1, "prevalence": 0.2, "feature_dtype": "fp16",
+    "valid_data": "v.csv", "test_data": "t.csv", "target_data": "there.csv", "target_labels": "few.csv",
+    "rate": 50.0, "horizon": 12, "prompt": "smollm2",
 }  # fmt: skip
 LEARNING = {
     "strategy": "full", "align": "mmd", "lambda_": 0.5, "pretrain": "mlm", "hold": "l2_sp:0.01", "learning_rate": 1e-4,
