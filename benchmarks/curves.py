@@ -322,7 +322,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
         for (other, way), by in found.items():
-            if other != name:
+            if other != name or way.endswith(JOINT):
                 continue
             at = [i for i, shots in enumerate(SHOTS) if by.get(shots)]
             means = np.array([np.mean(list(by[SHOTS[i]].values())) for i in at])
