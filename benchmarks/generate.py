@@ -122,19 +122,20 @@ def _numbers(estimate: Any) -> list[float | None]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """Mean over seeds with the 95 % half-width; in brackets the interval over messages of the first seed's chrF."""
-    lines = ["| way | seeds | chrF | of the first seed | BLEU | ROUGE-L | exact | perplexity | minutes |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for name in ("copy", "nearest"):
-        values = list({r["seed"]: r["baselines"][name] for r in found}.values())
-        lines.append(f"| {name} | {len(values)} | {plus_minus(values)} | | | | | | |")
-    for way in dict.fromkeys(row["way"] for row in found):
-        mine = [r for r in found if r["way"] == way]
-        cells = [plus_minus([r["metrics"][m][0] for r in mine], 1 if m == "perplexity" else 3) for m in METRICS]
-        _, low, high = mine[0]["metrics"]["chrf"]
-        minutes = f"{np.median([r['seconds'] for r in mine]) / 60:.1f}"
-        lines.append(
-            f"| {way} | {len(mine)} | {cells[0]} | [{low:.3f}, {high:.3f}] | {' | '.join(cells[1:])} | {minutes} |"
-        )
+    lines = ["| pairs | way | seeds | chrF | of the first seed | BLEU | ROUGE-L | exact | perplexity | minutes |"]
+    lines.append("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for rows in dict.fromkeys(r["rows"] for r in found):
+        here = [r for r in found if r["rows"] == rows]
+        for name in ("copy", "nearest"):
+            values = list({r["seed"]: r["baselines"][name] for r in here}.values())
+            lines.append(f"| {rows} | {name} | {len(values)} | {plus_minus(values)} | | | | | | |")
+        for way in dict.fromkeys(row["way"] for row in here):
+            mine = [r for r in here if r["way"] == way]
+            cells = [plus_minus([r["metrics"][m][0] for r in mine], 1 if m == "perplexity" else 3) for m in METRICS]
+            _, low, high = mine[0]["metrics"]["chrf"]
+            minutes = f"{np.median([r['seconds'] for r in mine]) / 60:.1f}"
+            first = f"| {rows} | {way} | {len(mine)} | {cells[0]} | [{low:.3f}, {high:.3f}]"
+            lines.append(f"{first} | {' | '.join(cells[1:])} | {minutes} |")
     return "\n".join(lines)
 
 
