@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from acclimate.advise import costs
-from acclimate.advise.costs import Cost, announce, on_folds
+from acclimate.advise.costs import Cost, announce, on_folds, say_long_folds
 from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.foresee import Foreseen
@@ -31,6 +31,12 @@ def test_parts_are_said_together(said: list[str], monkeypatch: pytest.MonkeyPatc
     announce("lora", [Usage(170.0, 10**9), Usage(25.0, 1_200_000_000)], Run())
     announce("knn", [None], Run())
     assert said == ["lora: about 3 min and 1.2 GB"]
+
+
+def test_long_judging_is_told_with_what_spares_it(said: list[str]) -> None:
+    say_long_folds(Usage(5000.0, 7), Foreseen(500.0, 7, 0.1), 10, Run())
+    say_long_folds(Usage(600.0, 7), Foreseen(60.0, 7, 0.1), 10, Run())
+    assert len(said) == 1 and "83 min of that is for judging on 10 folds; with --test-data" in said[0]
 
 
 def test_too_little_memory_is_told_before(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from acclimate.strategies.foresee import Foreseen, foresee
 from acclimate.strategies.tune import Tune
 from acclimate.usage import Usage, available, duration, size, watched
 
+_LONG = 900.0  # seconds of judging, from which a way without it is said
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -67,6 +69,15 @@ def on_folds(one: Foreseen, rows: int, folds: Sequence[tuple[Any, Any]]) -> Usag
 def folds_text(folds: int) -> str:
     """How many, in words."""
     return "1 fold" if folds == 1 else f"{folds} folds"
+
+
+def say_long_folds(folds: Usage, one: Foreseen, count: int, run: Run) -> None:
+    """What to do where judging on so many folds takes many minutes, and most of them."""
+    if folds.seconds >= max(_LONG, one.seconds):
+        run.progress.say(
+            f"note: {duration(folds.seconds)} of that is for judging on {folds_text(count)}; with --test-data it is "
+            "judged on those rows instead, by one fit"
+        )
 
 
 def announce(name: str, parts: Sequence[Usage | None], run: Run) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds, over_sessions
+from acclimate.advise.costs import Cost, announce, folds_text, foretold, on_folds, over_sessions, say_long_folds
 from acclimate.advise.crossfit import Pairs, Trial, crossfit, held, put
 from acclimate.advise.labels import SOURCE_ONLY
 from acclimate.advise.precision import precision_cost
@@ -264,6 +264,8 @@ def _choose_and_fit(
             run = before_the_end(request.run, max(reserve, TO_FINISH + judging))
         folds = on_folds(one, len(last.train), pairs) if one is not None and cheap else None
         announce(name, [folds, None if one is None else one.usage], run)
+        if prepared.test is None and folds is not None and one is not None:
+            say_long_folds(folds, one, len(pairs), run)
         trial = None
         if cheap:
             judged_on_folds = crossfit(
