@@ -269,7 +269,7 @@ class Model:
             progress=self.progress,
             split=self.split,
         )
-        if told := [*said, *counted]:
+        if told := [*said, *counted, *weightless(rows, columns.weight)]:
             report = dataclasses.replace(report, facts={**report.facts, "read_as": told})
         if not len(rows):
             raise UserError(
@@ -304,6 +304,14 @@ def _left_out(report: Audit) -> list[str]:
     """What to say of rows that judge nothing: those without a label, and what the gate drops."""
     gone = report.read - report.kept
     return [f"{gone:,} of {rows_text(report.read)} left out{why_dropped(report)}"] if gone else []
+
+
+def weightless(rows: Data, column: str | None) -> list[str]:
+    """How many rows weigh nothing, if any; refused where all do."""
+    none = 0 if rows.weights is None else int((np.asarray(rows.weights) == 0).sum())
+    if none and none == len(rows):
+        raise UserError(f"{rows.source}: every row weighs 0 by {column!r}, so that none counts")
+    return [f"{rows.source}: a weight of 0 by {column!r} for {plural(none, 'row')} (not counted)"] if none else []
 
 
 def _of_known(run_dir: Path, rows: Data) -> list[str]:
