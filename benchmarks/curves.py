@@ -7,8 +7,8 @@ Learned from are 8, 16, 32, 64 or 128 rows of each class (of a smaller class all
 and what is random in the fit. The judged rows are the same for all. Beside ours stands the usual call: an encoder's
 features of unit length into scikit-learn's LogisticRegression as it comes; the features are ours, which are those of
 sentence-transformers to 2.4e-7 (benchmarks/encode_text.py). Nothing was tuned on these rows, except that the defaults
-of `contrastive` and of fine-tuning were looked at on snippets, and that pairs are read apart (", joint": as
-one sequence) was decided on short answers. Results are added to benchmarks/results/curves.json one by one; a run that
+of `contrastive` and of fine-tuning were looked at on snippets, and that pairs are read apart where nothing
+moves (", joint": as one sequence) was decided on short answers. Results are added to benchmarks/results/curves.json one by one; a run that
 is cut off goes on.
 """
 
@@ -57,7 +57,7 @@ PEER = "encode + LogisticRegression"
 FROZEN = ("linear_probe", PEER, "hybrid")
 WORDS = ("tfidf", *FROZEN)
 MOVED = ("contrastive", "partial", "lora", "lp_ft", "full")
-JOINT = ", joint"  # both texts of a pair in one sequence, which is not the usual way
+JOINT, APART = ", joint", ", apart"  # how pairs are read, where that is not the usual way: apart frozen, jointly tuned
 
 
 def main() -> None:
@@ -100,14 +100,13 @@ def measure(
     decoder = task.decoder(train.labels, type(train.labels[0]).__name__)
     joint = load(model).requires_grad_(False)
     backbone = joint.fit_rows(train.inputs)
-    problems = [
-        Problem(task, decoder, one, Store(one, Run(cache=cache.features()))) for one in dict.fromkeys((backbone, joint))
-    ]
+    readings = [backbone] if backbone is joint else [backbone, joint, load(model, pairs="apart").requires_grad_(False)]
+    problems = [Problem(task, decoder, one, Store(one, Run(cache=cache.features()))) for one in readings]
     for problem, rows in itertools.product(problems, (train, *tests.values())):
         for at in range(0, len(rows), 100):  # kept in the cache as they come
             problem.network()[1].prepare(rows.inputs[at : at + 100])
     for way in ways:
-        problem = problems[-1 if way.endswith(JOINT) or way == PEER else 0]
+        problem = problems[len(problems) > 1 and (1 if way.endswith(JOINT) or way == PEER else 2 * way.endswith(APART))]
         for shots in sizes:
             for seed in range(seeds):
                 row: dict[str, Any] = {"set": name, "shots": shots, "seed": seed, "way": way}
@@ -134,7 +133,7 @@ def drawn(train: Data, shots: int, seed: int) -> Any:
 def ours(problem: Problem, way: str, few: Data, seed: int) -> Callable[[Data], Any]:
     """A strategy as it comes."""
     run = Run(seed=seed)
-    way = way.removesuffix(JOINT)
+    way = way.removesuffix(JOINT).removesuffix(APART)
     fitted = named(way, {"moves": "top:2"} if way == "partial" else {})[1].fit(problem, Splits(few), run)
     store = problem.store if fitted.backbone is problem.backbone else None
 
@@ -234,7 +233,7 @@ SETS: dict[str, tuple[Any, str, tuple[str, ...]]] = {  # reader, model, ways in 
     "short answers": (
         answers,
         "minilm",
-        (*WORDS, *MOVED, *(f"{w}{JOINT}" for w in ("linear_probe", "hybrid", "partial", "full"))),
+        (*WORDS, *MOVED, f"linear_probe{JOINT}", f"hybrid{JOINT}", f"partial{APART}", f"full{APART}"),
     ),
     "digits, 8 x 8": (digits, "mobilenetv2", ("pixels", "linear_probe", PEER, *MOVED)),
     "medical abstracts": (abstracts, "minilm", (*WORDS, *MOVED)),
@@ -322,7 +321,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
         for (other, way), by in found.items():
-            if other != name or way.endswith(JOINT):
+            if other != name or way.endswith((JOINT, APART)):
                 continue
             at = [i for i, shots in enumerate(SHOTS) if by.get(shots)]
             means = np.array([np.mean(list(by[SHOTS[i]].values())) for i in at])

@@ -76,6 +76,16 @@ def test_frozen_blocks_are_replayed(folder_of: Callable[[str], Path]) -> None:
             assert torch.allclose(backbone(batch), full, atol=1e-6)
 
 
+def test_what_moves_reads_one_sequence_unless_something_was_asked(
+    shared_bert: Any, folder_of: Callable[[str], Path]
+) -> None:
+    decided = shared_bert.fit_rows(PAIRS)
+    assert decided.to_tune().text.pairs == "joint" and decided.clone().to_tune().text.pairs == "joint"
+    assert shared_bert.to_tune() is shared_bert
+    asked = apart(folder_of("bert")).fit_rows(PAIRS)
+    assert asked.to_tune() is asked
+
+
 def table(folder: Path) -> Path:
     """Whether two texts share a colour, which only both of them tell."""
     rng = np.random.default_rng(0)
@@ -99,6 +109,12 @@ def test_a_run_reads_pairs_as_it_learned_them(tmp_path: Path) -> None:
         assert again.predict_proba(asked).tolist() == model.predict_proba(asked).tolist()
         backbone: Any = again.predictor.backbone
         assert backbone.width == width * backbone.model.config.hidden_size
+    for name, more in (("full", {}), ("wise_ft", {}), ("full", {"pairs": "apart"})):
+        run = tmp_path / f"{name}{len(more)}"
+        model = acclimate.fit(str(rows), strategy=name, num_train_epochs=1, output_dir=run, **how, **more)
+        moved: Any = model.predictor.backbone
+        assert moved.text.pairs == more.get("pairs", "joint")
+        assert acclimate.load(run).predict_proba(asked).tolist() == model.predict_proba(asked).tolist()
     settings = tmp_path / "joint" / "model" / "backbone" / "acclimate_text.json"
     about = json.loads(settings.read_text())
     assert about.pop("pairs") == "joint"

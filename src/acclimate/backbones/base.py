@@ -112,6 +112,10 @@ class Backbone(nn.Module, ABC):
         """The backbone for these training rows: itself, unless it has to learn what the columns of a table hold."""
         return self
 
+    def to_tune(self) -> Backbone:
+        """The same network as it is read where its weights move: itself, unless that is better done in another way."""
+        return self
+
     def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Like `encode`, for rows that are read once: where that pays, the work is left to `collate`."""
         return self.encode(inputs)

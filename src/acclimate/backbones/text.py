@@ -58,6 +58,7 @@ class TextBackbone(Backbone):
     """
 
     modality = "text"
+    unasked: bool = False  # whether the rows decided how pairs are read
     path: str = ""  # where the weights were loaded from: a head for hidden words may lie there, too
 
     def __init__(self, model: nn.Module, tokenizer: Any, settings: TextSettings, origin: Origin) -> None:
@@ -79,7 +80,18 @@ class TextBackbone(Backbone):
         paired = any(not isinstance(x, str) and x[1] is not None for x in rows)
         usual = "apart" if self.text.pooling == "mean" else "joint"
         wanted = (self.text.pairs or usual) if paired else ""
-        return self if wanted == self.text.pairs else self.with_settings(replace(self.text, pairs=wanted))
+        if wanted == self.text.pairs:
+            return self
+        other = self.with_settings(replace(self.text, pairs=wanted))
+        other.unasked = paired
+        return other
+
+    def to_tune(self) -> TextBackbone:
+        """With pairs as one sequence, unless something else was asked: with thousands of pairs attention from one text
+        to the other is worth more than anything else, and with few the frozen ones, read apart, lead anyway."""
+        if not (self.unasked and self.text.apart):
+            return self
+        return self.with_settings(replace(self.text, pairs="joint"))
 
     # -- preprocessing ---------------------------------------------------------------------------------------------
 
@@ -267,7 +279,7 @@ class TextBackbone(Backbone):
             model = copy.deepcopy(model)
             plain_again(model)
         other = TextBackbone(model, self.tokenizer, settings, self.origin)
-        other.path = self.path
+        other.path, other.unasked = self.path, self.unasked
         if (settings.precision, settings.pooling) == (self.text.precision, self.text.pooling):
             other._packing, other._first_alone = self._packing, self._first_alone
         return other
@@ -278,6 +290,7 @@ class TextBackbone(Backbone):
             raise UserError(f"{self.origin.name!r} cannot be tuned: {self.fixed}; use --precision fp32")
         other = TextBackbone(copy.deepcopy(self.model), self.tokenizer, self.text, self.origin)
         other._packing, other._first_alone, other.path = self._packing, self._first_alone, self.path
+        other.unasked = self.unasked
         return other
 
     def save(self, folder: Path) -> None:

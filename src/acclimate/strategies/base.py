@@ -33,6 +33,12 @@ class Problem:
             raise UserError("this strategy needs a pretrained model; give one with --model")
         return self.backbone, self.store
 
+    def to_tune(self, run: Run) -> Problem:
+        """The same with the backbone as it is read where its weights move."""
+        if self.backbone is None or (backbone := self.backbone.to_tune()) is self.backbone:
+            return self
+        return replace(self, backbone=backbone, store=Store(backbone, run))
+
     def targets(self, data: Data) -> Floats:
         """Training labels as numbers."""
         assert data.labels is not None
