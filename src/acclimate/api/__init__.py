@@ -128,8 +128,8 @@ def fit(
     not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
     has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
     guessed wrong. Molecules are split by scaffold, unless `split` is "random". Two columns in `text_column` are a pair:
-    models with mean pooling read both "apart" (their vectors, the difference and the product), the others as one
-    sequence, "joint", unless `pairs` says which.
+    frozen models with mean pooling read both "apart" (their vectors, the difference and the product), the others, and
+    those whose weights move, as one sequence, "joint", unless `pairs` says which.
 
     The number comes from `test_data`, else from a fifth of the rows held out at the start, else (under 200 rows) from
     out-of-fold predictions; with `domain_column` from leaving each domain out. `target_data` holds rows from where the

@@ -134,7 +134,7 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="How two text columns are read: apart (usual with mean pooling), or joint, as one sequence.",
+            help="How two text columns are read: apart (usual for frozen ones), or joint, as one sequence.",
         ),
     ] = None,
     precision: Annotated[
