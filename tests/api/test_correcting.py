@@ -56,6 +56,8 @@ def test_what_is_corrected_is_learned_and_the_run_is_whole(run: Path) -> None:
     answers = done.model.predict([r["text"] for r in wrong])
     before = acclimate.load(run).predict([r["text"] for r in wrong])
     right = [r["label"] for r in wrong]
+    assert done.followed == sum(a == y for a, y in zip(answers, right, strict=True))
+    assert f"answers {done.followed} of {len(right)} rows as it was told" in str(done)
     assert sum(a == y for a, y in zip(answers, right, strict=True)) > sum(
         a == y for a, y in zip(before, right, strict=True)
     )

@@ -55,6 +55,7 @@ class Correction:
     taken: bool  # False: what was known would have suffered, and nothing was written
     seconds: float
     notes: tuple[str, ...] = ()
+    followed: int | None = None  # corrections that the new model answers as it was told; None: no single class to tell
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -63,7 +64,7 @@ class Correction:
             "run": None if run_dir is None else str(run_dir), "counts": self.counts, "how": self.how,
             "before": self.before.to_json(), "after": self.after.to_json(),
             "known": None if self.known is None else self.known.to_json(), "taken": self.taken,
-            "seconds": round(self.seconds, 2), "notes": list(self.notes),
+            "followed": self.followed, "seconds": round(self.seconds, 2), "notes": list(self.notes),
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -74,6 +75,10 @@ class Correction:
             f"blank, {c['unusable']:,} unusable, {c['contradicting']:,} contradicting; {c['earlier']:,} from earlier"
         ]
         lines.append(f"on these rows {self.before} before, {self.after} after (each by a fit that had not seen it)")
+        if self.followed is not None:
+            lines.append(
+                f"the new model itself answers {self.followed:,} of {plural(self.before.n, 'row')} as it was told"
+            )
         if self.known is None:
             lines.append("what was known could not be measured: no rows that the run was judged on are there")
         else:
@@ -142,7 +147,9 @@ def correct(
     beside = _known(model, corrected, problem, prepared, strategy, data, settings)
     gap = None if beside is None else gap_between(beside[1], beside[0], problem.task, _metric(model), 0)
     taken = force or gap is None or gap.verdict != "worse"
-    done = Correction(model, counts, corrected.how, before, after, gap, taken, time.monotonic() - start, tuple(notes))
+    followed = _followed(corrected.predictor, problem, data, settings)
+    took = time.monotonic() - start
+    done = Correction(model, counts, corrected.how, before, after, gap, taken, took, tuple(notes), followed)
     if not taken:
         return done
     scores = None  # those of the former model are none of this one
@@ -228,6 +235,14 @@ def _on_corrections(
         clusters=data.clusters, resamples=200,
     )  # fmt: skip
     return before.estimates[name], after.estimates[name]
+
+
+def _followed(predictor: Any, problem: Problem, data: Data, run: Run) -> int | None:
+    """How many rows the new model, which learned from them, answers as it was told."""
+    if problem.task.name not in ("classify", "ordinal"):
+        return None
+    found = judged_on(predictor, data, run, problem)
+    return int((found.decisions == found.truth).sum())
 
 
 def _known(

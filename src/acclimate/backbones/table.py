@@ -183,7 +183,7 @@ class TableMlp(TableBackbone):
     """
 
     width = WIDTH
-    random_rate = 3e-4
+    random_rate = tuned_rate = 3e-4
 
     def __init__(
         self, coding: Coding | None = None, origin: Origin | None = None, seed: int = 0, parts: Iterable[Part] = ()

@@ -42,4 +42,4 @@ def correct(
     )  # fmt: skip
     typer.echo(json_text(done.to_json(), indent=2) if as_json else str(done))
     if done.taken and not as_json:
-        typer.echo(f"new run  {done.model.run_dir}")
+        typer.echo(f"new run  {done.model.run_dir}\nnext     acclimate predict {done.model.run_dir} NEW.csv")
