@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -100,6 +101,22 @@ def test_evaluate_counts_rows_that_were_learned_from(made: Made) -> None:
     _, one, folder = made
     scores = acclimate.load(folder / "run").evaluate(str(one.train))
     assert any("learned from" in note for note in scores.notes)
+
+
+def test_evaluate_shows_the_baselines_of_the_run(made: Made, tmp_path: Path) -> None:
+    _, one, folder = made
+    judged = json.loads((folder / "run" / "metrics.json").read_text())
+    found = acclimate.load(folder / "run").evaluate(str(one.test))
+    assert found.baseline.keys() == judged["baseline"].keys()
+    for name, row in judged["baseline"].items():
+        assert found.baseline[name]["value"] == row["value"]
+        assert found.baseline[name]["difference"] == row["difference"]
+    shutil.copytree(folder / "run", tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about["arguments"]["train_data"] = "elsewhere.csv"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+    moved = acclimate.load(tmp_path / "run").evaluate(str(one.test))
+    assert not moved.baseline and any("elsewhere.csv is no longer there" in note for note in moved.notes)
 
 
 def test_what_has_no_meaning_is_refused_by_name(made: Made, tmp_path: Path) -> None:

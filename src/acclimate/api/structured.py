@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Mapping
@@ -19,8 +18,15 @@ from acclimate.api.budget import TO_FINISH, before_the_end
 from acclimate.api.request import Request
 from acclimate.api.structured_model import StructuredModel
 from acclimate.api.structured_report import Found, write
-from acclimate.data.account import Audit, how_read, why_dropped
-from acclimate.data.rows import Data
+from acclimate.api.structured_rows import (
+    FEWEST_TO_CHOOSE_BY,
+    TEST_SHARE,
+    VALID_SHARE,
+    Parts,
+    content_of,
+    read_parts,
+)
+from acclimate.data.account import how_read
 from acclimate.errors import UserError, plural, unknown
 from acclimate.evaluate import Difference, Scores
 from acclimate.progress import Progress
@@ -32,29 +38,15 @@ from acclimate.structured import task_named
 from acclimate.structured.answering import answers_to
 from acclimate.structured.base import Asked, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.bundle import Learned
-from acclimate.structured.gate import CHOOSE, JUDGE, clustered, clusters_of, held_out, leaks, refuse_unread, repeats
+from acclimate.structured.gate import clusters_of, refuse_unread
 from acclimate.structured.measuring import difference, metric_of, scores_of
 from acclimate.structured.tuning import tuned
 
-TEST_SHARE, VALID_SHARE = 0.2, 0.15
 PROBE = "linear_probe"
-FEWEST = 10  # rows in all below which nothing is fitted
-FEWEST_TO_CHOOSE_BY = 8  # rows held out for the epoch and the choice; with fewer none are
 _PARTS = ("weight", "subgroup", "domain", "drop", "group", "time")  # that a column may play for labels of whole rows
 _OTHERS_ONLY = (  # what speaks of labels of whole rows
     "target", "target_labels", "class_weight", "class_order", "single_task", "prompt",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Rows that passed the gate, split."""
-
-    train: Data
-    valid: Data | None  # rows for the epoch and the choice between strategies
-    test: Data
-    audits: tuple[Audit, ...]
-    how: str
 
 
 @dataclass(frozen=True)
@@ -75,13 +67,13 @@ def fit(request: Request) -> StructuredModel:
     _refuse(request, task)
     names = _strategies(request, task)
     asked = Asked(request.columns, request.gate.private, request.run.progress)
-    parts = _read(request, task, asked)
+    parts = read_parts(task, request.sources(), asked, request.gate.on_bad, request.run.seed)
     request = replace(
         request,
         model=request.model or task.model,
         sha256=state.sha256_of({k: v for k, v in request.sources().items() if v is not None}),
         content={
-            role: _content(task, data)
+            role: content_of(task, data)
             for role, data in (("train", parts.train), ("valid", parts.valid), ("test", parts.test))
             if data is not None
         },
@@ -213,61 +205,6 @@ def _strategies(request: Request, task: Structured) -> tuple[str, ...]:
     if kept:
         raise UserError(f"{kept[0]} keeps training rows in its bundle, and the run is private; choose another strategy")
     return names
-
-
-def _read(request: Request, task: Structured, asked: Asked) -> Parts:
-    """Rows through the gate, and the three parts: to learn from, to choose by, to judge on."""
-    data, audit = _gated(task, request.train, asked, "train", request.gate.on_bad)
-    if len(data) < FEWEST:
-        raise UserError(
-            f"{data.source}: {len(data)} of {plural(audit.read, task.noun)} can be learned from, and {FEWEST} are "
-            f"needed{why_dropped(audit)}; {task.more}"
-        )
-    audits, seed = [audit], request.run.seed
-    if request.test is not None:
-        test, report = _gated(task, request.test, asked, "test", request.gate.on_bad)
-        if not len(test):
-            raise UserError(
-                f"{test.source}: none of its {plural(report.read, 'row')} can be judged{why_dropped(report)}"
-            )
-        found = leaks(task.keys(data.inputs), task.keys(test.inputs), test, task.noun)
-        audits.append(replace(report, findings=(*report.findings, *found)))
-        train, how = data, f"The number is of the {plural(len(test), 'row')} of {test.source}"
-    else:
-        at, held = held_out(task, data, TEST_SHARE, seed, JUDGE)
-        train, test = data.take(at), data.take(held)
-        how = f"The number is of {len(test):,} rows held out at the start"
-    valid: Data | None = None
-    if request.valid is not None:
-        valid, report = _gated(task, request.valid, asked, "valid", request.gate.on_bad)
-        if not len(valid):
-            raise UserError(
-                f"{valid.source}: none of its {plural(report.read, 'row')} can be used to choose "
-                f"by{why_dropped(report)}"
-            )
-        audits.append(report)
-    elif len(train) * VALID_SHARE >= FEWEST_TO_CHOOSE_BY:
-        at, held = held_out(task, train, VALID_SHARE, seed + 1, CHOOSE)
-        train, valid = train.take(at), train.take(held)
-    return Parts(train, valid, test, tuple(audits), how)
-
-
-def _gated(task: Structured, source: Any, asked: Asked, role: str, on_bad: str) -> tuple[Data, Audit]:
-    data, audit = task.read(source, asked, role)
-    if on_bad == "fail" and audit.dropped:
-        raise UserError(
-            f"{audit.source}: {plural(audit.read - audit.kept, 'row')} cannot be used{why_dropped(audit)} (on_bad fail)"
-        )
-    keys = task.keys(data.inputs)
-    found = (*audit.findings, *repeats(keys, data, task.noun))
-    return replace(data, clusters=clustered(keys) if len(data) else None), replace(audit, findings=found)
-
-
-def _content(task: Structured, data: Data) -> str:
-    digest = hashlib.sha256()
-    for key, label in zip(task.keys(data.inputs), labels_of(data), strict=True):
-        digest.update(f"{key}\x00{label!r}".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _loaded(request: Request, task: Structured, fitted_state: State) -> StructuredNetwork:

@@ -9,6 +9,7 @@ from typing import Any
 
 from acclimate.api import runs
 from acclimate.api.predicting import Predictions
+from acclimate.api.structured_rows import learned_from
 from acclimate.data.account import why_dropped
 from acclimate.data.rows import Columns, Data
 from acclimate.data.split import hash_of
@@ -121,10 +122,11 @@ class StructuredModel:
     def evaluate(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> Scores:
         """Scores on labelled rows, with intervals. In a run, each use of a file is counted."""
         scores, beside = self.evaluation(data, metric=metric, adapt=adapt)
-        return dataclasses.replace(scores, uses=beside.get("uses"))
+        return dataclasses.replace(scores, baseline=beside["baseline"], uses=beside.get("uses"))
 
     def evaluation(self, data: Any, *, metric: str | None = None, adapt: Any = None) -> tuple[Scores, dict[str, Any]]:
-        """Scores, and beside them the account of the rows and how often the file was used."""
+        """Scores, and beside them the baselines with the paired differences to them, the account of the rows and how
+        often the file was used."""
         if adapt is not None:
             raise UserError(f"--adapt is for labels of whole rows, and this model answers task {self._name!r}")
         rows, audit = self.labelled(data)
@@ -134,7 +136,9 @@ class StructuredModel:
         clusters = clusters_of(rows)
         scores = scores_of(task, labels_of(rows), answers, state, metric=chosen, clusters=clusters)
         scores = dataclasses.replace(scores, notes=(*self._cut(rows.inputs), *scores.notes))
-        extra: dict[str, Any] = {"baseline": {}, "audit": audit.to_json()}
+        beside, missing = self._beside(rows, answers, scores.metric)
+        scores = dataclasses.replace(scores, notes=(*scores.notes, *([missing] if missing else ())))
+        extra: dict[str, Any] = {"baseline": beside, "audit": audit.to_json()}
         if self.run_dir is not None:
             known = runs.known_keys(self.run_dir, task.keys(rows.inputs))
             if known:
@@ -149,6 +153,23 @@ class StructuredModel:
                 if uses is not None:
                     extra["uses"] = uses
         return scores, extra
+
+    def _beside(self, rows: Data, answers: Sequence[Any], metric: str) -> tuple[dict[str, Any], str]:
+        """What does without transfer, learned anew from the run's own training rows; else why there is nothing."""
+        if self.run_dir is None:
+            return {}, ""
+        task, state = self.learned.task, self.learned.state
+        train, why = learned_from(self.run_dir, task, self._asked)
+        if train is None:
+            return {}, f"No baselines stand beside it: {why}."
+        truth, clusters, found = labels_of(rows), clusters_of(rows), {}
+        for name, make in task.baselines(train, state, self._run()).items():
+            self.progress.say(f"baseline {name}, learned anew from {plural(len(train), 'row')}")
+            said = task.judged_by(make(), rows)
+            one = scores_of(task, truth, said, state, metric=metric, clusters=clusters).estimates[metric]
+            gap = difference(task, metric, truth, answers, said, state, clusters=clusters)
+            found[name] = {**one.to_json(), "difference": gap.to_json()}
+        return found, ""
 
     def labelled(self, source: Any) -> tuple[Data, Any]:
         """Labelled rows through the gate."""

@@ -24,8 +24,8 @@ def evaluate(
     as_json: options.AsJson = False,
     test_data: Annotated[str | None, typer.Option("--test-data", hidden=True)] = None,
 ) -> None:
-    """Judge RUN on the labelled rows of TEST: each metric with its interval and n, and the baselines beside it, where
-    labels are of whole rows (of boxes, transcripts ... they are in the report of RUN)."""
+    """Judge RUN on the labelled rows of TEST: each metric with its interval and n, and the baselines beside it (of
+    boxes, transcripts ... they are learned anew from RUN's training rows, where these are still there)."""
     source = options.one_of("TEST", test, "--test-data", test_data)
 
     from acclimate.cli import early
