@@ -90,6 +90,25 @@ def test_what_moves_the_backbone_must_show_a_gain(scripted: Any) -> None:
     assert "(not decidable, n = 20)" in few.decisions[-1]
 
 
+def test_of_two_that_tune_the_cheaper_comes_first_and_the_other_must_beat_it(scripted: Any) -> None:
+    frozen = {**BASE, "centroid": 0.6, "knn": 0.6, "linear_probe": 0.7, "hybrid": 0.6}
+    level = scripted({**frozen, "contrastive": 0.8, "lp_ft": 0.8})
+    assert level.chosen == "contrastive"
+    assert any(line.startswith("lp_ft was not chosen: +0.000") and "contrastive" in line for line in level.decisions)
+    assert scripted({**frozen, "contrastive": 0.8, "lp_ft": 0.9}).chosen == "lp_ft"
+
+
+def test_a_candidate_without_a_setting_that_was_given_is_left_out(scripted: Any) -> None:
+    shares = {**BASE, "linear_probe": 0.7, "contrastive": 0.9, "lp_ft": 0.8}
+    found = scripted(shares, num_train_epochs=2)
+    assert found.chosen == "lp_ft"
+    told = "contrastive was not run: it has no setting 'num_train_epochs', which was given."
+    assert told in found.decisions
+    assert module.check_candidates(module.CANDIDATES, {"num_train_epochs": 2}) == module.CANDIDATES
+    with pytest.raises(acclimate.UserError, match="num_train_epochs"):
+        module.check_candidates(("knn", "contrastive"), {"num_train_epochs": 2})
+
+
 def test_what_cannot_be_told_apart_is_said(scripted: Any) -> None:
     found = scripted({**BASE, "centroid": 0.6, "knn": 0.6, "linear_probe": 0.705, "hybrid": 0.7, "lp_ft": 0.7})
     assert any(
@@ -106,6 +125,7 @@ def test_a_candidate_that_cannot_run_is_left_out_and_named(scripted: Any) -> Non
         "tfidf was not run: no tfidf today",
         "centroid was not run: no centroid today",
         "hybrid was not run: no hybrid today",
+        "contrastive was not run to its end: no contrastive today",
     ]
     with pytest.raises(acclimate.UserError, match="none of the strategies could be run"):
         scripted({"majority": 0.5})

@@ -7,6 +7,7 @@ import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -240,3 +241,12 @@ def test_what_makes_no_sense_is_refused() -> None:
     ):
         with pytest.raises(UserError, match=match):
             named("contrastive", settings)
+
+
+def test_what_a_fit_takes_is_foretold_and_touches_nothing(shared_bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, before = tm.problem_of("classify", DATA, "str", shared_bert, RUN), tm.state(shared_bert)
+    ticks = iter([0.0, 9.0, 10.0, 20.0, 30.0, 31.8])  # a step to warm up, five steps, 18 rows read
+    monkeypatch.setattr("acclimate.strategies.contrast.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    seconds, a_row = replace(SMALL, steps=20).takes(problem, DATA, RUN)
+    assert a_row == pytest.approx(0.1) and seconds == pytest.approx(10 / 5 * 20 + 0.1 * 18)
+    assert tm.same_state(shared_bert, before)

@@ -9,8 +9,7 @@ from typing import Any
 
 from acclimate.run import Run
 from acclimate.strategies import Problem, Splits, Strategy
-from acclimate.strategies.foresee import Foreseen, foresee
-from acclimate.strategies.tune import Tune
+from acclimate.strategies.foresee import Foreseen, foresee, foreseeable
 from acclimate.usage import Usage, available, duration, size, watched
 
 _LONG = 900.0  # seconds of judging, from which a way without it is said
@@ -45,9 +44,10 @@ class Cost:
 
 def foretold(name: str, strategy: Strategy, problem: Problem, splits: Splits, run: Run) -> Foreseen | None:
     """One fit of a strategy that moves weights, measured once a run; nothing for other strategies."""
-    if not isinstance(strategy, Tune) or (problem.backbone is not None and problem.backbone.fixed):
+    if not foreseeable(strategy) or (problem.backbone is not None and problem.backbone.fixed):
         return None
-    return Foreseen(**run.once(f"{name}/foreseen", lambda: asdict(foresee(strategy, problem, splits, run))))
+    tuning: Any = strategy
+    return Foreseen(**run.once(f"{name}/foreseen", lambda: asdict(foresee(tuning, problem, splits, run))))
 
 
 @contextmanager

@@ -20,16 +20,14 @@ from acclimate.metrics.skill import skill_difference, skill_value
 from acclimate.oom import NoRoom
 from acclimate.run import Run
 from acclimate.strategies import BASELINES, OVER_DOMAINS, STRATEGIES, Problem, Splits, named, takers
-from acclimate.strategies.foresee import Foreseen, foresee
-from acclimate.strategies.tune import Tune
+from acclimate.strategies.foresee import Foreseen, foresee, foreseeable
 from acclimate.tasks.answered import Answered, answered, rows_of
 from acclimate.tasks.multitask import Multitask
-from acclimate.train.loop import Diverged
 from acclimate.usage import duration
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
-MOVING = "lp_ft"
-CANDIDATES = (*FROZEN, MOVING)
+MOVING = ("contrastive", "lp_ft")  # the cheaper first
+CANDIDATES = (*FROZEN, *MOVING)
 OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
 OF_PARTS = ("feature_boosting",)  # a candidate where a table holds text, pictures or sounds
 _KNOWN = {**STRATEGIES, **{name: OVER_DOMAINS[name] for name in OF_DOMAINS}}
@@ -120,6 +118,14 @@ def race(
     )
     decisions += _level(problem, data, metric, best, known)
     moving = [name for name in STRATEGIES if name in candidates and not STRATEGIES[name].frozen]
+    moving = sorted(moving, key=lambda name: name != MOVING[0])
+    there = {name: _lacking(name, problem, data) for name in moving}
+    for name in [name for name in moving if there[name]]:
+        moving.remove(name)
+        if asked:
+            cut(f"{name} was not run: {there[name]}.")
+    if problem.backbone is not None and problem.backbone.fixed and not asked:
+        moving = moving[-1:]  # one sentence on why none of them is run
     if overrides and not moving:
         cut(unused(overrides))
     for name in moving:
@@ -147,7 +153,7 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any], beside: 
     for name in found:
         if name not in _KNOWN:
             raise UserError(f"{name!r} is judged in any case; leave it out of the candidates")
-        if not (_KNOWN[name].frozen or isinstance(_KNOWN[name], Tune)):
+        if not (_KNOWN[name].frozen or foreseeable(_KNOWN[name])):
             raise UserError(
                 f"candidate {name!r}: how long it takes cannot be foretold, so that it is not raced; fit it alone with "
                 f"--strategy {name}"
@@ -161,8 +167,13 @@ def check_candidates(names: Sequence[str], settings: Mapping[str, Any], beside: 
     taken = [name for name in (*moving, *beside)]
     refuse_untaken([s for s in settings if not set(takers(s)) & set(taken)], taken or found)
     for name in moving:
-        named(name, dict(settings))
+        named(name, dict(settings) if tuple(names) != CANDIDATES else _taken(name, settings))
     return found
+
+
+def _taken(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of these settings that a strategy has."""
+    return {setting: value for setting, value in settings.items() if name in takers(setting)}
 
 
 def unused(settings: Mapping[str, Any]) -> str:
@@ -192,6 +203,8 @@ def _lacking(name: str, problem: Problem, data: Data) -> str:
         return "it reads the features of a pretrained model, and there is none"
     if name == "centroid" and "regress" in (problem.task.name, *(one.task for one in problem.decoder.parts)):
         return "it chooses between classes, and the labels are numbers"
+    if name == MOVING[0] and problem.task.name not in ("classify", "ordinal"):
+        return "it pulls rows of one class together, and here no row has one class"
     if name == "hybrid" and not kind_of(data).beside:
         return f"of {kind_of(data).plural} there are no plain features to put beside those of a network"
     return ""
@@ -278,11 +291,13 @@ def _moving(
         return None, None, []
     if problem.backbone.fixed:
         return None, None, [f"{name} was not run: {problem.backbone.fixed}."]
-    tune = named(name, dict(overrides))[1]
-    assert isinstance(tune, Tune)  # by check_candidates: of others nobody can foretell the time
+    untaken = sorted(set(overrides) - set(_taken(name, overrides)))
+    if untaken:
+        return None, None, [f"{name} was not run: it has no setting {untaken[0]!r}, which was given."]
+    tune: Any = named(name, dict(overrides))[1]
     try:
         found = run.once(f"{name}/affordable", partial(_affordable, tune, problem, data, pairs, run, ahead))
-    except NoRoom as error:
+    except (UserError, NoRoom) as error:
         return None, None, [f"{name} was not run: {error}"]
     folds, more = int(found["folds"]), "raise --time-limit to have it judged."
     if found["one"] is None:
@@ -307,12 +322,12 @@ def _moving(
         took = tuned.seconds / tuned.folds
         said.append(f"A fold of {name} was foreseen to take {found['fold']:.0f} s, and took {took:.0f} s.")
         return tuned, one, said
-    except (Diverged, NoRoom) as error:
+    except (UserError, NoRoom) as error:
         return None, one, [f"{name} was not run to its end: {error}"]
 
 
 def _affordable(
-    tune: Tune, problem: Problem, data: Data, pairs: Pairs, run: Run, ahead: Foreseen | None
+    tune: Any, problem: Problem, data: Data, pairs: Pairs, run: Run, ahead: Foreseen | None
 ) -> dict[str, Any]:
     """How many folds there is time for, beside the last fit; seconds of a fold, and what one fit takes."""
     if run.left() < LEAST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor
 from acclimate.backbones.base import Backbone
 from acclimate.data.rows import Data, IntArray
 from acclimate.errors import UserError, unknown
-from acclimate.features import Store
+from acclimate.features import Store, extract
 from acclimate.model import Predictor
+from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.alignment import check_alone
 from acclimate.strategies.base import Problem, Splits
@@ -24,6 +26,9 @@ from acclimate.strategies.probe import Probe
 from acclimate.strategies.tune import Tune
 from acclimate.tasks.base import Network
 from acclimate.train.loop import History
+
+_TRIED = 5  # steps that tell how long one takes, after a first one that warms up
+_READ = 32  # rows that are read to tell how long one takes
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,26 @@ class Contrast(Moving):
             problem.task, problem.decoder, probe.head, network.backbone, None, "contrastive", settings,
             (*names, *probe.trained), tuple(history), (*moved, *notes, *probe.notes), *adapter,
         )  # fmt: skip
+
+    def takes(self, problem: Problem, data: Data, run: Run) -> tuple[float, float]:
+        """Seconds of one fit on these rows and of reading one row afterwards, from a few real steps on a copy."""
+        run = replace(run, progress=Progress(quiet=True), state=None)
+        steps, base = self.steps or usual_steps(len(data)), problem.network()[0]
+        drawn = draw(problem.targets(data).astype(int), self.batch_size, min(_TRIED, steps), run.seed)
+        few = data.take(np.unique(np.concatenate(drawn)))
+        took = [0.0]
+        with alone(run):
+            for tried in (1, _TRIED):
+                start = time.monotonic()
+                head = problem.task.head(base.width, problem.decoder)
+                tune, network, _ = begun(self.on(base), problem, head, few, run)
+                network.head.requires_grad_(False)
+                replace(self, steps=tried)._train(network, tune, problem, few, run)
+                took.append(time.monotonic() - start)
+            start = time.monotonic()
+            extract(network.backbone, few.inputs[:_READ], run)
+            a_row = (time.monotonic() - start) / len(few.inputs[:_READ])
+        return took[-1] / _TRIED * steps + a_row * len(data), a_row
 
     def tune(self, start: str = "zero", epochs: int | None = None) -> Tune:
         """Where "blocks" is not yet known to be a number of them, everything."""

@@ -22,6 +22,7 @@ from acclimate.progress import Progress
 from acclimate.run import Run
 from acclimate.strategies.alignment import Aligned
 from acclimate.strategies.base import Problem, Splits, unlabelled
+from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.inputs import Both, Inputs
 from acclimate.strategies.moves import thirds
 from acclimate.strategies.pretrain import foretell
@@ -56,8 +57,14 @@ class Foreseen:
         return Usage(self.seconds, self.memory)
 
 
-def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
-    """Predict one `tune.fit` on these rows from steps of typical and of the largest size.
+def foreseeable(strategy: object) -> bool:
+    """Whether it can be foretold what a fit of this strategy takes."""
+    return isinstance(strategy, Tune | Contrast)
+
+
+def foresee(tune: Tune | Contrast, problem: Problem, splits: Splits, run: Run) -> Foreseen:
+    """Predict one `tune.fit` on these rows from steps of typical and of the largest size (of `contrastive`, whose steps
+    are drawn alike, from some of them).
 
     seconds = pretraining + copying + tokenising + choosing numbers + frozen blocks + epochs · Σ_steps (a + b · tokens)
     + evaluations, with a and b by least squares over the timed steps; bytes = the peak of those steps (weights,
@@ -66,10 +73,13 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """
     forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
     with watched(run.device) as used, forked, full_precision():
-        probe = _Probe(tune, problem.to_tune(run), splits, replace(run, progress=Progress(quiet=True), state=None))
-        seconds, beside = probe.seconds(), probe.beside()
-        a_row = probe.a_row
-        del probe
+        if isinstance(tune, Contrast):
+            (seconds, a_row), beside = tune.takes(problem, splits.train, run), 0
+        else:
+            probe = _Probe(tune, problem.to_tune(run), splits, replace(run, progress=Progress(quiet=True), state=None))
+            seconds, beside = probe.seconds(), probe.beside()
+            a_row = probe.a_row
+            del probe
     share = _BETWEEN if run.device == "cpu" else 1.0
     return Foreseen(ranks.agreed(seconds), int(share * (used.memory + beside)), ranks.agreed(a_row))
 
