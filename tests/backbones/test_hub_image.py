@@ -140,6 +140,17 @@ def test_pictures_are_read_at_another_size_and_a_bundle_keeps_it(
     assert load(str(tmp_path), image_size=32).fingerprint() == own.fingerprint()
 
 
+def test_a_vit_whose_preprocessing_is_of_another_size_than_its_config_is_read(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with quiet_transformers():
+        model("vit").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, "crop_size": 48}))
+    backbone = load(str(tmp_path))
+    assert backbone.settings()["size"] == 48 and not backbone.read_at
+    assert extract(backbone, pictures(2), Run()).shape == (2, 16)
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "said"),
     [
