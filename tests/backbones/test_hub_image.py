@@ -127,6 +127,7 @@ def test_pictures_are_read_at_another_size_and_a_bundle_keeps_it(
     given = pictures(3)
     found, pixels = extract(other, given, Run()), other.collate(other.encode(given))["pixels"]
     assert pixels.shape == (3, 3, size, size) and other.settings()["own_size"] == 32
+    assert abs(other.image.side - size * 40 / 32) <= 1  # type: ignore[union-attr]  # the same share is cut away
     with torch.no_grad(), quiet_transformers():
         more = {"interpolate_pos_encoding": True} if kind == "vit" else {}
         hidden = AutoModel.from_pretrained(folder(kind)).eval()(pixel_values=pixels, **more).last_hidden_state

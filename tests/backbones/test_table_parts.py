@@ -114,6 +114,7 @@ def test_sounds_beside_numbers(names: dict[str, str]) -> None:
 
 def test_pictures_beside_numbers_are_read_at_the_size_that_is_asked_for(names: dict[str, str], tmp_path: Path) -> None:
     name = f"columns+{names['image']}+{names['text']}"
+    assert load(f"columns+{names['image']}", truncation="head", precision="fp32").parts.keys() == {"image"}
     table = load(name, image_size=48)
     assert table.parts["image"].backbone.settings()["size"] == 48
     assert table.read_at.startswith("48 x 48 pixels (the model's own size is ") and not load(name).read_at

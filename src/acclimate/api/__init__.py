@@ -125,7 +125,8 @@ def fit(
     ({"stars": 0.5}); `task` "stars=regress,topic=classify" says what some of them are. With a strategy that moves the
     backbone each column is also trained alone, to show the gain or loss, where that takes ten minutes or the time limit
     at most; `single_task` True or False says whether, whatever it takes.
-    A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
+    A path may be a folder of pictures or sounds in class folders; `image_size` is the side in pixels at which a model
+    of pictures reads them, where that is not to be its own. `modality` says what the inputs are where that is
     not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
     has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
     guessed wrong. Molecules are split by scaffold, unless `split` is "random". Two columns in `text_column` are a pair:

@@ -111,7 +111,7 @@ def _report(request: Request, task: Structured, found: Found, scores: Scores, ro
             **size,
             "seed": request.run.seed,
             "seconds": round(found.seconds, 1),
-        },  # fmt: skip
+        },
         audits=[a.to_json() for a in found.audits],
         scores=scores.to_json(),
         baselines=rows,

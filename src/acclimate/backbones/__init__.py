@@ -16,6 +16,7 @@ _PICTURES = ("timm", "small", "image")
 _TAKES = {"text": ("pooling", "max_length", "prefix", "precision", "truncation"), "audio": ("seconds", "truncation"),
           **dict.fromkeys(_PICTURES, ("image_size",))}  # fmt: skip
 _ONLY = {"seconds": "sound", "image_size": "picture"}  # which models alone have such a setting; the others are of text
+_USUAL = (("precision", "fp32"), ("truncation", "head"))  # what every model does, also those without such a setting
 
 __all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load", "located"]
 
@@ -45,14 +46,9 @@ def load(
     """
     table, plus, others = name.partition("+")
     if plus and table in TABLE:
-        settings: dict[str, Any] = {
-            "pooling": pooling,
-            "max_length": max_length,
-            "prefix": prefix,
-            "precision": precision,
-        }
-        settings |= {"truncation": truncation, "seconds": seconds, "image_size": image_size}
-        return _with_parts(table, _loaded(others, settings))
+        settings = {"pooling": pooling, "max_length": max_length, "prefix": prefix, "precision": precision}
+        more = {"truncation": truncation, "seconds": seconds, "image_size": image_size}
+        return _with_parts(table, _loaded(others, {**settings, **more}))
     path, origin = located(name)
     reads = modality_of(path)
     if reads == "voice":
@@ -141,7 +137,7 @@ def _loaded(names: str, settings: Mapping[str, Any]) -> list[Backbone]:
         mine = {key: value for key, value in given.items() if key in _TAKES.get(reads, ())}
         found.append(load(name, **mine))
         taken |= set(mine)
-    left = {key: value for key, value in given.items() if key not in taken and (key, value) != ("precision", "fp32")}
+    left = {key: value for key, value in given.items() if key not in taken and (key, value) not in _USUAL}
     for key, value in left.items():
         raise UserError(f"{key} {value!r} is for {_ONLY.get(key, 'text')} models, and {names} has none")
     return found
