@@ -112,7 +112,7 @@ def test_sounds_beside_numbers(names: dict[str, str]) -> None:
     assert extract(table, given, Run()).shape == (4, 1 + table.parts["audio"].width)
 
 
-def test_pictures_beside_numbers_are_read_at_the_size_that_is_asked_for(names: dict[str, str], tmp_path: Path) -> None:
+def test_pictures_beside_numbers_are_read_at_the_size_that_is_asked_for(names: dict[str, str]) -> None:
     name = f"columns+{names['image']}+{names['text']}"
     assert load(f"columns+{names['image']}", truncation="head", precision="fp32").parts.keys() == {"image"}
     table = load(name, image_size=48)
