@@ -25,9 +25,9 @@ PLAIN = {
     "model": "m", "task": "classify", "text_column": ["a", "b"], "file_column": "photo path", "modality": "image",
     "group_column": "g", "time_column": "t", "id_column": "i", "subgroup_column": ["s"], "domain_column": "d",
     "weight_column": "w", "drop": ["x", "y z"], "metric": "accuracy", "time_limit": "10m", "seed": 3, "on_bad": "fail",
-    "split": "random", "truncation": "chunk", "max_length": 64, "max_seconds": 2.5, "pooling": "cls",
-    "pairs": "joint", "precision": "int8", "label_delimiter": ";", "positive": "yes", "threshold": 0.25,
-    "specificity": 0.9, "alert_budget": 0.1, "prevalence": 0.2, "feature_dtype": "fp16",
+    "split": "random", "truncation": "chunk", "max_length": 64, "max_seconds": 2.5, "image_size": 128,
+    "pooling": "cls", "pairs": "joint", "precision": "int8", "label_delimiter": ";", "positive": "yes",
+    "threshold": 0.25, "specificity": 0.9, "alert_budget": 0.1, "prevalence": 0.2, "feature_dtype": "fp16",
     "valid_data": "v.csv", "test_data": "t.csv", "target_data": "there.csv", "target_labels": "few.csv",
     "rate": 50.0, "horizon": 12, "prompt": "smollm2",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ import tiny_models as tm
 from acclimate import strategies
 from acclimate.api import deciding
 from acclimate.api.shifting import measure_shift
+from acclimate.backbones import load
 from acclimate.errors import UserError
+from acclimate.files import read_object
 from acclimate.model import load as load_predictor
 from acclimate.strategies.consistency import Consistency
 from acclimate.strategies.tune import Tune
 from drawn import bars, folder
+from tiny_scenes import timm_folder
 
 MODEL = "small-cnn:24"
 
@@ -279,3 +283,50 @@ def test_a_private_run_names_no_file(tmp_path: Path) -> None:
     )
     for file in (tmp_path / "run").rglob("*"):
         assert file.is_dir() or b"secret" not in file.read_bytes(), file
+
+
+def test_a_run_reads_pictures_at_the_size_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, network = folder(tmp_path / "train", 40), str(timm_folder(tmp_path / "net"))
+    how = {"model": network, "strategy": "linear_probe", "image_size": 32}
+    model = acclimate.fit(place, output_dir=tmp_path / "run", **how)
+    said = "32 x 32 pixels (the model's own size is 64 x 64)"
+    assert f"pictures are read at {said}" in capsys.readouterr().err
+    page = unescape((tmp_path / "run" / "report.html").read_text())
+    assert "pictures read at" in page and said in page
+    assert read_object(tmp_path / "run" / "run.json")["preprocessing"]["size"] == 32
+    pixels, _ = bars(6, seed=2)
+    again = acclimate.load(tmp_path / "run")
+    backbone = again.predictor.backbone  # type: ignore[union-attr]
+    assert backbone is not None and backbone.read_at == said
+    assert np.array_equal(again.predict_proba(pixels), model.predict_proba(pixels))  # type: ignore[union-attr]
+    found = acclimate.inspect(place, model=network, image_size=32)
+    assert f"pictures are read at {said}" in found.reasons
+    report = measure_shift(place, folder(tmp_path / "other", 40, seed=1), model=network, image_size=32)
+    assert report.to_json()
+
+
+@pytest.mark.parametrize(
+    ("rows", "how", "said"),
+    [
+        ({"text": ["a", "b"] * 30, "label": ["x", "y"] * 30}, {"model": "bert"}, "picture models; .*bert' reads te"),
+        ({"age": [1, 2] * 30, "label": ["x", "y"] * 30}, {"model": "columns"}, "for picture models; 'columns' reads"),
+        (None, {"model": "small-cnn:24"}, "image_size 32: 'small-cnn:24' reads 24 pixels a side"),
+        (None, {"task": "detect"}, "--image-size is not for task 'detect': .* --set side=PIXELS"),
+        (None, {"task": "segment"}, "--image-size is not for task 'segment': .* --set side=PIXELS"),
+        (None, {"task": "transcribe"}, "--image-size has no meaning for task 'transcribe'"),
+    ],
+)  # fmt: skip
+def test_a_size_is_refused_where_no_picture_is_read(
+    rows: object, how: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    given = folder(tmp_path / "train", 20) if rows is None else rows
+    if how.get("model") == "bert":
+        how = {"model": str(tm.write("bert", tmp_path / "bert", layers=1))}
+    with pytest.raises(UserError, match=said):
+        acclimate.fit(given, output_dir=tmp_path / "run", image_size=32, quiet=True, **how)
+
+
+def test_the_network_from_scratch_takes_its_side_from_the_size() -> None:
+    assert load("small-cnn", image_size=24).settings()["side"] == 24
+    with pytest.raises(UserError, match="small-cnn reads pictures of 8 to 64 pixels a side, not 200"):
+        load("small-cnn", image_size=200)

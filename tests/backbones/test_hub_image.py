@@ -117,6 +117,54 @@ def test_the_last_block_moves_alone_and_the_others_are_replayed(kind: str, folde
     assert any(said in note for note in fitted.notes), fitted.notes
 
 
+@pytest.mark.parametrize(("kind", "size"), [*((kind, 48) for kind in WIDTHS), ("vit", 16), ("dinov2", 24)])
+def test_pictures_are_read_at_another_size_and_a_bundle_keeps_it(
+    kind: str, size: int, folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from transformers import AutoModel
+
+    own, other = load(str(folder(kind))), load(str(folder(kind)), image_size=size)
+    given = pictures(3)
+    found, pixels = extract(other, given, Run()), other.collate(other.encode(given))["pixels"]
+    assert pixels.shape == (3, 3, size, size) and other.settings()["own_size"] == 32
+    assert abs(other.image.side - size * 40 / 32) <= 1  # type: ignore[union-attr]  # the same share is cut away
+    with torch.no_grad(), quiet_transformers():
+        more = {"interpolate_pos_encoding": True} if kind == "vit" else {}
+        hidden = AutoModel.from_pretrained(folder(kind)).eval()(pixel_values=pixels, **more).last_hidden_state
+    places = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+    expected = (places[:, 0] if kind in FIRST else places.mean(1)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
+    other.save(tmp_path)
+    again = load(str(tmp_path))
+    assert again.fingerprint() == other.fingerprint() == other.clone().fingerprint() != own.fingerprint()
+    assert np.array_equal(extract(again, given, Run()), found) and again.read_at == other.read_at
+    assert load(str(tmp_path), image_size=32).fingerprint() == own.fingerprint()
+
+
+def test_a_vit_whose_preprocessing_is_of_another_size_than_its_config_is_read(
+    folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with quiet_transformers():
+        model("vit").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, "crop_size": 48}))
+    backbone = load(str(tmp_path))
+    assert backbone.settings()["size"] == 48 and not backbone.read_at
+    assert extract(backbone, pictures(2), Run()).shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        ("dinov2", 45, "image_size 45 is no multiple of 8, the side of the patches .*; give 40 or 48$"),
+        ("swin", 8, "cannot read pictures of 8 x 8 pixels; the smallest that it can read is 14$"),
+        ("convnext", 5000, "image_size 5000 is the side of the square .* from 8 to 4096$"),
+    ],
+)
+def test_a_size_that_cannot_be_had_is_told(kind: str, size: int, said: str, folder: Callable[[str], Path]) -> None:
+    with pytest.raises(UserError, match=said):
+        load(str(folder(kind)), image_size=size)
+
+
 def test_pixels_are_those_of_the_stored_preprocessing(folder: Callable[[str], Path]) -> None:
     backbone = load(str(folder("dinov2")))
     settings = {k: v for k, v in backbone.settings().items() if k not in ("modality", "backend")}
@@ -199,3 +247,18 @@ def test_every_name_of_the_catalogue_loads_as_what_it_is() -> None:
         if backbone.modality == "series":
             backbone = backbone.fit_rows(given)
         assert extract(backbone, given, Run()).shape == (1, backbone.width)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "sizes"), [("mobilenetv2", (128, 320)), ("dinov2-small", (112, 308))])
+def test_a_photo_keeps_its_features_at_another_size(name: str, sizes: tuple[int, ...]) -> None:
+    from sklearn.datasets import load_sample_images
+
+    photos = [np.asarray(image) for image in load_sample_images().images]  # a temple and a flower
+    own = extract(load(name), photos, Run())
+    for size in sizes:
+        backbone = load(name, image_size=size)
+        assert f"{size} x {size} pixels" in backbone.read_at
+        found = extract(backbone, photos, Run())
+        alike = found @ own.T / np.linalg.norm(found, axis=1)[:, None] / np.linalg.norm(own, axis=1)
+        assert np.diag(alike).min() > 0.6 and np.all(np.diag(alike) > 0.1 + alike[[0, 1], [1, 0]]), (size, alike)

@@ -11,7 +11,7 @@ import torch
 
 from acclimate.backbones import image, load, runtime
 from acclimate.errors import UserError
-from acclimate.features import extract
+from acclimate.features import Store, extract
 from acclimate.run import Run
 
 timm = pytest.importorskip("timm", reason="image backbones need the `image` extra")
@@ -61,6 +61,30 @@ def test_a_picture_changed_at_random_keeps_its_size_and_has_no_new_colour(folder
     changed = backbone.augment(batch, torch.Generator().manual_seed(0), 1.0)
     torch.testing.assert_close(changed["pixels"], batch["pixels"])  # the edge is drawn out: nothing black comes in
     assert torch.equal(changed["rows"], batch["rows"])
+
+
+def test_features_of_two_sizes_are_kept_apart_and_cost_by_the_area(folder: Path, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    found = {}
+    for size in (None, 32, 128):
+        backbone = load(str(folder), image_size=size)
+        store = Store(backbone, Run(cache=tmp_path))
+        assert store.missing([picture])  # though another size was read before
+        found[size] = store.get([picture])
+        again = Store(load(str(folder), image_size=size), Run(cache=tmp_path))
+        assert not again.missing([picture]) and np.array_equal(again.get([picture]), found[size])
+        assert backbone.encode([picture])[0].cost == {None: 64, 32: 16, 128: 256}[size]
+    assert not np.allclose(found[None], found[32], rtol=1e-2) and not np.allclose(found[None], found[128], rtol=1e-2)
+
+
+def test_a_network_of_a_runtime_reads_the_size_that_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    backbone = load(str(folder), image_size=96)
+    pixels = backbone.collate(backbone.encode(pictures(2)))["pixels"]
+    network = runtime.Network(backbone.model, 96, backbone.fingerprint(), tmp_path)  # type: ignore[arg-type]
+    run, tried = runtime.admitted("onnxruntime", network, pixels, backbone({"pixels": pixels}))
+    assert run is not None, tried
 
 
 def pictures(count: int) -> list[np.ndarray]:

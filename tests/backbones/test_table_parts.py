@@ -112,7 +112,17 @@ def test_sounds_beside_numbers(names: dict[str, str]) -> None:
     assert extract(table, given, Run()).shape == (4, 1 + table.parts["audio"].width)
 
 
+def test_pictures_beside_numbers_are_read_at_the_size_that_is_asked_for(names: dict[str, str]) -> None:
+    name = f"columns+{names['image']}+{names['text']}"
+    assert load(f"columns+{names['image']}", truncation="head", precision="fp32").parts.keys() == {"image"}
+    table = load(name, image_size=48)
+    assert table.parts["image"].backbone.settings()["size"] == 48
+    assert table.read_at.startswith("48 x 48 pixels (the model's own size is ") and not load(name).read_at
+
+
 def test_what_cannot_stand_beside_columns_is_refused(names: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="image_size 48 is for picture models, and .*bert.* has none"):
+        load(f"columns+{names['text']}", image_size=48)
     with pytest.raises(UserError, match="'vit' and 'vit' both read image; give one model a kind"):
         load(f"columns+{names['image']}+{names['image']}")
     with pytest.raises(UserError, match="max_length 8 is for text models, and .*vit has none"):

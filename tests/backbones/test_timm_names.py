@@ -13,6 +13,7 @@ import torch
 
 import tiny_models as tm
 from acclimate.backbones import image, load
+from acclimate.backbones.image_sizes import fitted
 from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.features import extract
@@ -144,3 +145,67 @@ def test_settings_that_the_architecture_does_not_take_are_told(folder: Any, tmp_
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_args": {"window_size": 3}}))
     with pytest.raises(UserError, match=r"cannot load the image model .*window_size"):
         load(str(tmp_path))
+
+
+OTHER = {"vit_tiny_patch16_224": 16, "vit_small_patch14_dinov2": 42, "swin_tiny_patch4_window7_224": 48}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_are_read_at_another_size_and_a_bundle_keeps_it(name: str, folder: Any, tmp_path: Path) -> None:
+    size = OTHER.get(name, 96)
+    own, other = load(str(folder(name))), load(str(folder(name)), image_size=size)
+    given = pictures(3)
+    found, pixels = extract(other, given, Run()), other.collate(other.encode(given))["pixels"]
+    assert pixels.shape == (3, 3, size, size) and str(size) in other.read_at and not own.read_at
+    model = timm.create_model(name, num_classes=0, **NAMES[name]).eval()
+    model.load_state_dict(own.model.state_dict())
+    if name in OTHER:  # positions are resampled as timm does it for a checkpoint of another size
+        model.set_input_size(img_size=(size, size))
+    with torch.no_grad():
+        expected = model(pixels).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    other.save(tmp_path)
+    again = load(str(tmp_path))
+    assert again.fingerprint() == other.fingerprint() == other.clone().fingerprint() != own.fingerprint()
+    assert np.array_equal(extract(again, given, Run()), found) and again.read_at == other.read_at
+    back = load(str(tmp_path), image_size=own.settings()["size"])  # type: ignore[arg-type]
+    assert not back.read_at and extract(back, given, Run()).shape == found.shape
+    if name not in OTHER:  # what was resampled twice is not what it was
+        assert back.fingerprint() == own.fingerprint()
+    tuned_at_the_top(other)
+
+
+def test_resampled_positions_are_those_of_timm_for_a_checkpoint_of_that_size(folder: Any) -> None:
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    name = "vit_tiny_patch16_224"
+    own, other = load(str(folder(name))), load(str(folder(name)), image_size=48)
+    model = timm.create_model(name, num_classes=0, **{**NAMES[name], "img_size": 48})
+    state = checkpoint_filter_fn(own.model.state_dict(), model)
+    torch.testing.assert_close(state["pos_embed"], other.model.pos_embed.data)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("vit_tiny_patch16_224", 50, "image_size 50 is no multiple of 8, the side of the patches .*; give 48 or 56$"),
+        ("vit_small_patch14_dinov2", 10, "image_size 10 is no multiple of 14, .*; give 14$"),
+        ("convnext_atto", 24, "cannot read pictures of 24 x 24 pixels; the smallest that it can read is 32$"),
+        ("resnet18", 7, "image_size 7 is the side of the square .* a whole number of pixels from 8 to 4096$"),
+        ("resnet18", 64.0, "image_size 64.0 is the side"),
+    ],
+)
+def test_a_size_that_cannot_be_had_is_told_with_one_that_can(name: str, size: Any, said: str, folder: Any) -> None:
+    with pytest.raises(UserError, match=said):
+        load(str(folder(name)), image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("size", "step", "said"),
+    [(48, 8, r"48 x 48 pixels \(.*shapes.*\); give 32, or choose a conv"), (24, 8, "the smallest .* can read is 32$"),
+     (20, 1, "the smallest .* can read is 32$")],
+)  # fmt: skip
+def test_a_network_of_one_size_says_so(size: int, step: int, said: str) -> None:
+    one = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+    with pytest.raises(UserError, match=said):
+        fitted(one, lambda model, side: None, size, 32, step, "one")

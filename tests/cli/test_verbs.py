@@ -67,8 +67,9 @@ def test_inspect_passes_the_columns_on(cli, api) -> None:
 
 
 def test_inspect_and_shift_pass_on_how_inputs_are_read(cli, api, monkeypatch: pytest.MonkeyPatch) -> None:
-    cli("inspect", "x", "--max-seconds", "2", "--split", "random", "--json")
-    assert (api.calls[0][2]["max_seconds"], api.calls[0][2]["split"]) == (2.0, "random")
+    cli("inspect", "x", "--max-seconds", "2", "--image-size", "128", "--split", "random", "--json")
+    found = api.calls[0][2]
+    assert (found["max_seconds"], found["image_size"], found["split"]) == (2.0, 128, "random")
     shifting, given = ModuleType("acclimate.api.shifting"), {}
 
     def measure_shift(*files: str, **settings: object) -> object:
@@ -77,8 +78,8 @@ def test_inspect_and_shift_pass_on_how_inputs_are_read(cli, api, monkeypatch: py
 
     shifting.measure_shift = measure_shift  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "acclimate.api.shifting", shifting)
-    cli("shift", "x", "y", "--max-seconds", "2", "--column-kind", "cp=category")
-    assert (given["max_seconds"], given["column_kinds"]) == (2.0, {"cp": "category"})
+    cli("shift", "x", "y", "--max-seconds", "2", "--image-size", "128", "--column-kind", "cp=category")
+    assert (given["max_seconds"], given["image_size"], given["column_kinds"]) == (2.0, 128, {"cp": "category"})
 
 
 def test_demo_runs_its_body(cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 import acclimate
 import tiny_models as tm
+import tiny_scenes
 import tiny_sounds as ts
 from acclimate.backbones import load
 from acclimate.errors import UserError
@@ -132,6 +134,15 @@ def test_sounds_are_read_as_long_as_asked_and_other_options_are_refused(tmp_path
     assert model.learned.network.backbone.inner.sound.seconds == 0.5  # type: ignore[union-attr]
     with pytest.raises(UserError, match=r"--precision has no meaning for task 'match'.*max_length, max_seconds"):
         acclimate.fit(str(one), output_dir=tmp_path / "two", precision="bf16", **how)
+
+
+def test_pictures_are_read_at_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    one = replace(match_example(tmp_path), model=str(tiny_scenes.timm_folder(tmp_path / "net")))
+    model = fit("match", one, tmp_path / "run", image_size=32)
+    towers = acclimate.load(tmp_path / "run").learned.network.backbone  # type: ignore[union-attr]
+    assert towers.inner.image.size == 32 and towers.read_at.startswith("32 x 32 pixels")
+    assert acclimate.load(tmp_path / "run").predict(one.new) == model.predict(one.new)
+    assert model.report_data.settings["pictures_read_at"] == towers.read_at  # type: ignore[union-attr]
 
 
 def test_colours_are_learned_and_class_names_can_be_given(tmp_path: Path) -> None:

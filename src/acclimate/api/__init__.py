@@ -88,6 +88,7 @@ def fit(
     truncation: str = "head",
     max_length: int | None = None,
     max_seconds: float | None = None,
+    image_size: int | None = None,
     pooling: str | None = None,
     pairs: str | None = None,
     precision: str | None = None,
@@ -124,7 +125,8 @@ def fit(
     ({"stars": 0.5}); `task` "stars=regress,topic=classify" says what some of them are. With a strategy that moves the
     backbone each column is also trained alone, to show the gain or loss, where that takes ten minutes or the time limit
     at most; `single_task` True or False says whether, whatever it takes.
-    A path may be a folder of pictures or sounds in class folders. `modality` says what the inputs are where that is
+    A path may be a folder of pictures or sounds in class folders; `image_size` is the side in pixels at which a model
+    of pictures reads them, where that is not to be its own. `modality` says what the inputs are where that is
     not told by the data; `model` is one for such inputs where none is named. Of a table without text every column that
     has no other part is learned from; `column_kinds` says of some what they hold, {"cp": "category"}, where that is
     guessed wrong. Molecules are split by scaffold, unless `split` is "random". Two columns in `text_column` are a pair:
@@ -198,8 +200,9 @@ def fit(
              "target_data": _name(target_data), "target_labels": _name(target_labels), "align": align,
              "lambda": lambda_, "pretrain": pretrain, "hold": hold, "model": model,
              "strategy": strategy, "task": task, "metric": metric, "time_limit": limit, "truncation": truncation,
-             "max_length": max_length, "max_seconds": max_seconds, "pooling": pooling, "pairs": pairs,
-             "precision": precision, "class_weight": class_weight, "label_weight": label_weight, "private": private,
+             "max_length": max_length, "max_seconds": max_seconds, "image_size": image_size,
+             "pooling": pooling, "pairs": pairs, "precision": precision,
+             "class_weight": class_weight, "label_weight": label_weight, "private": private,
              "split": split, "feature_dtype": feature_dtype, "single_task": single_task,
              "candidates": candidates, "prompt": prompt, **own,
              "settings": dict(settings or {})}  # fmt: skip
@@ -258,6 +261,7 @@ def fit(
                 "pairs": pairs,
                 "max_length": max_length,
                 "seconds": max_seconds,
+                "image_size": image_size,
                 "truncation": truncation,
                 "precision": precision,
             },

@@ -21,8 +21,8 @@ _USUAL: dict[str, Any] = {
     "positive": None, "threshold": None, "specificity": None,
     "alert_budget": None, "prevalence": None, "class_weight": None, "class_order": None, "time_limit": None,
     "weight_column": None, "drop": None, "label_delimiter": None, "metric": None, "seed": 0,
-    "max_length": None, "max_seconds": None, "truncation": "head", "pooling": None, "precision": None, "on_bad": "skip",
-    "pairs": None, "split": None, "feature_dtype": "fp32",
+    "max_length": None, "max_seconds": None, "image_size": None, "truncation": "head", "pooling": None,
+    "precision": None, "on_bad": "skip", "pairs": None, "split": None, "feature_dtype": "fp32",
 }  # fmt: skip
 # Options that say how it is learned.
 _LEARNING: dict[str, Any] = {

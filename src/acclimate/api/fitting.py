@@ -96,6 +96,8 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
         backbone = backbone_for(sources.guessed.columns, request.model, **request.reading)
         if left_out := unread(sources.guessed.columns, backbone):
             say(left_out)
+        if backbone.read_at:
+            say(f"pictures are read at {backbone.read_at}")
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))

@@ -117,6 +117,7 @@ def inspect(
     label_delimiter: str | None = None,
     max_length: int | None = None,
     max_seconds: float | None = None,
+    image_size: int | None = None,
     on_bad: str = "skip",
     split: str | None = None,
     private: bool = False,
@@ -143,9 +144,11 @@ def inspect(
     table = gathered(read(data), columns)
     found = guess(table, columns, name, label_delimiter, private=private)
     gate = Gate(on_bad, label_delimiter, private, split)
-    measure = None
+    measure, reasons = None, list(found.reasons)
     if model is not None:
-        measure = measure_with(backbone_for(found.columns, model, max_length=max_length, seconds=max_seconds))
+        backbone = backbone_for(found.columns, model, max_length=max_length, seconds=max_seconds, image_size=image_size)
+        measure = measure_with(backbone)
+        reasons += [f"pictures are read at {backbone.read_at}"] if backbone.read_at else []
     _, report = audit(
         table,
         found.columns,
@@ -156,4 +159,4 @@ def inspect(
         private=gate.private,
         split=gate.split,
     )
-    return Inspection(report, tuple(found.reasons))
+    return Inspection(report, tuple(reasons))

@@ -16,6 +16,7 @@ def backbone_for(
     pooling: str | None = None,
     max_length: int | None = None,
     seconds: float | None = None,
+    image_size: int | None = None,
     truncation: str | None = None,
     precision: str | None = None,
     pairs: str | None = None,
@@ -27,8 +28,8 @@ def backbone_for(
     if pairs is not None and not paired:
         raise UserError(f"pairs {pairs!r} says how two text columns are read, and there are no two; leave it out")
     found = load(
-        name, pooling=pooling, max_length=max_length, seconds=seconds, truncation=truncation, precision=precision,
-        pairs=pairs,
+        name, pooling=pooling, max_length=max_length, seconds=seconds, image_size=image_size, truncation=truncation,
+        precision=precision, pairs=pairs,
     )  # fmt: skip
     if paired and found.modality == "text":
         found = found.fit_rows([("", "")])  # what is counted of the rows is counted as they will be read

@@ -81,6 +81,7 @@ def measure_shift(
     group_column: str | None = None,
     max_length: int | None = None,
     max_seconds: float | None = None,
+    image_size: int | None = None,
     seed: int = 0,
     on_bad: str = "skip",
     private: bool = False,
@@ -108,7 +109,9 @@ def measure_shift(
     has_inputs(tables[1], guessed.columns)
     kind = kind_of(guessed.columns)
     usual = model_for(tables, guessed.columns)[0] if kind.name == "table" else kind.model
-    backbone = backbone_for(guessed.columns, model or usual, max_length=max_length, seconds=max_seconds)
+    backbone = backbone_for(
+        guessed.columns, model or usual, max_length=max_length, seconds=max_seconds, image_size=image_size
+    )
     measured = measure_with(backbone)
     ours, _ = gated(tables[0], guessed.columns, guessed.task, gate, measured, "source", None, progress)
     theirs, _, said = unlabelled(tables[1], guessed, gate, measured, progress)

@@ -98,6 +98,8 @@ def _fit(
     loading = time.monotonic()
     fitted_state = task.learn(parts.train)
     network = _loaded(request, task, fitted_state)
+    if network.backbone.read_at:
+        say(f"pictures are read at {network.backbone.read_at}")
     if run.deadline is not None:
         run = replace(run, deadline=run.deadline + time.monotonic() - loading)
     if not state.same_model(request.folder, run, network.backbone.fingerprint()):

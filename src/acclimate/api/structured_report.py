@@ -93,6 +93,8 @@ def _report(request: Request, task: Structured, found: Found, scores: Scores, ro
     learned = found.learned
     origin = learned.network.backbone.origin
     greater = task.measures([], [], learned.state)[scores.metric].greater_is_better
+    read_at = learned.network.backbone.read_at
+    size = {"pictures_read_at": read_at} if read_at else {}
     said = [s for s in (*found.decisions, *learned.notes) if s]
     return ReportData(
         title=f"{Path(str(found.audits[0].source)).name}: {task.name}",
@@ -103,7 +105,13 @@ def _report(request: Request, task: Structured, found: Found, scores: Scores, ro
         strategy=learned.strategy,
         model_name=origin.name,
         licence=origin.licence,
-        settings={**task.settings(), **learned.settings, "seed": request.run.seed, "seconds": round(found.seconds, 1)},
+        settings={
+            **task.settings(),
+            **learned.settings,
+            **size,
+            "seed": request.run.seed,
+            "seconds": round(found.seconds, 1),
+        },
         audits=[a.to_json() for a in found.audits],
         scores=scores.to_json(),
         baselines=rows,

@@ -246,6 +246,7 @@ def _report(
         licence=base.origin.licence if base is not None else "",
         settings={
             **predictor.settings,
+            **({"pictures_read_at": base.read_at} if base is not None and base.read_at else {}),
             "seed": request.run.seed,
             "seconds": round(seconds, 1),
             "peak_memory_mb": _peak(),

@@ -12,7 +12,11 @@ from acclimate.errors import UserError
 
 _READS = {"timm": "images", "small": "images", "image": "images", "audio": "sounds", "table": "rows of a table",
           "series": "series"}  # fmt: skip
-_TAKES = {"text": ("pooling", "max_length", "prefix", "precision", "truncation"), "audio": ("seconds", "truncation")}
+_PICTURES = ("timm", "small", "image")
+_TAKES = {"text": ("pooling", "max_length", "prefix", "precision", "truncation"), "audio": ("seconds", "truncation"),
+          **dict.fromkeys(_PICTURES, ("image_size",))}  # fmt: skip
+_ONLY = {"seconds": "sound", "image_size": "picture"}  # which models alone have such a setting; the others are of text
+_USUAL = (("precision", "fp32"), ("truncation", "head"))  # what every model does, also those without such a setting
 
 __all__ = ["Backbone", "Batch", "Encoded", "Origin", "beside_columns", "load", "located"]
 
@@ -26,6 +30,7 @@ def load(
     prefix: str | None = None,
     precision: str | None = None,
     seconds: float | None = None,
+    image_size: int | None = None,
     pairs: str | None = None,
     writes: bool = False,
 ) -> Backbone:
@@ -34,6 +39,7 @@ def load(
     "series-cnn" or "series-transformer" (random), or a folder. Those of tables and series learn from rows what they
     read: `fit_rows` comes next.
 
+    `image_size`: the side in pixels of the square that a picture is read as; the model's own where nothing is said.
     `pairs` of texts: "apart" or "joint" (`fit_rows` decides where nothing is said, and leaves it out where rows are
     single texts). `writes`: a language model or encoder-decoder with its output layer (backbones/writer.py). A
     catalogue name is fetched on first use. A bare "org/name" is taken for a Hugging Face name.
@@ -41,7 +47,8 @@ def load(
     table, plus, others = name.partition("+")
     if plus and table in TABLE:
         settings = {"pooling": pooling, "max_length": max_length, "prefix": prefix, "precision": precision}
-        return _with_parts(table, _loaded(others, {**settings, "truncation": truncation, "seconds": seconds}))
+        more = {"truncation": truncation, "seconds": seconds, "image_size": image_size}
+        return _with_parts(table, _loaded(others, {**settings, **more}))
     path, origin = located(name)
     reads = modality_of(path)
     if reads == "voice":
@@ -53,6 +60,8 @@ def load(
         raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
+    if image_size is not None and reads not in _PICTURES:
+        raise UserError(f"image_size {image_size!r} is for picture models; {name!r} reads {_READS.get(reads, reads)}")
     if reads in _READS:
         for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix), ("pairs", pairs)):
             if value is not None:
@@ -63,7 +72,7 @@ def load(
             return _sound(path, origin, seconds, truncation)
         if truncation not in (None, "head"):
             raise UserError(f"truncation {truncation!r} is for long texts and sounds; {name!r} reads {_READS[reads]}")
-        return _other(path, origin, reads)
+        return _other(path, origin, reads, image_size)
     if reads != "text":
         raise UserError(
             f"{name!r} reads {reads}, and what can be loaded reads text, images, sounds, series or tables; "
@@ -128,11 +137,9 @@ def _loaded(names: str, settings: Mapping[str, Any]) -> list[Backbone]:
         mine = {key: value for key, value in given.items() if key in _TAKES.get(reads, ())}
         found.append(load(name, **mine))
         taken |= set(mine)
-    left = {key: value for key, value in given.items() if key not in taken and (key, value) != ("precision", "fp32")}
+    left = {key: value for key, value in given.items() if key not in taken and (key, value) not in _USUAL}
     for key, value in left.items():
-        raise UserError(
-            f"{key} {value!r} is for {'sound' if key == 'seconds' else 'text'} models, and {names} has none"
-        )
+        raise UserError(f"{key} {value!r} is for {_ONLY.get(key, 'text')} models, and {names} has none")
     return found
 
 
@@ -155,7 +162,7 @@ def _with_parts(table: str, others: Sequence[Backbone]) -> Backbone:
     return load_table(table, origin, [Part(one) for one in others])
 
 
-def _other(path: str, origin: Origin, reads: str) -> Backbone:
+def _other(path: str, origin: Origin, reads: str, image_size: int | None) -> Backbone:
     if reads == "table":
         from acclimate.backbones.table import load_table
         from acclimate.backbones.table_parts import READS, Part
@@ -169,14 +176,14 @@ def _other(path: str, origin: Origin, reads: str) -> Backbone:
     if reads == "timm":
         from acclimate.backbones.image import load_image
 
-        return load_image(path, origin)
+        return load_image(path, origin, image_size)
     if reads == "small":
         from acclimate.backbones.small import load_small
 
-        return load_small(path, origin)
+        return load_small(path, origin, image_size)
     from acclimate.backbones.hub_image import load_hub_image
 
-    return load_hub_image(path, origin)
+    return load_hub_image(path, origin, image_size)
 
 
 def _sound(path: str, origin: Origin, seconds: float | None, truncation: str | None) -> Backbone:

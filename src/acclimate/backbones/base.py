@@ -59,6 +59,11 @@ class Backbone(nn.Module, ABC):
     padded: bool = False  # whether rows are padded though they could be packed
     replayed: bool = False  # whether its first blocks are replayed, so that nothing looks at what lies before them
 
+    @property
+    def read_at(self) -> str:
+        """The size of pictures in words, where it is not that of the model that reads them; else empty."""
+        return next((part.backbone.read_at for part in self.parts.values() if part.backbone.read_at), "")
+
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Preprocess raw inputs, one entry each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Origin
-from acclimate.backbones.image import ImageBackbone, stored_settings
+from acclimate.backbones.image import ImageBackbone, Stored, stored_settings
 from acclimate.backbones.image_pixels import FILTERS, ImageSettings
+from acclimate.backbones.image_sizes import checked, side_of
 from acclimate.errors import UserError
 from acclimate.files import read_object
 
@@ -25,10 +27,23 @@ class Pooled(nn.Module):
         super().__init__()
         self.inner = inner
         self.first = any(name.endswith("cls_token") for name, _ in inner.named_parameters())
+        self.more: dict[str, bool] = {}  # arguments of the model's forward
+
+    def read_at(self, size: int) -> None:
+        """Positions are interpolated where pictures have another size than the config says, as the model itself does
+        it; some models do so unasked."""
+        made_for, takes = side_of(getattr(self.inner.config, "image_size", None)), signature(self.inner.forward)
+        ask = made_for not in (None, size) and "interpolate_pos_encoding" in takes.parameters
+        self.more = {"interpolate_pos_encoding": True} if ask else {}
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """(n, 3, s, s) -> (n, d, h, w) of convolutions, (n, places, d) of the others."""
+        states: Tensor = self.inner(pixel_values=pixels, **self.more).last_hidden_state
+        return states
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(n, 3, s, s) -> (n, d)."""
-        hidden: Tensor = self.inner(pixel_values=pixels).last_hidden_state
+        hidden = self.hidden(pixels)
         if hidden.ndim == 4:  # (n, d, h, w), as convolutions give it
             return hidden.mean((2, 3))
         return hidden[:, 0] if self.first else hidden.mean(1)
@@ -51,9 +66,19 @@ class HubImage(ImageBackbone):
             self.model.inner.save_pretrained(folder)
         self.save_settings(folder)
 
+    def _patch(self) -> int:
+        pixels = torch.zeros(1, 3, self.image.size, self.image.size)
+        with torch.no_grad():
+            slides = self.model.hidden(pixels).ndim == 4  # a map: "patch_size" is but the stride of a convolution
+        return 1 if slides else side_of(getattr(self.model.inner.config, "patch_size", None)) or 1
 
-def load_hub_image(path: str, origin: Origin) -> HubImage:
+    def _adjust(self, model: Any, size: int) -> None:
+        model.read_at(size)
+
+
+def load_hub_image(path: str, origin: Origin, image_size: int | None = None) -> HubImage:
     """Load a Hugging Face name or folder of an image model, with the preprocessing that is stored beside it."""
+    checked(image_size)
     from safetensors import SafetensorError
     from transformers import AutoModel
 
@@ -73,18 +98,19 @@ def load_hub_image(path: str, origin: Origin) -> HubImage:
         )
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = nn.Identity()  # never read, and perhaps never trained
-    stored = stored_settings(Path(path))
-    settings, origin, wanted = stored or (_settings(path, model.config), origin, "")
-    backbone = HubImage(Pooled(model.eval()).requires_grad_(False), str(model.config.model_type), settings, origin)
-    backbone.start_with(wanted)
-    return backbone
+    found = stored_settings(Path(path)) or Stored(_settings(path, model.config), origin)
+    network = Pooled(model.eval()).requires_grad_(False)
+    network.read_at(found.image.size)
+    backbone = HubImage(network, str(model.config.model_type), found.image, found.origin, found.own_size)
+    backbone.start_with(found.runtime)
+    return backbone.at_size(image_size)
 
 
 def _settings(path: str, config: Any) -> ImageSettings:
     """From preprocessor_config.json; what it leaves out is ImageNet's usual."""
     found = read_object(Path(path) / "preprocessor_config.json") or _of_the_hub(path)
-    whole, cut = _side(found.get("size")), _side(found.get("crop_size")) if found.get("do_center_crop") else None
-    size = cut or whole or _side(getattr(config, "image_size", None)) or 224
+    whole, cut = side_of(found.get("size")), side_of(found.get("crop_size")) if found.get("do_center_crop") else None
+    size = cut or whole or side_of(getattr(config, "image_size", None)) or 224
     plain = found.get("do_normalize") is False
     mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else _IMAGENET
     names = {number: name for name, number in FILTERS.items()}
@@ -95,15 +121,6 @@ def _settings(path: str, config: Any) -> ImageSettings:
         std=std if plain else tuple(found.get("image_std") or std),
         interpolation=names.get(found.get("resample", 3), "bicubic"),
     )
-
-
-def _side(value: Any) -> int | None:
-    """Of {"shortest_edge": 256}, {"height": 224, "width": 224}, or 224."""
-    if isinstance(value, dict):
-        value = value.get("shortest_edge") or value.get("height")
-    if isinstance(value, (list, tuple)):
-        value = value[0]
-    return int(value) if value else None
 
 
 def _of_the_hub(path: str) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from acclimate.backbones.augment import affine
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.image_pixels import ImageSettings, Pixels, square, standardised
+from acclimate.backbones.image_sizes import checked, fitted, side_of
 from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts, remembered
 from acclimate.catalogue import cache
 from acclimate.errors import UserError
@@ -24,9 +25,21 @@ from acclimate.files import json_text
 _SETTINGS = "acclimate_image.json"
 _EMPTY = 32  # the side of a picture that nothing looks at
 _ANY_SIZE = ("conv_stem", "conv1")  # timm's names of what reads pictures of any size before the first block
-_COST = 64  # of a picture, in tokens of a text: 16 pictures are read together, whatever their size
+_COST = 64  # of a picture at the model's own size, in tokens of a text: 16 such pictures are read together
 _WORTH_OPENING = 32  # pictures from which a runtime that was chosen before pays
 _WORTH_MEASURING = 256  # pictures from which finding the quickest runtime pays: it takes some seconds, once
+
+T = TypeVar("T", bound="ImageBackbone")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What `save_settings` wrote: the preprocessing, the origin, the runtime, and the model's own size."""
+
+    image: ImageSettings
+    origin: Origin
+    runtime: str = ""
+    own_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,11 +54,15 @@ class ImageBackbone(Backbone):
 
     modality = "image"
 
-    def __init__(self, model: nn.Module, architecture: str, settings: ImageSettings, origin: Origin) -> None:
+    def __init__(
+        self, model: nn.Module, architecture: str, settings: ImageSettings, origin: Origin, own_size: int = 0
+    ) -> None:
         super().__init__()
         self.model: Any = model
         self.architecture = architecture
         self.image = settings
+        self.own_size = own_size or settings.size  # the side that the model was made for
+        self.cost = max(1, round(_COST * (settings.size / self.own_size) ** 2))  # of a picture
         self.origin = origin
         self.arguments: dict[str, Any] = {}  # of timm's architecture, where the folder gives some
         self._learns = False
@@ -58,11 +75,11 @@ class ImageBackbone(Backbone):
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Paths, Pillow images or arrays (h, w, 3) to squares (s, s, 3) of bytes."""
-        return [Encoded((square(x, self.image),), _COST) for x in inputs]
+        return [Encoded((square(x, self.image),), self.cost) for x in inputs]
 
     def encode_later(self, inputs: Sequence[Any]) -> list[Encoded]:
         """The pictures themselves: `collate` decodes them, so that no more than a few batches lie in memory."""
-        return [Encoded((_Undecoded(x),), _COST) for x in inputs]
+        return [Encoded((_Undecoded(x),), self.cost) for x in inputs]
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Standardised pixels (n, 3, s, s); while the first blocks are replayed empty ones, small where that does."""
@@ -96,7 +113,7 @@ class ImageBackbone(Backbone):
         Weights that may move are read by PyTorch as it is, and so are a few pictures: to find out costs more than it
         saves.
         """
-        if not self._prepare(cost // _COST, say):
+        if not self._prepare(cost // self.cost, say):
             self.runtime = TORCH
             yield
             return
@@ -139,13 +156,45 @@ class ImageBackbone(Backbone):
         return [m for name, m in self.model.named_children() if name.startswith("layer")]
 
     def settings(self) -> dict[str, object]:
-        """Size, crop, mean, spread, interpolation and the library that resizes."""
-        more = {"arguments": self.arguments} if self.arguments else {}
-        return {"modality": "image", "architecture": self.architecture, **more, **asdict(self.image)}
+        """Size (and the model's own where that is another), crop, mean, spread, interpolation, the library."""
+        more: dict[str, object] = {"arguments": self.arguments} if self.arguments else {}
+        return {"modality": "image", "architecture": self.architecture, **more, **self._reads()}
+
+    def _reads(self) -> dict[str, object]:
+        other = {} if self.own_size == self.image.size else {"own_size": self.own_size}
+        return {**asdict(self.image), **other}
+
+    @property
+    def read_at(self) -> str:
+        """The size in words, where it is not the model's own."""
+        size, own = self.image.size, self.own_size
+        return "" if size == own else f"{size} x {size} pixels (the model's own size is {own} x {own})"
+
+    def at_size(self: T, size: int | None) -> T:
+        """The same weights for pictures of `size` x `size` pixels: itself where that is None or the size it reads at.
+
+        Convolutions slide over any size. Positions of patches are resampled (timm's `set_input_size`, or the Hugging
+        Face model's own interpolation). Raises UserError where the network cannot read such pictures.
+        """
+        if size is None or size == self.image.size:
+            return self
+        model = fitted(self.model, self._adjust, size, self.image.size, self._patch(), self.origin.name)
+        other = type(self)(model, self.architecture, replace(self.image, size=size), self.origin, self.own_size)
+        other.arguments = self.arguments
+        return other
+
+    def _patch(self) -> int:
+        """The side of the patches that pictures are cut into; 1 where convolutions slide over them."""
+        return side_of(getattr(getattr(self.model, "patch_embed", None), "patch_size", None)) or 1
+
+    def _adjust(self, model: Any, size: int) -> None:
+        """Make the network ready for another size, where it is not so already."""
+        if hasattr(model, "set_input_size"):
+            model.set_input_size(img_size=(size, size))
 
     def clone(self) -> ImageBackbone:
         """A copy with weights of its own."""
-        other = type(self)(copy.deepcopy(self.model), self.architecture, self.image, self.origin)
+        other = type(self)(copy.deepcopy(self.model), self.architecture, self.image, self.origin, self.own_size)
         other.arguments, other._learns, other._wanted = self.arguments, True, TORCH
         return other
 
@@ -162,7 +211,7 @@ class ImageBackbone(Backbone):
 
     def save_settings(self, folder: Path) -> None:
         """The preprocessing, where the weights came from, and the runtime that was quickest."""
-        about = {**asdict(self.image), "origin": asdict(self.origin), "runtime": self._wanted}
+        about = {**self._reads(), "origin": asdict(self.origin), "runtime": self._wanted}
         (folder / _SETTINGS).write_text(json_text(about, indent=1), encoding="utf-8")
 
     def start_with(self, runtime: str) -> None:
@@ -170,13 +219,15 @@ class ImageBackbone(Backbone):
         self._wanted = runtime
 
 
-def load_image(path: str, origin: Origin) -> ImageBackbone:
+def load_image(path: str, origin: Origin, image_size: int | None = None) -> ImageBackbone:
     """Load a timm folder, "timm:NAME", or the hub's "org/name" (from there, or the cache), without the classifier."""
+    checked(image_size)
     try:
         import timm
     except ImportError as error:
         raise UserError("image models need timm and torchvision: pip install 'acclimate[image]'") from error
     folder = Path(path)
+    stored = stored_settings(folder)
     model: Any
     arguments: dict[str, Any] = {}
     try:
@@ -184,30 +235,34 @@ def load_image(path: str, origin: Origin) -> ImageBackbone:
             name = path[5:] if path.startswith("timm:") else f"hf-hub:{path}"
             model = timm.create_model(name, pretrained=True, num_classes=0)
         else:
-            model, arguments = _from_folder(folder)
+            model, arguments = _from_folder(folder, stored.image.size if stored and stored.own_size else None)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the image model {origin.name!r}: {first}") from error
-    settings, origin, wanted = stored_settings(folder) or (_settings_of(model.pretrained_cfg), origin, "")
+    found = stored or Stored(_settings_of(model.pretrained_cfg), origin)
     architecture = str(model.pretrained_cfg["architecture"])
-    backbone = ImageBackbone(model.eval().requires_grad_(False), architecture, settings, origin)
+    backbone = ImageBackbone(
+        model.eval().requires_grad_(False), architecture, found.image, found.origin, found.own_size
+    )
     backbone.arguments = arguments
-    backbone.start_with(wanted)
-    return backbone
+    backbone.start_with(found.runtime)
+    return backbone.at_size(image_size)
 
 
-def stored_settings(folder: Path) -> tuple[ImageSettings, Origin, str] | None:
+def stored_settings(folder: Path) -> Stored | None:
     """What `save_settings` wrote into this folder, if it did."""
     if not (folder / _SETTINGS).is_file():
         return None
     values: dict[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
     origin, wanted = Origin(**values.pop("origin")), str(values.pop("runtime", ""))
+    own_size = int(values.pop("own_size", 0))
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return ImageSettings(**given), origin, wanted
+    return Stored(ImageSettings(**given), origin, wanted, own_size)
 
 
-def _from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The model, and what its config.json says of the architecture beside its name."""
+def _from_folder(folder: Path, size: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The model, and what its config.json says of the architecture beside its name; weights stored at another size
+    than the architecture's own go into a network of that `size`."""
     import timm
     from safetensors.torch import load_file
 
@@ -216,6 +271,8 @@ def _from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     model: Any = timm.create_model(config["architecture"], pretrained=False, **{**arguments, "num_classes": 0})
     stored = config.get("pretrained_cfg") or {}
     model.pretrained_cfg = {**model.pretrained_cfg, **stored, "architecture": config["architecture"]}
+    if size is not None and hasattr(model, "set_input_size"):
+        model.set_input_size(img_size=(size, size))
     state = load_file(folder / "model.safetensors")
     kept = set(model.state_dict())
     missing = sorted(kept - set(state) - {k for k in kept if k.endswith("num_batches_tracked")})

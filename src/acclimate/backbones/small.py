@@ -121,13 +121,14 @@ class SmallCnn(Backbone):
         return copy.deepcopy(self)
 
 
-def load_small(path: str, origin: Origin) -> SmallCnn:
+def load_small(path: str, origin: Origin, image_size: int | None = None) -> SmallCnn:
     """ "small-cnn" or "small-cnn:SIDE" with random weights, always the same ones; or a folder that `save` wrote."""
     if not (Path(path) / "config.json").is_file():
-        side = path.partition(":")[2] or str(SIDE)
+        side = path.partition(":")[2] or str(image_size or SIDE)
         if not side.isdigit():
             raise UserError(f"{path!r} is not understood; give {NAME} or {NAME}:SIDE, such as {NAME}:28")
-        return SmallCnn(int(side), Origin(path, "none needed", "random weights"))
+        fresh = SmallCnn(int(side), Origin(path, "none needed", "random weights"))
+        return _of_size(fresh, image_size)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -139,6 +140,15 @@ def load_small(path: str, origin: Origin) -> SmallCnn:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the model {origin.name!r}: {first}") from error
     backbone.requires_grad_(False)
+    return _of_size(backbone, image_size)
+
+
+def _of_size(backbone: SmallCnn, image_size: int | None) -> SmallCnn:
+    if image_size not in (None, backbone.side):
+        raise UserError(
+            f"image_size {image_size!r}: {backbone.origin.name!r} reads {backbone.side} pixels a side, which its full "
+            f"layer is made for; leave it out, or train {NAME}:SIDE anew"
+        )
     return backbone
 
 

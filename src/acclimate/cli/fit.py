@@ -126,6 +126,7 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(metavar="ROWS", min=1, help="Rows of one step.")] = None,
     max_length: options.MaxLength = None,
     max_seconds: options.MaxSeconds = None,
+    image_size: options.ImageSize = None,
     truncation: options.Truncation = "head",
     pooling: Annotated[
         str | None, typer.Option(metavar="NAME", help="mean, cls, pooler or last. The model's own when absent.")
@@ -298,6 +299,7 @@ def fit(
         truncation=truncation,
         max_length=max_length,
         max_seconds=max_seconds,
+        image_size=image_size,
         pooling=pooling,
         pairs=pairs,
         precision=precision,

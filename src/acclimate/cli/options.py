@@ -189,6 +189,15 @@ MaxSeconds = Annotated[
         help="Seconds read of a sound; Whisper fills shorter ones up to it. The model's own (30) when absent.",
     ),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        min=8,
+        help="Side at which pictures are read: smaller is quicker, larger sees finer things. The model's own when "
+        "absent.",
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Of molecules: scaffold (the usual one, where rdkit is there) or random."),

@@ -172,6 +172,7 @@ class Structured(ABC):
     strategies: ClassVar[Mapping[str, Tune | None]]  # what can be asked for, cheapest first; None: nothing is trained
     parts: ClassVar[tuple[str, ...]] = ()  # what columns may be beside inputs, answers and ids: "group", "time"
     readings: ClassVar[tuple[str, ...]] = ()  # how inputs are read that can be asked: "max_length", "seconds" ...
+    instead: ClassVar[Mapping[str, str]] = {}  # of others: what the task has of its own in their place
     candidates: ClassVar[tuple[str, ...]]  # those that `auto` compares
     keeps_rows: ClassVar[tuple[str, ...]] = ()  # strategies whose bundle holds rows to learn from
 
@@ -192,6 +193,8 @@ class Structured(ABC):
         for name, value in reading.items():
             usual = (None, "head") if name == "truncation" else (None,)
             if value not in usual and name not in self.readings:
+                if name in self.instead:
+                    raise UserError(f"--{name.replace('_', '-')} is not for task {self.name!r}: {self.instead[name]}")
                 option = "--max-seconds" if name == "seconds" else "--" + name.replace("_", "-")
                 taken = ", ".join(self.readings).replace("seconds", "max_seconds") or "none"
                 raise UserError(f"{option} has no meaning for task {self.name!r} (of these options it takes: {taken})")

@@ -25,7 +25,7 @@ from acclimate.structured.base import Asked, Baseline, Measure, New, State, Stru
 from acclimate.structured.detect_baselines import UsualBoxes
 from acclimate.structured.drawing import with_boxes
 from acclimate.structured.gate import accounted
-from acclimate.structured.picture_rows import keys_of, new_pictures, paths_given
+from acclimate.structured.picture_rows import SIDE_INSTEAD, keys_of, new_pictures, paths_given
 
 _DETECTORS = ("fcos", "faster_rcnn")
 
@@ -57,6 +57,7 @@ class Detect(Structured):
         "partial": Tune(moves="top:3", batch_size=8, learning_rate=3e-4, augment="light"),
         "full": Tune(batch_size=8, learning_rate=3e-4, augment="light"),
     }
+    instead: ClassVar[Mapping[str, str]] = {"image_size": SIDE_INSTEAD}
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "full")
 
     def __post_init__(self) -> None:

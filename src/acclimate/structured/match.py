@@ -58,7 +58,7 @@ class Match(Structured):
         "full": Tune(batch_size=64, learning_rate=1e-4, num_train_epochs=20),
     }
     parts: ClassVar[tuple[str, ...]] = ("group",)
-    readings: ClassVar[tuple[str, ...]] = ("max_length", "seconds", "truncation")
+    readings: ClassVar[tuple[str, ...]] = ("max_length", "seconds", "image_size", "truncation")
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "partial")
 
     def __post_init__(self) -> None:
@@ -130,7 +130,8 @@ class Match(Structured):
         else:
             usual = "whisper-tiny" if state["kind"] == "audio" and model == self.model else model
             cut, sounds = reading.get("truncation"), state["kind"] == "audio"
-            inner = load(usual, seconds=reading.get("seconds"), truncation=cut if sounds else None)
+            seconds, size = reading.get("seconds"), reading.get("image_size")
+            inner = load(usual, seconds=seconds, image_size=size, truncation=cut if sounds else None)
             text = load(self.text_model, max_length=reading.get("max_length"), truncation=None if sounds else cut)
         if inner.modality != state["kind"]:
             raise UserError(f"{model!r} reads {inner.modality}, and the inputs here are {state['kind']}")

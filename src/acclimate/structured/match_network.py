@@ -41,6 +41,11 @@ class Towers(Backbone):
         assert isinstance(found, Backbone)
         return found
 
+    @property
+    def read_at(self) -> str:
+        """Of the inputs."""
+        return self.inner.read_at
+
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         """Those of the inputs."""
         return self.inner.encode(inputs)

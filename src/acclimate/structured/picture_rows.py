@@ -16,6 +16,7 @@ from acclimate.data.rows import Table
 from acclimate.errors import UserError
 from acclimate.structured.base import Asked, New
 
+SIDE_INSTEAD = "its pictures keep their shape, so give their longer side, --set side=PIXELS (in steps of 32)"
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".json", ".txt", ".yaml", ".yml")
 
 

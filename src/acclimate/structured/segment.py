@@ -23,7 +23,7 @@ from acclimate.strategies.tune import Tune
 from acclimate.structured.base import Asked, Baseline, Measure, New, State, Structured, StructuredNetwork, labels_of
 from acclimate.structured.drawing import with_masks
 from acclimate.structured.gate import accounted
-from acclimate.structured.picture_rows import keys_of, new_pictures, paths_given
+from acclimate.structured.picture_rows import SIDE_INSTEAD, keys_of, new_pictures, paths_given
 from acclimate.structured.segment_baselines import ByColour, ByPlace, confusion
 
 _DECODERS = ("unet", "fpn")
@@ -54,6 +54,7 @@ class Segment(Structured):
         "partial": Tune(moves="top:3", batch_size=8, learning_rate=3e-4, augment="light"),
         "full": Tune(batch_size=8, learning_rate=3e-4, augment="light"),
     }
+    instead: ClassVar[Mapping[str, str]] = {"image_size": SIDE_INSTEAD}
     candidates: ClassVar[tuple[str, ...]] = ("linear_probe", "full")
 
     def __post_init__(self) -> None:
