@@ -80,7 +80,7 @@ def test_a_network_reads_the_canonical_spelling_and_stands_beside_fingerprints(f
     model = fit(data, strategy="hybrid")
     assert model.predictor.backbone is not None and model.predictor.plain is not None
     assert np.array_equal(*model.predict_proba(["ClCCc1ccccc1", "c1ccccc1CCCl"]))
-    assert {"majority", "fingerprints"} == {b["key"] for b in model.report_data.baselines}
+    assert {"majority", "fingerprints", "forest"} == {b["key"] for b in model.report_data.baselines}
     auto = fit(data, strategy="auto", candidates=["linear_probe", "hybrid"], time_limit=60)
     assert "hybrid" in {c["name"] for c in auto.report_data.candidates}
 

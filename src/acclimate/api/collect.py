@@ -19,7 +19,7 @@ from acclimate.metrics.digest import Digest
 from acclimate.metrics.estimate import Estimate
 from acclimate.model import Predictor, holds
 from acclimate.report.results import difference
-from acclimate.strategies import BASELINES
+from acclimate.strategies import BASELINES, without_transfer
 
 MOST_POINTS = 800  # in the map of features
 MOST_MISTAKES = 20
@@ -33,6 +33,7 @@ BASELINE_NAMES = {
     "statistics": "statistics + linear",
     "boosting": "gradient boosting",
     "fingerprints": "fingerprints + linear",
+    "forest": "fingerprints + forest",
     "source_only": "the source alone",
     "zero_shot": "a prompt",
     "few_shot": "a prompt with examples",
@@ -236,8 +237,8 @@ def next_steps(
     whole = [r for r in rows if r["difference"] and not r["key"].startswith(ALONE)]
     lost = [r for r in whole if r["difference"]["verdict"] == "worse"]
     level = [r for r in whole if r["difference"]["verdict"] == "not decidable"]
-    plain = kind_of(judged.data).baseline
-    if lost and lost[-1]["key"] == plain:
+    plain = lost[-1]["key"] if lost else ""
+    if plain in set(without_transfer(judged.data)) - {"majority"}:
         steps.append(
             {
                 "text": f"{baseline_name(plain, '')} does better here: fit without a pretrained model, smaller and "

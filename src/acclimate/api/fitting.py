@@ -151,7 +151,8 @@ def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | No
     prompting.check(request, guessed)
     if strategy is not None and strategy[0] in BASELINES and strategy[0] not in without_transfer(guessed.columns):
         raise UserError(
-            f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by {kind.baseline}"
+            f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by "
+            f"{' or '.join((kind.baseline, *kind.also))}"
         )
     precision = request.reading["precision"]
     if precision is not None and check_precision(precision) == "int8" and strategy and not strategy[1].frozen:

@@ -60,7 +60,7 @@ def strategies() -> dict[str, str]:
             " with --domain-column": OVER_DOMAINS,
         }  # fmt: skip
         what = next((text for text, names in kinds.items() if name in names), "")
-        read = [kind.plural for kind in KINDS.values() if kind.baseline == name]
+        read = [kind.plural for kind in KINDS.values() if name in (kind.baseline, *kind.also)]
         what += f", of {', '.join(read)}" if read else ""
         found[name] = f"{type(strategy).__name__}({made}){what}"
     return found

@@ -20,6 +20,7 @@ from acclimate.strategies.contrast import Contrast
 from acclimate.strategies.discrepancy import Mcd
 from acclimate.strategies.distil import Distil
 from acclimate.strategies.fewlabels import FEW_LABELS, LastLayer
+from acclimate.strategies.forest import Forest
 from acclimate.strategies.in_context import InContext
 from acclimate.strategies.invariant import Invariant
 from acclimate.strategies.mapped import Mapped, SelfTrain
@@ -38,6 +39,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "spectra": Probe(features=False, plain=True),  # of sounds
     "statistics": Probe(features=False, plain=True),  # of series
     "boosting": Boosting(),  # of rows of a table
+    "forest": Forest(),  # of molecules, beside their fingerprints
     "fingerprints": Probe(features=False, plain=True),  # of molecules
 }
 STRATEGIES: dict[str, Strategy] = {  # from cheap to dear
@@ -163,7 +165,8 @@ def takers(setting: str) -> tuple[str, ...]:
 
 def without_transfer(what: Columns | Data) -> dict[str, Strategy]:
     """The baselines for inputs of this kind; of a table that holds free text also what its words alone give."""
-    names = ("majority", kind_of(what).baseline, *(["tfidf"] if holds_text(what) else []))
+    kind = kind_of(what)
+    names = ("majority", kind.baseline, *kind.also, *(["tfidf"] if holds_text(what) else []))
     return {name: BASELINES[name] for name in names}
 
 

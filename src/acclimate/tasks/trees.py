@@ -16,7 +16,9 @@ class TreesHead(nn.Module):
     """s_j = b_j + Σ_t v_t(leaf of f), over the trees t of score j; a node sends f left where f_i ≤ threshold.
 
     "classes": logits are log softmax(s), for two classes of (0, s); a class that no training row had has log(½/n) in
-    the place of it. "labels" and "value": logits are s. NaN goes where the node says. `move` first maps features by
+    the place of it. "labels" and "value": logits are s. With `votes` = T trees a score is a mean share p of their votes
+    instead (a forest), and logits are those of (T p + 1)/(T + n), of n classes, or of a label's two answers, so that
+    none is sure. NaN goes where the node says. `move` first maps features by
     f ↦ A f + a, (m,) to (d,), with what is missing filled: boosting on features that were moved, or fewer of them.
 
     Use when: features are columns, of different units and partly missing; they are read as they are.
@@ -40,13 +42,13 @@ class TreesHead(nn.Module):
 
     def __init__(
         self, width: int, outputs: int, nodes: int, trees: int, scores: int, present: int, depth: int, mode: str,
-        moved: bool = False, keeps_missing: bool = False, reads: int | None = None,
+        moved: bool = False, keeps_missing: bool = False, reads: int | None = None, votes: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shape: dict[str, int | str | bool] = {
             "width": width, "outputs": outputs, "nodes": nodes, "trees": trees, "scores": scores, "present": present,
             "depth": depth, "mode": mode, "moved": moved, "keeps_missing": keeps_missing,
-            "reads": width if reads is None else reads,
+            "reads": width if reads is None else reads, **({"votes": votes} if votes else {}),
         }  # fmt: skip
         whole = torch.int32
         for name in ("feature", "left", "right"):
@@ -74,9 +76,15 @@ class TreesHead(nn.Module):
 
     def logits(self, scores: Tensor) -> Tensor:
         """Scores (n, s) to logits (n, k)."""
-        if self.shape["mode"] != "classes":
+        votes, mode = int(self.shape.get("votes", 0)), self.shape["mode"]
+        if votes and mode == "labels":
+            return torch.logit((votes * scores + 1) / (votes + 2))
+        if mode != "classes":
             return scores
-        if len(self.present) == 2:  # they have one score
+        if votes:
+            scores = torch.cat([1 - scores, scores], 1) if len(self.present) == 2 else scores
+            scores = torch.log((votes * scores + 1) / (votes + max(1, len(self.present))))
+        elif len(self.present) == 2:  # they have one score
             scores = torch.cat([torch.zeros_like(scores), scores], 1)
         logits = self.absent.expand(len(scores), int(self.shape["outputs"])).clone()
         logits[:, self.present.long()] = torch.log_softmax(scores, 1)
@@ -111,13 +119,13 @@ class TreesHead(nn.Module):
 
 def trees_head(
     width: int, outputs: int, trees: Sequence[tuple[int, Any]], base: Sequence[float], present: Sequence[int],
-    absent: float, mode: str,
+    absent: float, mode: str, votes: int = 0,
 ) -> TreesHead:  # fmt: skip
     """A head of these (score, nodes), nodes as scikit-learn's histogram trees hold them; a leaf leads to itself."""
     sizes = [len(nodes) for _, nodes in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
     depth = max((int(nodes["depth"].max()) for _, nodes in trees), default=0)
-    head = TreesHead(width, outputs, sum(sizes), len(sizes), len(base), len(present), depth, mode)
+    head = TreesHead(width, outputs, sum(sizes), len(sizes), len(base), len(present), depth, mode, votes=votes)
     for (_, nodes), root in zip(trees, roots, strict=True):
         leaf = nodes["is_leaf"].astype(bool)
         own = np.arange(len(nodes)) + root

@@ -15,7 +15,7 @@ from acclimate.errors import UserError
 from acclimate.tasks.base import Floats, Task
 from acclimate.tasks.trees import TreesHead, trees_head
 
-_MODES = {"regress": "value", "multilabel": "labels"}
+MODES = {"regress": "value", "multilabel": "labels"}
 _BINS = 255
 _SAMPLED = 200_000  # rows from which edges are learned
 _CHECKED = 1000  # rows on which the arrays are compared with the library
@@ -150,13 +150,13 @@ def boosted(rows: Rows, task: Task, growth: Growth) -> Ensemble:
         Rows(_binned(rows.features[:, columns], edges), rows.targets, rows.weights), task, growth
     )
     absent = float(np.log(0.5 / len(rows.targets)))
-    mode = _MODES.get(task.name, "classes")
+    mode = MODES.get(task.name, "classes")
     return Ensemble(models, alone, present, absent, mode, growth.rounds, columns, edges)
 
 
 def _models(rows: Rows, task: Task, growth: Growth) -> tuple[tuple[Any, ...], tuple[float, ...], tuple[int, ...]]:
     """The models, what stands in the place of those that are None, and the classes that rows had."""
-    mode = _MODES.get(task.name, "classes")
+    mode = MODES.get(task.name, "classes")
     if mode == "value":
         return (_model(rows, rows.targets, growth, value=True),), (0.0,), ()
     if mode == "classes":
@@ -195,7 +195,7 @@ def chosen_columns(rows: Rows, task: Task, most: int) -> IntArray:
     width = rows.features.shape[1]
     if width <= most:
         return np.arange(width)
-    if _MODES.get(task.name) is None:
+    if MODES.get(task.name) is None:
         targets = np.eye(int(rows.targets.max()) + 1)[rows.targets.astype(int)]
     else:
         targets = np.nan_to_num(rows.targets.astype(float)).reshape(len(rows.targets), -1)

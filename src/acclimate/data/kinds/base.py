@@ -62,6 +62,7 @@ class Kind:
     exact: Callable[[Sequence[Input]], Sequence[Any]]  # hashable; equal for exact repeats
     clusters: Callable[[Sequence[Input], Sequence[str]], IntArray] = _numbered  # by inputs and their keys
     shared: Callable[[Sequence[Input]], IntArray | None] = _nothing_shared  # one number: a part in common; None: no two
+    also: tuple[str, ...] = ()  # further baselines
     choose: Callable[[Sequence[Table], Columns], tuple[str, str]] | None = None  # another backbone for such inputs, why
     findings: Callable[[Data, bool], list[Finding]] = _nothing_more  # the second: private, so that none quotes a cell
     odd: Callable[[Data, bool], list[Finding]] = _nothing_more  # those of them on what cannot be read, in new rows too

@@ -1,0 +1,93 @@
+"""Random forests by scikit-learn, read into arrays: fitted once, saved without pickle, used without the library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate.tasks.base import Task
+from acclimate.tasks.trees import TreesHead, trees_head
+from acclimate.train.boost import MODES, Rows
+
+_FIELDS = [
+    ("feature_idx", np.int64), ("num_threshold", np.float64), ("missing_go_to_left", np.bool_), ("value", np.float64),
+    ("left", np.int64), ("right", np.int64), ("is_leaf", np.bool_), ("depth", np.int64),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How trees grow."""
+
+    trees: int
+    least: int  # rows in a leaf
+    share: float | None  # of the features that a split may choose from; None: their root, of values a third
+    seed: int
+
+
+def forest(rows: Rows, task: Task, growth: Growth, outputs: int) -> TreesHead:
+    """Fit: a forest of values or classes, one of each of several labels, which learns where it is known.
+
+    Features (n, d) are 0 or 1; the head reads any that are above 0 where these are 1. A score is the mean over the
+    trees: of values themselves, or the share of a class among the training rows in a leaf.
+    """
+    mode = MODES.get(task.name, "classes")
+    width, absent = rows.features.shape[1], float(np.log(0.5 / len(rows.targets)))
+    if mode == "value":
+        trees = _trees(_model(rows, rows.targets, growth, value=True), [0])
+        return trees_head(width, outputs, trees, [0.0], (), absent, mode)
+    if mode == "classes":
+        codes = rows.targets.astype(int)
+        present = tuple(map(int, np.unique(codes)))
+        scores = max(1, len(present) - (len(present) == 2))
+        if len(present) == 1:
+            return trees_head(width, outputs, (), [1.0], present, absent, mode, growth.trees)
+        wanted = [1] if len(present) == 2 else list(range(len(present)))
+        trees = _trees(_model(rows, codes, growth), wanted)
+        return trees_head(width, outputs, trees, [0.0] * scores, present, absent, mode, growth.trees)
+    found: list[tuple[int, NDArray[Any]]] = []
+    base: list[float] = []
+    for number, label in enumerate(rows.targets.T):
+        at = np.flatnonzero(~np.isnan(label))
+        some, said = rows.take(at.tolist()), label[at].astype(int)
+        if len(np.unique(said)) < 2:
+            base.append((float(some.weights @ said) + 0.5) / (float(some.weights.sum()) + 1))
+            continue
+        base.append(0.0)
+        found += [(number, tree) for _, tree in _trees(_model(some, said, growth), [1])]
+    return trees_head(width, outputs, found, base, (), absent, mode, growth.trees)
+
+
+def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    kind = RandomForestRegressor if value else RandomForestClassifier
+    share: Any = growth.share if growth.share is not None else 1 / 3 if value else "sqrt"
+    made = kind(growth.trees, min_samples_leaf=growth.least, max_features=share, random_state=growth.seed)
+    return made.fit(rows.features, targets, sample_weight=rows.weights)
+
+
+def _trees(model: Any, wanted: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
+    """Every tree once for each of these places of its leaves' values, which are divided by the number of trees."""
+    found = []
+    for place, at in enumerate(wanted):
+        found += [(place, _nodes(one.tree_, at, len(model.estimators_))) for one in model.estimators_]
+    return found
+
+
+def _nodes(tree: Any, at: int, trees: int) -> NDArray[Any]:
+    """As `trees_head` takes them."""
+    nodes = np.zeros(tree.node_count, dtype=_FIELDS)
+    leaf = tree.children_left < 0
+    nodes["feature_idx"], nodes["num_threshold"] = np.where(leaf, 0, tree.feature), 0.0
+    nodes["is_leaf"] = leaf
+    nodes["left"], nodes["right"] = np.where(leaf, 0, tree.children_left), np.where(leaf, 0, tree.children_right)
+    nodes["value"] = tree.value[:, 0, at] / trees
+    for i in np.flatnonzero(~leaf):  # parents come before their children
+        for child in (tree.children_left[i], tree.children_right[i]):
+            nodes["depth"][child] = nodes["depth"][i] + 1
+    return nodes
