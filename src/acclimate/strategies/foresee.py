@@ -66,7 +66,7 @@ def foresee(tune: Tune, problem: Problem, splits: Splits, run: Run) -> Foreseen:
     """
     forked = torch.random.fork_rng(devices=[] if run.device == "cpu" else None)
     with watched(run.device) as used, forked, full_precision():
-        probe = _Probe(tune, problem.to_tune(run), splits, replace(run, progress=Progress(quiet=True), state=None))
+        probe = _Probe(tune, problem.to_tune(), splits, replace(run, progress=Progress(quiet=True), state=None))
         seconds, beside = probe.seconds(), probe.beside()
         a_row = probe.a_row
         del probe
