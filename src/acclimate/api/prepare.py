@@ -121,10 +121,12 @@ def has_inputs(table: Table, columns: Columns) -> None:
         )
 
 
-def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | None = None) -> Prepared:
-    """Audit every source, check them against each other, and split."""
+def prepare(
+    sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | None = None, moves: bool = False
+) -> Prepared:
+    """Audit every source, check them against each other, and split. `moves`: whether the backbone's weights may."""
     guessed, run = sources.guessed, run or Run()
-    measure, progress = measure_with(backbone), run.progress
+    measure, progress = measure_with(backbone, moves), run.progress
     data, report = gated(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None, progress)
     classes = _classes(data, guessed.columns, guessed.task)
     others: dict[str, Data] = {}
