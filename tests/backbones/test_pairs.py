@@ -136,11 +136,15 @@ def test_a_run_reads_pairs_as_it_learned_them(tmp_path: Path) -> None:
         assert again.predict_proba(asked).tolist() == model.predict_proba(asked).tolist()
         backbone: Any = again.predictor.backbone
         assert backbone.width == width * backbone.model.config.hidden_size
+        assert f"both texts are read {'apart' if width == 4 else 'as one sequence'}" in model.report_data.decisions
     for name, more in (("full", {}), ("wise_ft", {}), ("full", {"pairs": "apart"})):
         run = tmp_path / f"{name}{len(more)}"
         model = acclimate.fit(str(rows), strategy=name, num_train_epochs=1, output_dir=run, **how, **more)
         moved: Any = model.predictor.backbone
         assert moved.text.pairs == more.get("pairs", "joint")
+        assert ("where weights are tuned (full), else apart" in str(model.report_data.decisions)) == (
+            run.name == "full0"
+        )
         assert acclimate.load(run).predict_proba(asked).tolist() == model.predict_proba(asked).tolist()
     settings = tmp_path / "joint" / "model" / "backbone" / "acclimate_text.json"
     about = json.loads(settings.read_text())

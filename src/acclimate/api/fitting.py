@@ -101,8 +101,8 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
-    may = [EVERY[name] for name in request.candidates] if strategy is None else [strategy[1]]
-    prepared = prepare(sources, backbone, request.gate, request.run, any(map(tunes, may)))
+    may = [(name, EVERY[name]) for name in request.candidates] if strategy is None else [strategy]
+    prepared = prepare(sources, backbone, request.gate, request.run, [name for name, one in may if tunes(one)])
     for reason in prepared.reasons:
         say(reason)
     for report in prepared.audits:

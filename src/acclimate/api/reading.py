@@ -33,6 +33,17 @@ def unread(columns: Columns, backbone: Backbone) -> str:
     return "; ".join(said)
 
 
+def pairs_told(backbone: Backbone | None, tuning: Sequence[str]) -> list[str]:
+    """A sentence on how two texts are read, by the strategies that tune (of these names) and by the others."""
+    pairs = "" if backbone is None else backbone.settings().get("pairs")
+    if backbone is None or not pairs:
+        return []
+    if tuning and not backbone.fixed and backbone.to_tune() is not backbone:
+        who = ", ".join(tuning)
+        return [f"both texts are read as one sequence where weights are tuned ({who}), else apart; --pairs changes it"]
+    return ["both texts are read apart" if pairs == "apart" else "both texts are read as one sequence"]
+
+
 def measure_with(backbone: Backbone | None, moves: bool = False) -> Any:
     """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report.
 
