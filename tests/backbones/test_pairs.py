@@ -15,8 +15,11 @@ import acclimate
 import tiny_models as tm
 from acclimate.api.reading import measure_with
 from acclimate.backbones import load
+from acclimate.data.columns import texts_of
+from acclimate.data.kinds.text import TEXT
 from acclimate.data.lengths import too_long
-from acclimate.data.rows import Data
+from acclimate.data.read import read
+from acclimate.data.rows import Columns, Data
 from acclimate.errors import UserError
 from acclimate.features import extract
 from acclimate.run import Run
@@ -111,6 +114,16 @@ def test_what_does_not_fit_is_counted_as_it_is_read(folder_of: Callable[[str], P
     assert windows["lost"] == 15 - 2 + 3 - 2 and "not read" in said.message  # the other text keeps half of the room
     frozen = load(folder, max_length=8, truncation="fail").fit_rows(PAIRS)
     assert not too_long(data.take([0]), measure_with(frozen)([fits]), {})
+
+
+def test_one_of_two_texts_may_be_blank_as_in_a_file() -> None:
+    rows = {"a": ["x", None, "x", " ", None], "b": [None, "y", "  ", "y", " "]}
+    columns = Columns(text=("a", "b"))
+    pairs = [("x", None), [float("nan"), "y"], ("x", "  "), (" ", "y"), (None, " ")]
+    assert [TEXT.given(pair, columns, 0) for pair in pairs] == texts_of(read(rows), columns)
+    assert TEXT.given(pairs[1], columns, 0) == ("", "y") and TEXT.given(pairs[4], columns, 0) is None
+    with pytest.raises(UserError, match="give strings in pairs"):
+        TEXT.given(("x", 3), columns, 0)
 
 
 def table(folder: Path) -> Path:
