@@ -12,7 +12,9 @@ from made import rows, write_csv
 from typer.testing import CliRunner
 
 import acclimate
+from acclimate.api.correcting import without
 from acclimate.cli.main import app
+from acclimate.data.rows import Data
 from acclimate.errors import UserError
 from acclimate.strategies.correction import moved
 
@@ -114,10 +116,14 @@ def test_a_corrected_row_is_learned_as_the_person_says_and_judges_nothing(run: P
     assert done.known is not None and done.known.n == 15
 
 
+def test_a_single_correction_among_formulas_is_found_in_the_training_rows() -> None:
+    known = Data(tuple(f"x{i}=Y" for i in range(9)) + ("Abc",), tuple("ab" * 5))
+    assert len(without(known, Data(("Abc",), ("a",)))) == 9
+
+
 def test_a_strong_pull_leaves_the_head_where_it_was(run: Path) -> None:
     model = acclimate.load(run)
     assert isinstance(model, acclimate.Model)
-    from acclimate.data.rows import Data
     from acclimate.run import Run
     from acclimate.strategies import Problem, correction
 

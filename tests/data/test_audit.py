@@ -132,6 +132,9 @@ def test_symbols_and_formulas_are_not_folded_away() -> None:
     smiles = ["C(=O)C", "C=OC", "c1ccccc1", "C1CCCCC1", "C(=O)C"]
     data, _ = audit(read({"text": smiles}), Columns(text=("text",)), "classify")
     assert data.clusters is not None and data.clusters.tolist() == [0, 1, 2, 3, 0]
+    both = {"ask": ["Is it?", "is it", "Is it?", "is it", "Is it?"], "of": smiles}
+    data, _ = audit(read(both), Columns(text=("ask", "of")), "classify")
+    assert data.clusters is not None and data.clusters.tolist() == [0, 1, 2, 3, 0]
 
 
 def test_conflicts_of_numbers_need_distance() -> None:

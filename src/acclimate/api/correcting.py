@@ -208,9 +208,10 @@ def _named(former: Any, found: Any, problem: Problem) -> Any:
 
 def without(data: Data, others: Data) -> Data:
     """The rows whose content (or nearly the same) is not among the others."""
-    kind = kind_of(data)
-    there = set(kind.keys(others.inputs))
-    return data.take([i for i, key in enumerate(kind.keys(data.inputs)) if key not in there])
+    # Both at once: whether texts are formulas hangs on all of them.
+    keys = kind_of(data).keys((*others.inputs, *data.inputs))
+    there = set(keys[: len(others)])
+    return data.take([i for i, key in enumerate(keys[len(others) :]) if key not in there])
 
 
 def _on_corrections(

@@ -110,8 +110,9 @@ def with_earlier(model: Model, data: Data) -> tuple[Data, int]:
     inputs = tuple(tuple(row["input"]) if isinstance(row["input"], list) else row["input"] for row in lines)
     inputs = tuple(kind.given(x, model.columns, i) for i, x in enumerate(inputs)) if kind.name == "table" else inputs
     labels = tuple(tuple(row["label"]) if isinstance(row["label"], list) else row["label"] for row in lines)
-    fresh = set(kind.keys(data.inputs))
-    at = [i for i, key in enumerate(kind.keys(inputs)) if key not in fresh]
+    keys = kind.keys((*data.inputs, *inputs))
+    fresh = set(keys[: len(data)])
+    at = [i for i, key in enumerate(keys[len(data) :]) if key not in fresh]
     both = Data(
         (*data.inputs, *(inputs[i] for i in at)), (*(data.labels or ()), *(labels[i] for i in at)), kind=data.kind,
         source=data.source,

@@ -42,6 +42,7 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.strategies import (
     BASELINES,
+    EVERY,
     OVER_DOMAINS,
     STRATEGIES,
     Problem,
@@ -52,6 +53,7 @@ from acclimate.strategies import (
     named,
     opened,
     source_alone,
+    tunes,
     without_transfer,
 )
 from acclimate.strategies.foresee import Foreseen
@@ -101,7 +103,8 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     if request.run.deadline is not None:  # the limit counts from here: the first use of a model imports much code
         later = request.run.deadline + time.monotonic() - loading
         request = replace(request, run=replace(request.run, deadline=later))
-    prepared = prepare(sources, backbone, request.gate, request.run)
+    may = [(name, EVERY[name]) for name in request.candidates] if strategy is None else [strategy]
+    prepared = prepare(sources, backbone, request.gate, request.run, [name for name, one in may if tunes(one)])
     for reason in prepared.reasons:
         say(reason)
     for report in prepared.audits:
@@ -119,10 +122,12 @@ def _fit(request: Request, sources: Sources, strategy: tuple[str, Strategy] | No
     metric = _metric(request, prepared, problem)
     foreseen = Plan(prepared, 0.0)
     if problem.store is not None and (prepared.labelled is not None or _reads_features(strategy)):
-        foreseen = plan(prepared, problem, request.run)
+        only = strategy is not None and tunes(strategy[1]) and not adapts(strategy[1]) and prepared.labelled is None
+        base, store = (problem.to_tune() if only else problem).network()
+        foreseen = plan(prepared, replace(problem, backbone=base, store=store), request.run)
         prepared = foreseen.prepared
         with over_sessions(request.run.at("reading")) as read:
-            problem.store.prepare(prepared.everything)
+            store.prepare(prepared.everything)
     said = foreseen.said and (*foreseen.said, f"Those of the rows used took {read.seconds:.0f} s.")
     notes = _precision(request, prepared, problem, metric)
     reserve = TO_FINISH + foreseen.seconds_a_row * len(prepared.test or ())

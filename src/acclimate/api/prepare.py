@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acclimate.api.reading import measure_with
+from acclimate.api.reading import measure_with, pairs_told
 from acclimate.backbones.base import Backbone
 from acclimate.data import domains, label_cells
 from acclimate.data.audit import Audit, audit, by_file, cross_check
@@ -121,14 +122,16 @@ def has_inputs(table: Table, columns: Columns) -> None:
         )
 
 
-def prepare(sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | None = None) -> Prepared:
-    """Audit every source, check them against each other, and split."""
+def prepare(
+    sources: Sources, backbone: Backbone | None, gate: Gate, run: Run | None = None, tuning: Sequence[str] = ()
+) -> Prepared:
+    """Audit every source, check them against each other, and split. `tuning`: strategies that may tune the backbone."""
     guessed, run = sources.guessed, run or Run()
-    measure, progress = measure_with(backbone), run.progress
+    measure, progress = measure_with(backbone, bool(tuning)), run.progress
     data, report = gated(sources.tables["train"], guessed.columns, guessed.task, gate, measure, "train", None, progress)
     classes = _classes(data, guessed.columns, guessed.task)
     others: dict[str, Data] = {}
-    audits, reasons = [report], list(guessed.reasons)
+    audits, reasons = [report], [*guessed.reasons, *pairs_told(backbone, tuning)]
     for role, table in sources.tables.items():
         if role == "target":
             others[role], target_report, said = unlabelled(table, guessed, gate, measure, progress)

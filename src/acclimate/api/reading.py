@@ -12,10 +12,13 @@ import numpy as np
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.sound import SoundBackbone
 from acclimate.backbones.table_parts import READS
+from acclimate.backbones.tokens import EncodedApart
 from acclimate.data.kinds.table import MODELS, sounds_of, texts_of
 from acclimate.data.lengths import Lengths, Seconds
 from acclimate.data.rows import Columns, Input
 from acclimate.data.sounds import examine
+
+_TOGETHER = {"apart": " with one of their two texts", "joint": " with both texts in one sequence"}
 
 
 def unread(columns: Columns, backbone: Backbone) -> str:
@@ -30,11 +33,26 @@ def unread(columns: Columns, backbone: Backbone) -> str:
     return "; ".join(said)
 
 
-def measure_with(backbone: Backbone | None) -> Any:
+def pairs_told(backbone: Backbone | None, tuning: Sequence[str]) -> list[str]:
+    """A sentence on how two texts are read, by the strategies that tune (of these names) and by the others."""
+    pairs = "" if backbone is None else backbone.settings().get("pairs")
+    if backbone is None or not pairs:
+        return []
+    if tuning and not backbone.fixed and backbone.to_tune() is not backbone:
+        who = ", ".join(tuning)
+        return [f"both texts are read as one sequence where weights are tuned ({who}), else apart; --pairs changes it"]
+    return ["both texts are read apart" if pairs == "apart" else "both texts are read as one sequence"]
+
+
+def measure_with(backbone: Backbone | None, moves: bool = False) -> Any:
     """A function that counts tokens, or seconds, as the backbone would, for the gate's truncation report.
 
     Of a row of a table it counts those of its longest text; without a model of text those of its longest sound.
+    `moves`: as it is read where its weights move, or may move.
     """
+    frozen = backbone
+    if backbone is not None and moves and not backbone.fixed:
+        backbone = backbone.to_tune()
     if backbone is not None and "text" in backbone.parts:
         text = backbone.parts["text"].backbone
         return lambda rows: _longest(rows, measure_with(text))
@@ -46,10 +64,18 @@ def measure_with(backbone: Backbone | None) -> Any:
         assert isinstance(backbone, SoundBackbone)
         return partial(_seconds, backbone)
 
+    how = _TOGETHER.get(str(backbone.settings().get("pairs", "")), "")
+    if backbone is not frozen:
+        how += ", as what tunes reads them"
+
     def measure(inputs: Sequence[Input]) -> Lengths:
         rows = backbone.encode(list(inputs))  # with truncation "fail", raises at the first text that does not fit
-        total = np.array([row.total for row in rows], dtype=np.int64)
-        return Lengths(total, int(str(backbone.settings()["max_length"])), str(backbone.settings()["truncation"]))
+        longest = [row.longest if isinstance(row, EncodedApart) else row.total for row in rows]
+        settings = backbone.settings()
+        return Lengths(
+            np.array(longest, dtype=np.int64), int(str(settings["max_length"])), str(settings["truncation"]),
+            np.array([row.lost for row in rows], dtype=np.int64), sum(row.total for row in rows), how,
+        )  # fmt: skip
 
     return measure
 
@@ -75,4 +101,7 @@ def _longest(rows: Sequence[Input], measure: Callable[[list[Input]], Lengths]) -
     found = measure([text for some in texts for text in some])
     ends = np.cumsum([0, *map(len, texts)])
     parts = [found.tokens[a:b] for a, b in zip(ends, ends[1:], strict=False)]
-    return replace(found, tokens=np.array([max(part, default=0) for part in parts], dtype=np.int64))
+    tokens = np.array([max(part, default=0) for part in parts], dtype=np.int64)
+    assert found.lost is not None
+    sums = np.concatenate([[0], np.cumsum(found.lost)])
+    return replace(found, tokens=tokens, lost=sums[ends[1:]] - sums[ends[:-1]])

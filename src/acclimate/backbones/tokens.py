@@ -35,6 +35,13 @@ class Second(dict[str, list[int]]):
 
 
 @dataclass(frozen=True)
+class EncodedApart(Encoded):
+    """Both texts of a pair."""
+
+    longest: int = 0  # tokens of the longer one
+
+
+@dataclass(frozen=True)
 class Reader:
     """A tokeniser and what it is asked to do."""
 
@@ -68,7 +75,13 @@ class Reader:
         sides = [[x, ""] if isinstance(x, str) else [x[0], x[1] or ""] for x in inputs]
         both = zip(*(alone.encode([side[k] for side in sides]) for k in (0, 1)), strict=True)
         return [
-            Encoded((*a.parts, *map(Second, b.parts)), a.cost + b.cost, a.lost + b.lost, a.total + b.total)
+            EncodedApart(
+                (*a.parts, *map(Second, b.parts)),
+                a.cost + b.cost,
+                a.lost + b.lost,
+                a.total + b.total,
+                max(a.total, b.total),
+            )  # fmt: skip
             for a, b in both
         ]
 

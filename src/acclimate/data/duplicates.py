@@ -39,20 +39,17 @@ def fold(text: str) -> str:
 def keys(inputs: Sequence[Input]) -> list[str]:
     """One key an input; equal keys mean duplicates. Formulas (SMILES, code) are only trimmed: there, punctuation is
     the content."""
-    exact = _are_formulas(inputs)
-    if exact:
-        return ["\x1f".join(p.strip() for p in _parts(one)) for one in inputs]
-    return ["\x1f".join(fold(p) for p in _parts(one)) for one in inputs]
+    parts = [_parts(one) for one in inputs]
+    exact = [_are_formulas(column) for column in zip(*parts, strict=True)]  # of two texts one may be a formula
+    return ["\x1f".join(p.strip() if e else fold(p) for p, e in zip(one, exact, strict=True)) for one in parts]
 
 
 def _parts(one: Input) -> tuple[str, ...]:
     return (one,) if isinstance(one, str) else one
 
 
-def _are_formulas(inputs: Sequence[Input]) -> bool:
-    sample = [one for one in inputs[:2_000] if isinstance(one, str)]
-    if len(sample) < len(inputs[:2_000]) or not sample:
-        return False
+def _are_formulas(texts: Sequence[str]) -> bool:
+    sample = texts[:2_000]
     bare = [s for s in sample if s.isascii() and " " not in s.strip()]
     return len(bare) > 0.9 * len(sample) and sum(bool(_FORMULA.search(s)) for s in bare) > 0.5 * len(bare)
 

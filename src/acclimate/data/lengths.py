@@ -15,9 +15,12 @@ from acclimate.errors import UserError, plural
 class Lengths:
     """What a tokeniser says of the kept inputs: tokens of each, the limit of the model, and what happens beyond it."""
 
-    tokens: IntArray  # (n,)
+    tokens: IntArray  # (n,), of the longest sequence where an input is read as several
     limit: int
     truncation: str  # "head", "head-tail", "chunk" or "fail"
+    lost: IntArray | None = None  # (n,), of all sequences; None: what is beyond the limit, and nothing in windows
+    total: int | None = None  # of all inputs; None: the sum of `tokens`
+    how: str = ""  # words on the way of reading, where there are several
 
 
 @dataclass(frozen=True)
@@ -88,36 +91,44 @@ def too_long(data: Data, lengths: Lengths | Seconds, facts: dict[str, object]) -
     if tokens.shape != (len(data),):
         raise ValueError(f"measure gave {tokens.shape} lengths for {len(data)} inputs")
     over = tokens > lengths.limit
-    lost = int((tokens[over] - lengths.limit).sum())
+    beyond = 0 if lengths.truncation == "chunk" else int((tokens[over] - lengths.limit).sum())
+    lost = beyond if lengths.lost is None else int(lengths.lost.sum())
+    total = int(tokens.sum()) if lengths.total is None else lengths.total
     lines = [n for n, o in zip(data.lines, over.tolist(), strict=True) if o]
     facts["tokens"] = {
         "limit": lengths.limit,
         "median": float(np.median(tokens)),
         "max": int(tokens.max()),
-        "total": int(tokens.sum()),
+        "total": total,
         "over": len(lines),
-        "lost": 0 if lengths.truncation == "chunk" else lost,
+        "lost": lost,
         "truncation": lengths.truncation,
     }
     if not lines:
         return []
     much = (
         f"{rows_text(len(lines))} ({len(lines) / len(data):.0%}) {verb(len(lines), 'are')} longer than "
-        f"{plural(lengths.limit, 'token')}"
+        f"{plural(lengths.limit, 'token')}{lengths.how}"
     )
     if lengths.truncation == "fail":
         raise UserError(
             f"{data.source}: {much} ({lines_text(lines)}); shorten them, raise --max-length, or choose "
             "--truncation head, head-tail or chunk"
         )
-    if lengths.truncation == "chunk":
+    if lengths.truncation == "chunk" and not lost:
         return [
             finding("truncated", "info", f"{much}; they are read in windows, so nothing is lost", len(lines), lines)
         ]
+    if lengths.truncation == "chunk":  # two long texts in one sequence
+        text = (
+            f"{much}; they are read in windows that go through the longer text, beside the beginning of the other: "
+            f"{plural(lost, 'token')} ({lost / total:.0%} of all) are not read"
+        )
+        return [finding("truncated", "warning", text, len(lines), lines)]
     where = "their middle" if lengths.truncation == "head-tail" else "their end"
     other = "--truncation head-tail or chunk" if lengths.truncation == "head" else "--truncation chunk"
     text = (
-        f"{much}; {plural(lost, 'token')} ({lost / int(tokens.sum()):.0%} of all) from {where} are not read: try "
+        f"{much}; {plural(lost, 'token')} ({lost / total:.0%} of all) from {where} are not read: try "
         f"{other}, or a model that reads more"
     )
     return [finding("truncated", "warning", text, len(lines), lines)]

@@ -181,6 +181,11 @@ def opened(strategy: Strategy | None, problem: Problem) -> Problem:
     return strategy.opened(problem) if isinstance(strategy, Osbp) else problem
 
 
+def tunes(strategy: Strategy) -> bool:
+    """Whether a fit reads the backbone as `Problem.to_tune` has it."""
+    return isinstance(strategy, (Tune, WiseFt, Soup))
+
+
 def adapts(strategy: Strategy) -> bool:
     """Whether a fit reads the target rows."""
     if isinstance(strategy, Tune):
@@ -212,5 +217,6 @@ __all__ = [
     "opened",
     "source_alone",
     "takers",
+    "tunes",
     "without_transfer",
 ]

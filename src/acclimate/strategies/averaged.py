@@ -49,7 +49,7 @@ class WiseFt(Moving):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Probe, tune from there, and stop between the two. The rows to choose by choose α alone."""
-        problem, learn = problem.to_tune(run), replace(splits, valid=None)
+        problem, learn = problem.to_tune(), replace(splits, valid=None)
         probe = Probe().fit(problem, learn, run)
         tuned = self.tune("probe", self.num_train_epochs).fit(problem, learn, run)
         with alone(run):
@@ -93,7 +93,7 @@ class Soup(Moving):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Tune them one after the other, as long as there is time, and average."""
-        problem, tuned = problem.to_tune(run), list[Predictor]()
+        problem, tuned = problem.to_tune(), list[Predictor]()
         for number in range(self.members):
             if tuned and run.left() <= 0:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from acclimate.model import Predictor
 from acclimate.run import Run
 from acclimate.tasks.base import Floats, Task, row_weights
 from acclimate.tasks.decoder import Decoder
+
+_to_tune: WeakKeyDictionary[Store, Store] = WeakKeyDictionary()  # of the backbone that is tuned, by that of the frozen
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,14 @@ class Problem:
             raise UserError("this strategy needs a pretrained model; give one with --model")
         return self.backbone, self.store
 
-    def to_tune(self, run: Run) -> Problem:
-        """The same with the backbone as it is read where its weights move."""
-        if self.backbone is None or (backbone := self.backbone.to_tune()) is self.backbone:
+    def to_tune(self) -> Problem:
+        """The same with the backbone as it is read where its weights move; all fits share its features."""
+        base, store = self.network()
+        if (backbone := base.to_tune()) is base:
             return self
-        return replace(self, backbone=backbone, store=Store(backbone, run))
+        if store not in _to_tune:
+            _to_tune[store] = Store(backbone, store.run)
+        return replace(self, backbone=_to_tune[store].backbone, store=_to_tune[store])
 
     def targets(self, data: Data) -> Floats:
         """Training labels as numbers."""

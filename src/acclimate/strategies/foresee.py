@@ -76,7 +76,7 @@ def foresee(tune: Tune | Contrast, problem: Problem, splits: Splits, run: Run) -
         if isinstance(tune, Contrast):
             (seconds, a_row), beside = tune.takes(problem, splits.train, run), 0
         else:
-            probe = _Probe(tune, problem.to_tune(run), splits, replace(run, progress=Progress(quiet=True), state=None))
+            probe = _Probe(tune, problem.to_tune(), splits, replace(run, progress=Progress(quiet=True), state=None))
             seconds, beside = probe.seconds(), probe.beside()
             a_row = probe.a_row
             del probe

@@ -172,7 +172,7 @@ class Tune:
         if self.aligned:
             unlabelled(splits, f"{called(self)} with {self.align}")
             check_alone(self.align)
-        problem = problem.to_tune(run)
+        problem = problem.to_tune()
         fits(self, problem)
         original = problem
         problem, before = pretrained(self.pretrain, problem, splits, self.mixed_precision, run)

@@ -26,20 +26,26 @@ def read(table: Table, columns: Columns, progress: Progress) -> Reading:
 def given(value: Any, columns: Columns, position: int) -> Input | None:
     """A string, or a pair of them where the model reads two columns."""
     parts = len(columns.text)
-    if is_blank(value) or type(value).__name__ == "NAType":  # the null of pandas, which equals nothing
+    if _nothing(value):
         return None
     if isinstance(value, str):
         if parts == 2:
             raise UserError(f"input {position + 1} is one text, and this model reads two; give pairs (first, second)")
         return value
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, str) for v in value):
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, str) or _nothing(v) for v in value):
         if parts != 2:
             raise UserError(f"input {position + 1} is a pair, and this model reads one text; give that alone")
-        return None if is_blank(value[0]) and is_blank(value[1]) else (value[0], value[1])
+        first, second = ("" if _nothing(v) else v for v in value)  # as in a file, where one may be blank
+        return (first, second) if first or second else None
     raise UserError(
         f"input {position + 1} is {type(value).__name__}, not text: {str(value)[:60]!r}; give strings"
         + (" in pairs" if parts == 2 else "")
     )
+
+
+def _nothing(value: Any) -> bool:
+    """Blank, or a null."""
+    return is_blank(value) or type(value).__name__ == "NAType"  # the null of pandas, which equals nothing
 
 
 def _exact(inputs: Sequence[Input]) -> Sequence[Any]:
