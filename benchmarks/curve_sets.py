@@ -34,7 +34,6 @@ FROZEN = ("linear_probe", PEER, "hybrid")
 WORDS = ("tfidf", *FROZEN)
 MOVED = ("contrastive", "partial", "lora", "lp_ft", "full")
 JOINT, APART = ", joint", ", apart"  # how pairs are read, where that is not the usual way: apart frozen, jointly tuned
-FOREST = "fingerprints, forest"
 COLUMNS = ", columns"  # on the columns of a table as they stand, without a network
 
 
@@ -171,7 +170,7 @@ SETS: dict[str, Set] = {
     "medical abstracts": Set(abstracts, _MINILM, (*WORDS, *MOVED)),
     "Chinese reviews": Set(chinese, partial(load, "e5-multilingual"), (*WORDS, *MOVED)),
     "molecules (BBBP), other scaffolds": Set(
-        barrier, partial(load, "rxn-albert"), ("fingerprints", FOREST, *FROZEN, "lora", "lp_ft", "full")
+        barrier, partial(load, "rxn-albert"), ("fingerprints", "forest", *FROZEN, "lora", "lp_ft", "full")
     ),
     "patients of Hungary, after Cleveland's": Set(hungary, partial(of_source, "Cleveland"), _COLUMNS, folder=True),
     "credits for cars, after goods'": Set(cars, partial(of_source, "goods"), _COLUMNS, folder=True),

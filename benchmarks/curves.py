@@ -28,16 +28,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from curve_sets import APART, COLUMNS, FOREST, JOINT, PEER, SETS, Set
+from curve_sets import APART, COLUMNS, JOINT, PEER, SETS, Set
 from kept import Kept
 from molecules import interval
 from scipy.stats import t as student
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from acclimate.backbones import load
 from acclimate.catalogue import cache
-from acclimate.data.molecules import fingerprints
 from acclimate.data.rows import Data
 from acclimate.features import Store
 from acclimate.metrics.classification import METRICS
@@ -92,7 +90,7 @@ def measure(
                 few = train.take(drawn(train, shots, seed))
                 problem = columns(few) if way.endswith(COLUMNS) else of(readings, way)
                 began = time.process_time()
-                answer = PEERS[way](problem, few) if way in PEERS else ours(problem, way, few, seed)
+                answer = peer(problem, few) if way == PEER else ours(problem, way, few, seed)
                 row |= {"learned": len(few), "cpu": round(time.process_time() - began, 2)}
                 for test, rows in tests.items():
                     truth, said = problem.targets(rows).astype(int), answer(rows)
@@ -155,15 +153,6 @@ def peer(problem: Problem, few: Data) -> Callable[[Data], Any]:
 
     head = LogisticRegression(max_iter=1000).fit(features(few), problem.targets(few).astype(int))
     return lambda rows: head.predict(features(rows))
-
-
-def forest(problem: Problem, few: Data) -> Callable[[Data], Any]:
-    """scikit-learn's forest on fingerprints: 200 trees, otherwise as it comes."""
-    trees = RandomForestClassifier(200, random_state=0).fit(fingerprints(few.inputs), problem.targets(few).astype(int))
-    return lambda rows: trees.predict(fingerprints(rows.inputs))
-
-
-PEERS = {PEER: peer, FOREST: forest}
 
 
 def values(rows: list[dict[str, Any]], metric: str = "macro_f1") -> dict[tuple[str, str], dict[int, dict[int, float]]]:
