@@ -18,8 +18,9 @@ from acclimate.backbones import load
 from acclimate.backbones.hub_sound import HubSound
 from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.mel import log_mel
-from acclimate.backbones.sound import SoundBackbone, SoundSettings, Whisper
+from acclimate.backbones.sound import SoundBackbone, SoundSettings
 from acclimate.backbones.speaker import Speaker
+from acclimate.backbones.whisper import Whisper
 from acclimate.data.rows import Data
 from acclimate.data.sounds import read
 from acclimate.errors import UserError

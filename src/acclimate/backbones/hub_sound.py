@@ -20,11 +20,12 @@ from acclimate.backbones.sound import (
     Prepared,
     SoundBackbone,
     SoundSettings,
-    Whisper,
     layers_of,
     mean_of,
+    rows_of,
     stable,
 )
+from acclimate.backbones.whisper import FILLS, Whisper
 from acclimate.data.sounds import Samples
 from acclimate.errors import UserError
 
@@ -171,9 +172,7 @@ class HubSound(SoundBackbone):
             return super().flat(hidden, batch)
         if self._alone:
             return hidden.flatten(0, 1), []
-        lines, counts = lines_of(hidden, self._frames(batch["sizes"]))
-        of_row = torch.zeros(len(batch["rows"]), dtype=torch.long)
-        return lines, of_row.index_add(0, batch["owner"].cpu(), torch.tensor(counts)).tolist()
+        return self.frames_of_rows(hidden, batch, self._frames(batch["sizes"]))
 
     def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
         """Frames back in their rows."""
@@ -201,17 +200,6 @@ class HubSound(SoundBackbone):
         with quiet_transformers():
             self.model.save_pretrained(folder)
             self.extractor.save_pretrained(folder)
-
-
-def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
-    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
-    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
-    return hidden[inside], frames.tolist()
-
-
-def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
-    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
-    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
 
 
 def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
@@ -244,7 +232,8 @@ def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
         encoder = model if alone else model.encoder
         encoder.layerdrop = 0.0
         seconds = 2 * config.max_source_positions * extractor.hop_length / rate
-        return Whisper(encoder.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)
+        settings = SoundSettings(rate, seconds, fills=tuple(s for s in FILLS if s < seconds))
+        return Whisper(encoder.eval().requires_grad_(False), extractor, settings, origin)
     seconds = LONGEST
     if config.model_type in _FIXED:
         seconds = extractor.max_length * _SHIFT

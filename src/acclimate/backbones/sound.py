@@ -1,11 +1,10 @@
-"""Sound backbones: what they share, and Whisper's encoder."""
+"""Sound backbones: what they share."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones.augment_sound import spectra
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.hushed import quiet_transformers
-from acclimate.backbones.mel import log_mel, silence
 from acclimate.backbones.packing import by_owner
 from acclimate.data.sounds import Samples, count_windows, name_of, read, seconds_of, windows
 from acclimate.errors import UserError, unknown
@@ -29,7 +25,6 @@ LONGEST = 30.0  # seconds that are read of a sound where the model says nothing 
 LEAST = 0.1  # seconds that must be allowed
 TRUNCATIONS = ("head", "chunk", "fail")  # of those for texts: what is done with a sound that is longer
 _OVERLAP = 10  # a window shares one part in so many with the next one
-_BEL = 0.25  # of `log_mel`: what ten times the power adds to a value
 _A_FRAME = 0.02  # seconds: the unit of cost, about as much work as a token of a text
 _FRAMES_AT_ONCE = {"cpu": 4096, "cuda": 65_536}  # without gradients: a long sound takes no more memory than this
 
@@ -43,6 +38,7 @@ class SoundSettings:
     rate: int  # samples a second; files of another rate are resampled once
     seconds: float = LONGEST  # that are read at a time; Whisper fills a shorter sound up to it
     truncation: str = "head"  # of a longer one: its beginning alone (head), windows (chunk), or an error (fail)
+    fills: tuple[float, ...] = ()  # shorter lengths that Whisper may fill a sound up to; none: always `seconds`
 
 
 @dataclass(frozen=True)
@@ -193,8 +189,11 @@ class SoundBackbone(Backbone):
 
     def one_row(self, batch: Batch, at: int) -> Batch:
         """The lines of one row."""
-        mine = batch["owner"] == at
-        return {name: values[at : at + 1] if name == "rows" else values[mine] for name, values in batch.items()}
+        mine = torch.nonzero(batch["owner"] == at)[:, 0]
+        return {
+            name: values[at : at + 1] if name == "rows" else values[mine.to(values.device)]
+            for name, values in batch.items()
+        }
 
     def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
         """A line a window."""
@@ -204,10 +203,19 @@ class SoundBackbone(Backbone):
         """The number of windows of each sound."""
         return [len(self.now(row)) for row in encoded]
 
+    def frames_of_rows(self, hidden: Tensor, batch: Batch, frames: Tensor) -> tuple[Tensor, list[int]]:
+        """`flat` of those whose blocks give `frames` (w,) vectors of each window."""
+        lines, counts = lines_of(hidden, frames)
+        of_row = torch.zeros(len(batch["rows"]), dtype=torch.long)
+        return lines, of_row.index_add(0, batch["owner"].cpu(), torch.tensor(counts)).tolist()
+
     def settings(self) -> dict[str, object]:
         """Rate, length and pooling, with the architecture."""
         about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled, "pooling": self.pooling}
-        return {**about, **asdict(self.sound)}
+        sound = asdict(self.sound)
+        if not self.sound.fills:
+            del sound["fills"]  # features that were kept before there was such a choice are found again
+        return {**about, **sound}
 
     def fingerprint(self) -> str:
         """Weights, preprocessing and the architecture, of which the weights do not tell all (heads, activations)."""
@@ -219,7 +227,7 @@ class SoundBackbone(Backbone):
         """The most seconds that are read, or a clear error."""
         if not LEAST <= seconds <= self.longest:
             raise UserError(f"seconds {seconds:g} is outside what this model takes: {LEAST:g} to {self.longest:g}")
-        return seconds
+        return float(seconds)  # 3 and 3.0 are one setting, and one key of kept features
 
     def with_settings(self: T, settings: SoundSettings) -> T:
         """The same weights under other settings."""
@@ -245,119 +253,15 @@ def mean_of(hidden: Tensor, frames: Tensor) -> Tensor:
     return (hidden * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
 
 
-class Encoder(nn.Module):
-    """Whisper's encoder for any number of seconds up to its 30.
-
-    With 30 s it gives what transformers' own forward gives; of less, the positions in time are the first ones.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, mel: Tensor) -> Tensor:
-        """(n, bands, 2 t) -> (n, t, d)."""
-        return encoded(self.inner, mel, self.training)
+def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
+    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
+    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
+    return hidden[inside], frames.tolist()
 
 
-def encoded(inner: Any, mel: Tensor, training: bool) -> Tensor:
-    """What transformers' Whisper encoder gives of spectra of any length, (n, bands, 2 t) -> (n, t, d)."""
-    hidden = nn.functional.gelu(inner.conv1(mel))
-    hidden = nn.functional.gelu(inner.conv2(hidden)).transpose(1, 2)
-    hidden = hidden + inner.embed_positions.weight[: hidden.shape[1]]
-    hidden = nn.functional.dropout(hidden, p=inner.dropout, training=training)
-    for layer in inner.layers:
-        hidden = layer(hidden, None)
-    found: Tensor = inner.layer_norm(hidden)
-    return found
-
-
-class Whisper(SoundBackbone):
-    """The encoder of a Whisper model without the decoder. Features are the mean over the frames that hold sound.
-
-    Every sound is followed by silence up to `seconds`, as Whisper was trained with 30: frames of sound attend to those
-    of silence, and lose by having fewer. With fewer seconds it is quicker; `benchmarks/sounds.py` says by how much,
-    and what it costs.
-    """
-
-    architecture = "whisper"
-    filled = True
-
-    def __init__(self, encoder: Any, extractor: Any, settings: SoundSettings, origin: Origin) -> None:
-        super().__init__(Encoder(encoder), settings, origin)
-        self.extractor = extractor
-        self.bands, self.window, self.hop = extractor.feature_size, extractor.n_fft, extractor.hop_length
-        self.width = int(encoder.config.d_model)
-        self.longest = settings.seconds
-
-    def prepare(self, samples: Samples) -> Tensor:
-        """The log mel spectrum (bands, t) of the sound, with the columns that reach into the silence after it."""
-        columns = min(2 * self.frames(len(samples)) + 2, 2 * self.seen)
-        return log_mel(torch.from_numpy(samples), columns, self.sound.rate, self.bands, self.window, self.hop)
-
-    def frames(self, samples: int) -> int:
-        """How many frames of the encoder this many samples take."""
-        return max(1, math.ceil(samples / int(2 * self.hop)))
-
-    @property
-    def seen(self) -> int:
-        """Frames of every row."""
-        return self.frames(round(self.sound.seconds * self.sound.rate))
-
-    def cost(self, seconds: float) -> int:
-        """The same for every sound."""
-        return self.seen
-
-    def join(self, windows: Sequence[Prepared]) -> Batch:
-        """Spectra (w, bands, 2 t), each followed by silence, and the number of frames that hold sound (w,)."""
-        mel = torch.empty(len(windows), self.bands, 2 * self.seen)
-        for row, sound in zip(mel, windows, strict=True):
-            row[:] = silence(sound.values)
-            row[:, : sound.values.shape[1]] = sound.values
-        return {"mel": mel, "frames": torch.tensor([self.frames(sound.samples) for sound in windows])}
-
-    def vectors(self, batch: Batch) -> Tensor:
-        """The mean (w, d) of the frames that hold sound."""
-        return mean_of(*self.sequence(batch))
-
-    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The encoder's output, one vector every 20 ms."""
-        return self.model(batch["mel"]), batch["frames"]
-
-    def frames_in(self, window: Prepared) -> int:
-        """One every 20 ms."""
-        return self.frames(window.samples)
-
-    def length(self, batch: Batch) -> int:
-        """Two columns of the spectrum are a frame."""
-        return batch["mel"].shape[2] // 2
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """The encoder's layers."""
-        return layers_of(self.model)
-
-    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
-        """The columns of each spectrum that hold sound, changed as `augment_sound.spectra` says; silence after it."""
-        if strength == 0:
-            return batch
-        sizes = (2 * batch["frames"] + 2).clamp(max=batch["mel"].shape[2])
-        changed = spectra(batch["mel"].transpose(1, 2), sizes, generator, strength, _BEL).transpose(1, 2)
-        for row, size in zip(changed, sizes.tolist(), strict=True):
-            least = silence(row[:, :size])
-            row[:, :size] = row[:, :size].maximum(least)
-            row[:, size:] = least
-        return {**batch, "mel": changed}
-
-    def config(self) -> dict[str, Any]:
-        """The encoder's configuration and the settings of the spectrum."""
-        return {**stable(self.model.inner.config), "window": self.window, "hop": self.hop}
-
-    def save_model(self, folder: Path) -> None:
-        """The encoder alone, as transformers' WhisperEncoder."""
-        with quiet_transformers():
-            self.model.inner.save_pretrained(folder)
-            self.extractor.save_pretrained(folder)
+def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
+    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
+    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
@@ -388,13 +292,16 @@ def check(truncation: str) -> str:
 def as_stored(
     found: SoundBackbone, folder: Path, seconds: float | None, truncation: str | None = None
 ) -> SoundBackbone:
-    """The backbone under the settings that `save` wrote beside it, and with those that are given here."""
+    """The backbone under the settings that `save` wrote beside it, and with those that are given here.
+
+    Where `seconds` are given, every sound is filled up to them.
+    """
     if stored := read_object(folder / SETTINGS):
         found.origin = Origin(**stored.pop("origin"))
-        found.sound = SoundSettings(**stored)
+        found.sound = SoundSettings(**{**stored, "fills": tuple(stored.get("fills", ()))})  # older ones have none
     settings = found.sound
     if seconds is not None:
-        settings = replace(settings, seconds=found.checked(seconds))
+        settings = replace(settings, seconds=found.checked(seconds), fills=())
     if truncation is not None:
         settings = replace(settings, truncation=check(truncation))
     return found if settings == found.sound else found.with_settings(settings)
