@@ -1,8 +1,9 @@
-"""Short sounds are filled up to a length near their own: each as it is alone, whatever it is read among."""
+"""The silence after short sounds is read in groups: near to all of it, and each sound as it is alone."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from acclimate.run import Run
 from acclimate.strategies import Splits, named
 
 pytest.importorskip("soundfile", reason="sounds need the `audio` extra")
-FILLS = (1.2, 1.5)  # of a model that reads 2 s
-LENGTHS = {0.15: 1.2, 0.45: 1.5, 0.9: 2.0, 0.2: 1.2, 1.9: 2.0, 0.3: 1.5, 0.1: 1.2, 0.18: 1.2, 0.5: 1.5}  # -> filled to
+LENGTHS = (0.15, 0.45, 0.9, 0.2, 1.9, 0.3, 0.1, 0.18, 0.5)  # seconds, of a model that reads 2, which are 100 frames
+SINGLY = [64, 80, 100, 64, 100, 72, 56, 64, 80]  # frames of each that are read one by one
+STATES = [69, 83, 100, 69, 100, 76, 62, 69, 83]  # and with the groups of 8 behind them
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stepped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Whisper:
-    monkeypatch.setattr("acclimate.backbones.hub_sound.FILLS", (*FILLS, 2.0, 10.0))
+def merging(folder: Path) -> Whisper:
     return read(folder)
 
 
@@ -53,68 +54,96 @@ def given() -> list[Any]:
     return found
 
 
-def by_hand(folder: Path) -> np.ndarray[Any, Any]:
-    """Each sound alone, by a model that fills all up to its length."""
-    pairs = zip(given(), LENGTHS.values(), strict=True)
-    return np.concatenate([extract(read(folder, seconds=seconds), [one], Run()) for one, seconds in pairs])
+def by_hand(whole: Whisper, size: int = 8) -> np.ndarray[Any, Any]:
+    """Each sound alone: everything is computed, then silence is put into groups, one after another."""
+    found, inner = [], whole.model.inner
+    for sound, singly in zip(given(), SINGLY, strict=True):
+        batch = whole.collate(whole.encode([sound]))
+        with torch.no_grad():
+            h = torch.nn.functional.gelu(inner.conv2(torch.nn.functional.gelu(inner.conv1(batch["mel"]))))[0].T
+            states, scores = [*(h[:singly] + inner.embed_positions.weight[:singly])], [0.0] * singly
+            for start in range(singly, 100, size):
+                here = inner.embed_positions.weight[start : min(start + size, 100)]
+                states.append(h[98] + here.mean(0))
+                scores.append(math.log(len(here)))
+            x = torch.stack(states)[None]
+            for layer in inner.layers:
+                x = layer(x, torch.tensor(scores)[None, None, None])
+            found.append(inner.layer_norm(x)[0, : int(batch["frames"])].mean(0).numpy())
+    return np.stack(found)
 
 
-def test_a_sound_is_read_as_by_a_model_that_fills_up_to_its_length(stepped: Whisper, folder: Path) -> None:
-    assert stepped.sound == SoundSettings(16000, 2.0, fills=FILLS)
-    expected, batch = by_hand(folder), stepped.collate(stepped.encode(given()))
+def test_silence_is_read_in_groups_and_each_sound_as_it_is_alone(merging: Whisper, folder: Path) -> None:
+    assert merging.sound == SoundSettings(16000, 2.0, merged=8)
+    whole = read(folder, seconds=2.0)
+    expected, batch = by_hand(whole), merging.collate(merging.encode(given()))
     close = {"atol": 1e-5 * np.abs(expected).max()}
-    np.testing.assert_allclose(extract(stepped, given(), Run()), expected, **close)
-    np.testing.assert_allclose(stepped(batch).numpy(), expected, **close)  # all in one batch
-    ones = [stepped(stepped.one_row(batch, at)).numpy() for at in range(len(expected))]
+    np.testing.assert_allclose(extract(merging, given(), Run()), expected, **close)
+    np.testing.assert_allclose(merging(batch).numpy(), expected, **close)  # all in one batch
+    ones = [merging(merging.one_row(batch, at)).numpy() for at in range(len(expected))]
     np.testing.assert_allclose(np.concatenate(ones), expected, **close)
+    alone = [extract(merging, [one], Run()) for one in given()]
+    np.testing.assert_allclose(np.concatenate(alone), expected, **close)
+
+
+def test_it_is_near_to_all_of_the_silence_where_less_of_it_is_not(merging: Whisper, folder: Path) -> None:
     whole = extract(read(folder, seconds=2.0), given(), Run())
-    assert np.abs(whole - expected).max() > 1e-3  # how much silence there is matters
+    less = extract(read(folder, seconds=1.2), given(), Run())
+    short = np.array(LENGTHS) < 0.4
+    far, near = (np.abs(x - whole)[short].mean() for x in (less, extract(merging, given(), Run())))
+    assert 0 < near < far / 4
+    every = extract(merging, given()[2:5:2], Run())  # no room for a group
+    np.testing.assert_allclose(every, whole[2:5:2], atol=1e-5 * np.abs(whole).max())
 
 
-def test_what_a_sound_costs_is_what_is_read_of_it(stepped: Whisper) -> None:
-    frames = [round(50 * seconds) for seconds in LENGTHS.values()]
-    rows = stepped.encode(given())
-    assert [row.cost for row in rows] == [row.cost for row in stepped.encode_later(given())] == frames
-    assert stepped.collate(rows[:2])["mel"].shape == (2, 8, 150) and stepped.flat_rows(rows) == frames
+def test_a_group_of_like_frames_counts_as_often_as_it_has_frames(merging: Whisper, folder: Path) -> None:
+    whole = read(folder, seconds=2.0)
+    for one in (merging, whole):
+        positions = one.model.inner.embed_positions.weight
+        positions.data = torch.stack([positions.data[8 * (at // 8)] for at in range(100)])
+    expected = by_hand(whole, 1)  # each frame by itself
+    np.testing.assert_allclose(extract(merging, given(), Run()), expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_lengths_follow_the_sound_and_the_silence_behind_it(folder: Path) -> None:
-    backbone = read(folder)
-    backbone = backbone.with_settings(replace(backbone.sound, seconds=30.0, fills=(3.0, 10.0)))
-    at = {n: backbone.filled_to(round(n * 16000)) / 50 for n in (0.1, 2.0, 2.01, 6.6, 6.7, 9.0, 31.0)}
-    assert at == {0.1: 3, 2.0: 3, 2.01: 10, 6.6: 10, 6.7: 30, 9.0: 30, 31.0: 30}
-    assert whisper.SILENCE == 1.0 and whisper.SHARE == 0.5
+def test_what_a_sound_costs_is_what_is_read_of_it(merging: Whisper) -> None:
+    rows = merging.encode(given())
+    assert [row.cost for row in rows] == [row.cost for row in merging.encode_later(given())] == STATES
+    batch = merging.collate(rows[:2])
+    assert batch["mel"].shape == (2, 8, 176) and merging.flat_rows(rows) == STATES
+    assert [merging.singly(merging.frames(round(16000 * seconds))) for seconds in LENGTHS] == SINGLY
 
 
-def test_seconds_that_are_given_fill_all_and_keep_what_was_known_of_them(stepped: Whisper, folder: Path) -> None:
-    fixed = read(folder, seconds=2)
-    assert fixed.sound == SoundSettings(16000, 2.0) and "fills" not in fixed.settings()
-    assert fixed.fingerprint() == read(folder, seconds=2.0).fingerprint() != stepped.fingerprint()
-    other = stepped.with_settings(replace(stepped.sound, fills=FILLS[:1]))
-    assert other.fingerprint() != stepped.fingerprint()
+def test_seconds_that_are_given_read_all_and_find_what_was_known_of_them(merging: Whisper, folder: Path) -> None:
+    whole = read(folder, seconds=2)
+    assert whole.sound == SoundSettings(16000, 2.0) and "merged" not in whole.settings()
+    assert whole.fingerprint() == read(folder, seconds=2.0).fingerprint() != merging.fingerprint()
+    other = merging.with_settings(replace(merging.sound, merged=4))
+    assert other.fingerprint() != merging.fingerprint()
 
 
-def test_a_bundle_says_which_lengths_and_one_of_before_has_none(stepped: Whisper, folder: Path, tmp_path: Path) -> None:
-    stepped.save(tmp_path)
+def test_a_bundle_says_how_silence_is_read_and_one_of_before_reads_all(
+    merging: Whisper, folder: Path, tmp_path: Path
+) -> None:
+    merging.save(tmp_path)
     again = read(tmp_path)
-    assert again.sound == stepped.sound and again.fingerprint() == stepped.fingerprint()
-    assert read(tmp_path, truncation="chunk").sound == replace(stepped.sound, truncation="chunk")
+    assert again.sound == merging.sound and again.fingerprint() == merging.fingerprint()
+    assert read(tmp_path, truncation="chunk").sound == replace(merging.sound, truncation="chunk")
     about = json.loads((tmp_path / SETTINGS).read_text())
-    assert about.pop("fills") == list(FILLS)
+    assert about.pop("merged") == 8
     (tmp_path / SETTINGS).write_text(json.dumps(about))
-    old, fixed = read(tmp_path), read(folder, seconds=2.0)
-    assert old.sound == fixed.sound and old.fingerprint() == fixed.fingerprint()
-    np.testing.assert_array_equal(extract(old, given(), Run()), extract(fixed, given(), Run()))
+    old, whole = read(tmp_path), read(folder, seconds=2.0)
+    assert old.sound == whole.sound and old.fingerprint() == whole.fingerprint()
+    np.testing.assert_array_equal(extract(old, given(), Run()), extract(whole, given(), Run()))
 
 
-def test_windows_of_a_longer_sound_are_filled_by_themselves(stepped: Whisper, folder: Path) -> None:
-    line = np.random.default_rng(0).normal(0, 0.1, round(1.9 * 16000 + 16000 * 0.3)).astype(np.float32)
+def test_windows_of_a_longer_sound_have_silence_of_their_own(folder: Path) -> None:
+    line = np.random.default_rng(0).normal(0, 0.1, round(2.1 * 16000)).astype(np.float32)
     backbone = read(folder, truncation="chunk")
     batch = backbone.collate(backbone.encode([(line, 16000), given()[0]]))
-    assert batch["lengths"].tolist() == [100, 75, 60]
-    windows = [(line[:32000], 2.0), (line[28800:], 1.5)]
-    each = [extract(read(folder, seconds=s), [(w, 16000)], Run())[0] * len(w) for w, s in windows]
-    expected = sum(each) / sum(len(w) for w, _ in windows)
+    assert batch["lengths"].tolist() == [[100, 64], [72, 64], [64, 64]]
+    windows = [line[:32000], line[28800:]]
+    each = [extract(backbone, [(w, 16000)], Run())[0] * len(w) for w in windows]
+    expected = sum(each) / sum(map(len, windows))
     np.testing.assert_allclose(backbone(batch)[0].numpy(), expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -129,23 +158,23 @@ def fit(backbone: Whisper, strategy: str, settings: dict[str, Any]) -> Any:
     )
 
 
-def test_frozen_blocks_are_replayed_of_sounds_of_several_lengths(stepped: Whisper) -> None:
-    kept, plain = (fit(stepped, "partial", {"moves": "top:1", "cache_frozen": choice}) for choice in ("auto", "off"))
+def test_frozen_blocks_are_replayed_of_sounds_of_several_lengths(merging: Whisper) -> None:
+    kept, plain = (fit(merging, "partial", {"moves": "top:1", "cache_frozen": choice}) for choice in ("auto", "off"))
     assert any("kept in memory" in note for note in kept.notes), kept.notes
     np.testing.assert_allclose(kept.outputs(given()), plain.outputs(given()), atol=1e-5)
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
-def test_tuning_moves_weights_by_sounds_of_several_lengths(strategy: str, stepped: Whisper, tmp_path: Path) -> None:
-    fitted = fit(stepped, strategy, {"augment": 0.5})
+def test_tuning_moves_weights_by_sounds_of_several_lengths(strategy: str, merging: Whisper, tmp_path: Path) -> None:
+    fitted = fit(merging, strategy, {"augment": 0.5})
     outputs = fitted.outputs(given())
     assert np.isfinite(outputs).all() and np.ptp(outputs[:, 0]) > 0
     alone = np.concatenate([fitted.outputs([one]) for one in given()])
     np.testing.assert_allclose(outputs, alone, atol=1e-5)
 
 
-def test_gradients_of_a_mixed_batch_are_those_of_its_rows(stepped: Whisper) -> None:
-    network = stepped.clone().requires_grad_(True)
+def test_gradients_of_a_mixed_batch_are_those_of_its_rows(merging: Whisper) -> None:
+    network = merging.clone().requires_grad_(True)
     rows, weight = network.encode(given()), next(p for n, p in network.named_parameters() if n.endswith("conv1.weight"))
     sums = []
     for parts in ([rows], [[row] for row in rows]):
@@ -157,24 +186,23 @@ def test_gradients_of_a_mixed_batch_are_those_of_its_rows(stepped: Whisper) -> N
     torch.testing.assert_close(sums[0], sums[1], rtol=1e-4, atol=1e-4 * float(sums[1].abs().max()))
 
 
-def test_a_changed_sound_is_the_same_alone_and_its_end_stays_empty(stepped: Whisper) -> None:
-    rows = stepped.encode(given())
-    batch = stepped.collate(rows)
+def test_a_changed_sound_is_the_same_alone(merging: Whisper) -> None:
+    rows = merging.encode(given())
+    batch = merging.collate(rows)
     for at, row in enumerate(rows):
-        one = stepped.augment(stepped.one_row(batch, at), torch.Generator().manual_seed(at), 1.0)
-        alone = stepped.augment(stepped.collate([row]), torch.Generator().manual_seed(at), 1.0)
-        end = 2 * int(alone["lengths"])
-        assert torch.equal(one["mel"][..., :end], alone["mel"]) and not one["mel"][..., end:].any()
+        one = merging.augment(merging.one_row(batch, at), torch.Generator().manual_seed(at), 1.0)
+        alone = merging.augment(merging.collate([row]), torch.Generator().manual_seed(at), 1.0)
+        assert torch.equal(one["mel"][..., : alone["mel"].shape[2]], alone["mel"])
+        np.testing.assert_allclose(merging(one), merging(alone), atol=1e-4)
 
 
 @pytest.mark.real
-def test_short_sounds_are_read_by_the_lengths_as_they_come() -> None:
+def test_whisper_tiny_reads_short_sounds_nearly_as_with_all_of_the_silence() -> None:
     backbone, long = load("whisper-tiny"), np.tile(ts.sounds(1)[0][0], 80)
-    sounds = [*ts.sounds(2), (long[: 8 * 16000], 16000)]
-    assert isinstance(backbone, Whisper) and backbone.sound.fills == whisper.FILLS
-    found = extract(backbone, sounds, Run())
-    for at, one in enumerate(sounds):
-        seconds = backbone.filled_to(len(one[0])) / 50
-        expected = extract(load("whisper-tiny", seconds=seconds), [one], Run())[0]
-        np.testing.assert_allclose(found[at], expected, atol=1e-5 * np.abs(expected).max())
-    assert [row.cost for row in backbone.encode(sounds)][0] < 1500 == backbone.encode(sounds)[2].cost
+    sounds = [*ts.sounds(4), (long[: 8 * 16000], 16000), (long[: 31 * 16000], 16000)]
+    assert isinstance(backbone, Whisper) and backbone.sound == SoundSettings(16000, 30.0, merged=whisper.MERGED)
+    found, whole = (extract(one, sounds, Run()) for one in (backbone, load("whisper-tiny", seconds=30.0)))
+    less = extract(load("whisper-tiny", seconds=3.0), sounds[:4], Run())
+    far, near = np.abs(less - whole[:4]).mean(), np.abs(found - whole).mean(1)
+    assert near[:4].max() < far / 3 and near[5] < 1e-5
+    assert [row.cost for row in backbone.encode(sounds)][0] < 300

@@ -22,10 +22,9 @@ from acclimate.backbones.sound import (
     SoundSettings,
     layers_of,
     mean_of,
-    rows_of,
     stable,
 )
-from acclimate.backbones.whisper import FILLS, Whisper
+from acclimate.backbones.whisper import MERGED, Whisper
 from acclimate.data.sounds import Samples
 from acclimate.errors import UserError
 
@@ -172,7 +171,8 @@ class HubSound(SoundBackbone):
             return super().flat(hidden, batch)
         if self._alone:
             return hidden.flatten(0, 1), []
-        return self.frames_of_rows(hidden, batch, self._frames(batch["sizes"]))
+        lines, counts = lines_of(hidden, self._frames(batch["sizes"]))
+        return lines, self.by_row(torch.tensor(counts), batch)
 
     def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
         """Frames back in their rows."""
@@ -200,6 +200,17 @@ class HubSound(SoundBackbone):
         with quiet_transformers():
             self.model.save_pretrained(folder)
             self.extractor.save_pretrained(folder)
+
+
+def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
+    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
+    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
+    return hidden[inside], frames.tolist()
+
+
+def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
+    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
+    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
 
 
 def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
@@ -232,7 +243,7 @@ def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
         encoder = model if alone else model.encoder
         encoder.layerdrop = 0.0
         seconds = 2 * config.max_source_positions * extractor.hop_length / rate
-        settings = SoundSettings(rate, seconds, fills=tuple(s for s in FILLS if s < seconds))
+        settings = SoundSettings(rate, seconds, merged=MERGED)
         return Whisper(encoder.eval().requires_grad_(False), extractor, settings, origin)
     seconds = LONGEST
     if config.model_type in _FIXED:

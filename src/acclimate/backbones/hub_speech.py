@@ -48,7 +48,7 @@ class Dictation(Whisper):
     def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The encoder's output, one vector every 20 ms."""
         inner = self.model.get_encoder()
-        return encoded(inner, batch["mel"], inner.training, batch["lengths"]), batch["frames"]
+        return encoded(inner, batch["mel"], inner.training), batch["frames"]
 
     def logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Scores of each next token (n, t, |V|) where these (n, t) came before, beside the encoder's output."""

@@ -38,7 +38,7 @@ class SoundSettings:
     rate: int  # samples a second; files of another rate are resampled once
     seconds: float = LONGEST  # that are read at a time; Whisper fills a shorter sound up to it
     truncation: str = "head"  # of a longer one: its beginning alone (head), windows (chunk), or an error (fail)
-    fills: tuple[float, ...] = ()  # shorter lengths that Whisper may fill a sound up to; none: always `seconds`
+    merged: int = 1  # frames of the silence after a sound that Whisper reads as one
 
 
 @dataclass(frozen=True)
@@ -203,18 +203,16 @@ class SoundBackbone(Backbone):
         """The number of windows of each sound."""
         return [len(self.now(row)) for row in encoded]
 
-    def frames_of_rows(self, hidden: Tensor, batch: Batch, frames: Tensor) -> tuple[Tensor, list[int]]:
-        """`flat` of those whose blocks give `frames` (w,) vectors of each window."""
-        lines, counts = lines_of(hidden, frames)
-        of_row = torch.zeros(len(batch["rows"]), dtype=torch.long)
-        return lines, of_row.index_add(0, batch["owner"].cpu(), torch.tensor(counts)).tolist()
+    def by_row(self, counts: Tensor, batch: Batch) -> list[int]:
+        """Sums over the windows of each row of a count (w,) on the host."""
+        return torch.zeros(len(batch["rows"]), dtype=torch.long).index_add(0, batch["owner"].cpu(), counts).tolist()
 
     def settings(self) -> dict[str, object]:
         """Rate, length and pooling, with the architecture."""
         about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled, "pooling": self.pooling}
         sound = asdict(self.sound)
-        if not self.sound.fills:
-            del sound["fills"]  # features that were kept before there was such a choice are found again
+        if self.sound.merged == 1:
+            del sound["merged"]  # features that were kept before there was such a choice are found again
         return {**about, **sound}
 
     def fingerprint(self) -> str:
@@ -253,17 +251,6 @@ def mean_of(hidden: Tensor, frames: Tensor) -> Tensor:
     return (hidden * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
 
 
-def lines_of(hidden: Tensor, frames: Tensor) -> tuple[Tensor, list[int]]:
-    """The first `frames` of each row one below the other, and how many each has: `Backbone.flat`."""
-    inside = torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None].to(hidden.device)
-    return hidden[inside], frames.tolist()
-
-
-def rows_of(lines: Tensor, frames: Tensor) -> Tensor:
-    """The reverse of `lines_of`; what is added is zero: `Backbone.unflat`."""
-    return nn.utils.rnn.pad_sequence(list(torch.split(lines, frames.tolist())), batch_first=True)
-
-
 def layers_of(model: nn.Module) -> list[nn.Module]:
     """The longest list of like layers, the convolutions before them left out."""
     lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1]
@@ -294,14 +281,14 @@ def as_stored(
 ) -> SoundBackbone:
     """The backbone under the settings that `save` wrote beside it, and with those that are given here.
 
-    Where `seconds` are given, every sound is filled up to them.
+    Where `seconds` are given, every frame of the silence up to them is read.
     """
     if stored := read_object(folder / SETTINGS):
         found.origin = Origin(**stored.pop("origin"))
-        found.sound = SoundSettings(**{**stored, "fills": tuple(stored.get("fills", ()))})  # older ones have none
+        found.sound = SoundSettings(**stored)  # older ones say nothing of `merged`
     settings = found.sound
     if seconds is not None:
-        settings = replace(settings, seconds=found.checked(seconds), fills=())
+        settings = replace(settings, seconds=found.checked(seconds), merged=1)
     if truncation is not None:
         settings = replace(settings, truncation=check(truncation))
     return found if settings == found.sound else found.with_settings(settings)
