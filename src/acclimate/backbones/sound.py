@@ -175,6 +175,17 @@ class SoundBackbone(Backbone):
             return (Prepared(self.prepare(samples), len(samples)),)
         return tuple(Prepared(self.prepare(s), len(s)) for s in windows(value, self.sound.rate, *self._room))
 
+    def changed(self, row: Encoded, generator: torch.Generator, strength: float) -> Encoded:
+        """The row as `augment` changes it alone, to be read with others."""
+        before = self.now(row)
+        after = self.parts_of(self.augment(self.collate([row]), generator, strength), before)
+        return replace(row, parts=tuple(Prepared(v, p.samples) for v, p in zip(after, before, strict=True)))
+
+    def parts_of(self, batch: Batch, before: Sequence[Prepared]) -> list[Tensor]:
+        """What `join` was given, from a batch of the same windows."""
+        lines = batch["mel" if "mel" in batch else "values"]
+        return [line[tuple(slice(0, n) for n in p.values.shape)] for line, p in zip(lines, before, strict=True)]
+
     def forward(self, batch: Batch) -> Tensor:
         """Features (n, d): the mean of the windows of each row. Without gradients some windows are read at a time."""
         count, device = len(batch["owner"]), batch["owner"].device
