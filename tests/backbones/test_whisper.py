@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def merging(folder: Path) -> Whisper:
+def merging(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Whisper:
+    assert read(folder).sound.merged == whisper.MERGED
+    monkeypatch.setattr("acclimate.backbones.hub_sound.MERGED", 8)
     return read(folder)
 
 
@@ -136,7 +138,7 @@ def test_a_bundle_says_how_silence_is_read_and_one_of_before_reads_all(
     np.testing.assert_array_equal(extract(old, given(), Run()), extract(whole, given(), Run()))
 
 
-def test_windows_of_a_longer_sound_have_silence_of_their_own(folder: Path) -> None:
+def test_windows_of_a_longer_sound_have_silence_of_their_own(merging: Whisper, folder: Path) -> None:
     line = np.random.default_rng(0).normal(0, 0.1, round(2.1 * 16000)).astype(np.float32)
     backbone = read(folder, truncation="chunk")
     batch = backbone.collate(backbone.encode([(line, 16000), given()[0]]))
@@ -205,4 +207,4 @@ def test_whisper_tiny_reads_short_sounds_nearly_as_with_all_of_the_silence() -> 
     less = extract(load("whisper-tiny", seconds=3.0), sounds[:4], Run())
     far, near = np.abs(less - whole[:4]).mean(), np.abs(found - whole).mean(1)
     assert near[:4].max() < far / 3 and near[5] < 1e-5
-    assert [row.cost for row in backbone.encode(sounds)][0] < 300
+    assert [row.cost for row in backbone.encode(sounds)][0] < 460

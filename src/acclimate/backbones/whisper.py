@@ -18,7 +18,7 @@ from acclimate.backbones.mel import log_mel, silence
 from acclimate.backbones.sound import Prepared, SoundBackbone, SoundSettings, layers_of, mean_of, stable
 from acclimate.data.sounds import Samples
 
-MERGED = 8  # frames of silence that are read as one, unless seconds are given
+MERGED = 4  # frames of silence that are read as one, unless seconds are given
 NEAR = 50  # frames of silence after a sound that are read one by one all the same: a second
 _BEL = 0.25  # of `log_mel`: what ten times the power adds to a value
 
