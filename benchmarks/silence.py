@@ -218,7 +218,7 @@ def of_numbers(about: list[dict[str, Any]], seed: int) -> Iterator[Scenario]:
         yield f"{name}, long to short", kind, labels, np.flatnonzero(~out & long), np.flatnonzero(out & short)
 
 
-def speed(kept: Kept, rounds: int = 5) -> None:
+def speed(kept: Kept, rounds: int = 3) -> None:
     """Milliseconds of the processor, the median of some rounds after one that is not counted."""
     ways = {way: backbone_of(way) for way in ("30 s", "merged 4", "merged 8", "3 s")}
     rng = np.random.default_rng(0)
