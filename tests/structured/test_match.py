@@ -126,6 +126,18 @@ def test_a_shallow_tower_moves_whole_and_adapters_are_refused(text: Path) -> Non
     assert all(p.requires_grad for block in towers.inner.blocks for p in block.parameters())
 
 
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2", "resemblyzer"])
+def test_sounds_that_are_changed_are_read_together_as_alone(kind: str, text: Path, tmp_path: Path) -> None:
+    one = MatchNetwork(Towers(load(str(ts.write(kind, tmp_path / kind))), load(str(text)), locked=True), 8, "infonce")
+    rows = one.eval().encode(ts.sounds(5), ["good", "bad", "good", "stone", "river"])
+    changed = one.changed(rows, torch.Generator().manual_seed(0), 1.0)
+    with torch.no_grad():
+        together, plain = one.inputs(one.collate(changed)), one.inputs(one.collate(rows))
+        alone = torch.cat([one.inputs(one.collate([row])) for row in changed])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    assert (together - plain).abs().max() > 1e-3
+
+
 def test_sounds_are_read_as_long_as_asked_and_other_options_are_refused(tmp_path: Path) -> None:
     one, text = ts.spoken(tmp_path, 12), tm.write("bert", tmp_path / "bert", layers=1)
     how: dict[str, Any] = {"task": "match", "model": str(ts.dictation(tmp_path / "whisper")), "quiet": True}

@@ -84,7 +84,7 @@ def _seconds(backbone: SoundBackbone, inputs: Sequence[Input]) -> Seconds:
     each = np.array([examine(one).seconds for one in inputs])
     sound = backbone.sound
     windows = sum(backbone.count(seconds) for seconds in each[each > sound.seconds].tolist())
-    return Seconds(each, sound.seconds, backbone.filled, sound.truncation, windows)
+    return Seconds(each, sound.seconds, backbone.filled and sound.merged == 1, sound.truncation, windows)
 
 
 def _longest_sounds(backbone: Backbone, rows: Sequence[Input]) -> Seconds:

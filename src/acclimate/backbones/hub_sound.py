@@ -20,11 +20,11 @@ from acclimate.backbones.sound import (
     Prepared,
     SoundBackbone,
     SoundSettings,
-    Whisper,
     layers_of,
     mean_of,
     stable,
 )
+from acclimate.backbones.whisper import MERGED, Whisper
 from acclimate.data.sounds import Samples
 from acclimate.errors import UserError
 
@@ -172,8 +172,7 @@ class HubSound(SoundBackbone):
         if self._alone:
             return hidden.flatten(0, 1), []
         lines, counts = lines_of(hidden, self._frames(batch["sizes"]))
-        of_row = torch.zeros(len(batch["rows"]), dtype=torch.long)
-        return lines, of_row.index_add(0, batch["owner"].cpu(), torch.tensor(counts)).tolist()
+        return lines, self.by_row(torch.tensor(counts), batch)
 
     def unflat(self, flat: Tensor, batch: Batch, shape: tuple[int, ...]) -> Tensor:
         """Frames back in their rows."""
@@ -244,7 +243,8 @@ def load_hub_sound(path: str, origin: Origin) -> SoundBackbone:
         encoder = model if alone else model.encoder
         encoder.layerdrop = 0.0
         seconds = 2 * config.max_source_positions * extractor.hop_length / rate
-        return Whisper(encoder.eval().requires_grad_(False), extractor, SoundSettings(rate, seconds), origin)
+        settings = SoundSettings(rate, seconds, merged=MERGED)
+        return Whisper(encoder.eval().requires_grad_(False), extractor, settings, origin)
     seconds = LONGEST
     if config.model_type in _FIXED:
         seconds = extractor.max_length * _SHIFT

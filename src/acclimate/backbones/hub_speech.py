@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Batch, Origin
 from acclimate.backbones.hushed import quiet_transformers
 from acclimate.backbones.modality import config_of
-from acclimate.backbones.sound import SoundSettings, Whisper, as_stored, encoded, stable
+from acclimate.backbones.sound import SoundSettings, as_stored, stable
+from acclimate.backbones.whisper import Whisper, encoded
 from acclimate.errors import UserError
 
 _TOKENS_A_SECOND = 15  # of text at most: twice what quick speech has, and the end of what a decoder says in a circle

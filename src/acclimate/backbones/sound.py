@@ -1,11 +1,10 @@
-"""Sound backbones: what they share, and Whisper's encoder."""
+"""Sound backbones: what they share."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones.augment_sound import spectra
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
-from acclimate.backbones.hushed import quiet_transformers
-from acclimate.backbones.mel import log_mel, silence
 from acclimate.backbones.packing import by_owner
 from acclimate.data.sounds import Samples, count_windows, name_of, read, seconds_of, windows
 from acclimate.errors import UserError, unknown
@@ -29,7 +25,6 @@ LONGEST = 30.0  # seconds that are read of a sound where the model says nothing 
 LEAST = 0.1  # seconds that must be allowed
 TRUNCATIONS = ("head", "chunk", "fail")  # of those for texts: what is done with a sound that is longer
 _OVERLAP = 10  # a window shares one part in so many with the next one
-_BEL = 0.25  # of `log_mel`: what ten times the power adds to a value
 _A_FRAME = 0.02  # seconds: the unit of cost, about as much work as a token of a text
 _FRAMES_AT_ONCE = {"cpu": 4096, "cuda": 65_536}  # without gradients: a long sound takes no more memory than this
 
@@ -43,6 +38,7 @@ class SoundSettings:
     rate: int  # samples a second; files of another rate are resampled once
     seconds: float = LONGEST  # that are read at a time; Whisper fills a shorter sound up to it
     truncation: str = "head"  # of a longer one: its beginning alone (head), windows (chunk), or an error (fail)
+    merged: int = 1  # frames of the silence after a sound that Whisper reads as one
 
 
 @dataclass(frozen=True)
@@ -179,6 +175,17 @@ class SoundBackbone(Backbone):
             return (Prepared(self.prepare(samples), len(samples)),)
         return tuple(Prepared(self.prepare(s), len(s)) for s in windows(value, self.sound.rate, *self._room))
 
+    def changed(self, row: Encoded, generator: torch.Generator, strength: float) -> Encoded:
+        """The row as `augment` changes it alone, to be read with others."""
+        before = self.now(row)
+        after = self.parts_of(self.augment(self.collate([row]), generator, strength), before)
+        return replace(row, parts=tuple(Prepared(v, p.samples) for v, p in zip(after, before, strict=True)))
+
+    def parts_of(self, batch: Batch, before: Sequence[Prepared]) -> list[Tensor]:
+        """What `join` was given, from a batch of the same windows."""
+        lines = batch["mel" if "mel" in batch else "values"]
+        return [line[tuple(slice(0, n) for n in p.values.shape)] for line, p in zip(lines, before, strict=True)]
+
     def forward(self, batch: Batch) -> Tensor:
         """Features (n, d): the mean of the windows of each row. Without gradients some windows are read at a time."""
         count, device = len(batch["owner"]), batch["owner"].device
@@ -193,8 +200,11 @@ class SoundBackbone(Backbone):
 
     def one_row(self, batch: Batch, at: int) -> Batch:
         """The lines of one row."""
-        mine = batch["owner"] == at
-        return {name: values[at : at + 1] if name == "rows" else values[mine] for name, values in batch.items()}
+        mine = torch.nonzero(batch["owner"] == at)[:, 0]
+        return {
+            name: values[at : at + 1] if name == "rows" else values[mine.to(values.device)]
+            for name, values in batch.items()
+        }
 
     def flat(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
         """A line a window."""
@@ -204,10 +214,17 @@ class SoundBackbone(Backbone):
         """The number of windows of each sound."""
         return [len(self.now(row)) for row in encoded]
 
+    def by_row(self, counts: Tensor, batch: Batch) -> list[int]:
+        """Sums over the windows of each row of a count (w,) on the host."""
+        return torch.zeros(len(batch["rows"]), dtype=torch.long).index_add(0, batch["owner"].cpu(), counts).tolist()
+
     def settings(self) -> dict[str, object]:
         """Rate, length and pooling, with the architecture."""
         about = {"modality": "audio", "architecture": self.architecture, "filled": self.filled, "pooling": self.pooling}
-        return {**about, **asdict(self.sound)}
+        sound = asdict(self.sound)
+        if self.sound.merged == 1:
+            del sound["merged"]  # features that were kept before there was such a choice are found again
+        return {**about, **sound}
 
     def fingerprint(self) -> str:
         """Weights, preprocessing and the architecture, of which the weights do not tell all (heads, activations)."""
@@ -219,7 +236,7 @@ class SoundBackbone(Backbone):
         """The most seconds that are read, or a clear error."""
         if not LEAST <= seconds <= self.longest:
             raise UserError(f"seconds {seconds:g} is outside what this model takes: {LEAST:g} to {self.longest:g}")
-        return seconds
+        return float(seconds)  # 3 and 3.0 are one setting, and one key of kept features
 
     def with_settings(self: T, settings: SoundSettings) -> T:
         """The same weights under other settings."""
@@ -243,121 +260,6 @@ def mean_of(hidden: Tensor, frames: Tensor) -> Tensor:
     """The mean (n, d) over the first `frames` (n,) of each row of `hidden` (n, t, d)."""
     inside = (torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None]).to(hidden.dtype)
     return (hidden * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
-
-
-class Encoder(nn.Module):
-    """Whisper's encoder for any number of seconds up to its 30.
-
-    With 30 s it gives what transformers' own forward gives; of less, the positions in time are the first ones.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, mel: Tensor) -> Tensor:
-        """(n, bands, 2 t) -> (n, t, d)."""
-        return encoded(self.inner, mel, self.training)
-
-
-def encoded(inner: Any, mel: Tensor, training: bool) -> Tensor:
-    """What transformers' Whisper encoder gives of spectra of any length, (n, bands, 2 t) -> (n, t, d)."""
-    hidden = nn.functional.gelu(inner.conv1(mel))
-    hidden = nn.functional.gelu(inner.conv2(hidden)).transpose(1, 2)
-    hidden = hidden + inner.embed_positions.weight[: hidden.shape[1]]
-    hidden = nn.functional.dropout(hidden, p=inner.dropout, training=training)
-    for layer in inner.layers:
-        hidden = layer(hidden, None)
-    found: Tensor = inner.layer_norm(hidden)
-    return found
-
-
-class Whisper(SoundBackbone):
-    """The encoder of a Whisper model without the decoder. Features are the mean over the frames that hold sound.
-
-    Every sound is followed by silence up to `seconds`, as Whisper was trained with 30: frames of sound attend to those
-    of silence, and lose by having fewer. With fewer seconds it is quicker; `benchmarks/sounds.py` says by how much,
-    and what it costs.
-    """
-
-    architecture = "whisper"
-    filled = True
-
-    def __init__(self, encoder: Any, extractor: Any, settings: SoundSettings, origin: Origin) -> None:
-        super().__init__(Encoder(encoder), settings, origin)
-        self.extractor = extractor
-        self.bands, self.window, self.hop = extractor.feature_size, extractor.n_fft, extractor.hop_length
-        self.width = int(encoder.config.d_model)
-        self.longest = settings.seconds
-
-    def prepare(self, samples: Samples) -> Tensor:
-        """The log mel spectrum (bands, t) of the sound, with the columns that reach into the silence after it."""
-        columns = min(2 * self.frames(len(samples)) + 2, 2 * self.seen)
-        return log_mel(torch.from_numpy(samples), columns, self.sound.rate, self.bands, self.window, self.hop)
-
-    def frames(self, samples: int) -> int:
-        """How many frames of the encoder this many samples take."""
-        return max(1, math.ceil(samples / int(2 * self.hop)))
-
-    @property
-    def seen(self) -> int:
-        """Frames of every row."""
-        return self.frames(round(self.sound.seconds * self.sound.rate))
-
-    def cost(self, seconds: float) -> int:
-        """The same for every sound."""
-        return self.seen
-
-    def join(self, windows: Sequence[Prepared]) -> Batch:
-        """Spectra (w, bands, 2 t), each followed by silence, and the number of frames that hold sound (w,)."""
-        mel = torch.empty(len(windows), self.bands, 2 * self.seen)
-        for row, sound in zip(mel, windows, strict=True):
-            row[:] = silence(sound.values)
-            row[:, : sound.values.shape[1]] = sound.values
-        return {"mel": mel, "frames": torch.tensor([self.frames(sound.samples) for sound in windows])}
-
-    def vectors(self, batch: Batch) -> Tensor:
-        """The mean (w, d) of the frames that hold sound."""
-        return mean_of(*self.sequence(batch))
-
-    def sequence(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The encoder's output, one vector every 20 ms."""
-        return self.model(batch["mel"]), batch["frames"]
-
-    def frames_in(self, window: Prepared) -> int:
-        """One every 20 ms."""
-        return self.frames(window.samples)
-
-    def length(self, batch: Batch) -> int:
-        """Two columns of the spectrum are a frame."""
-        return batch["mel"].shape[2] // 2
-
-    @property
-    def blocks(self) -> list[nn.Module]:
-        """The encoder's layers."""
-        return layers_of(self.model)
-
-    def augment(self, batch: Batch, generator: torch.Generator, strength: float) -> Batch:
-        """The columns of each spectrum that hold sound, changed as `augment_sound.spectra` says; silence after it."""
-        if strength == 0:
-            return batch
-        sizes = (2 * batch["frames"] + 2).clamp(max=batch["mel"].shape[2])
-        changed = spectra(batch["mel"].transpose(1, 2), sizes, generator, strength, _BEL).transpose(1, 2)
-        for row, size in zip(changed, sizes.tolist(), strict=True):
-            least = silence(row[:, :size])
-            row[:, :size] = row[:, :size].maximum(least)
-            row[:, size:] = least
-        return {**batch, "mel": changed}
-
-    def config(self) -> dict[str, Any]:
-        """The encoder's configuration and the settings of the spectrum."""
-        return {**stable(self.model.inner.config), "window": self.window, "hop": self.hop}
-
-    def save_model(self, folder: Path) -> None:
-        """The encoder alone, as transformers' WhisperEncoder."""
-        with quiet_transformers():
-            self.model.inner.save_pretrained(folder)
-            self.extractor.save_pretrained(folder)
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
@@ -388,13 +290,16 @@ def check(truncation: str) -> str:
 def as_stored(
     found: SoundBackbone, folder: Path, seconds: float | None, truncation: str | None = None
 ) -> SoundBackbone:
-    """The backbone under the settings that `save` wrote beside it, and with those that are given here."""
+    """The backbone under the settings that `save` wrote beside it, and with those that are given here.
+
+    Where `seconds` are given, every frame of the silence up to them is read.
+    """
     if stored := read_object(folder / SETTINGS):
         found.origin = Origin(**stored.pop("origin"))
-        found.sound = SoundSettings(**stored)
+        found.sound = SoundSettings(**stored)  # older ones say nothing of `merged`
     settings = found.sound
     if seconds is not None:
-        settings = replace(settings, seconds=found.checked(seconds))
+        settings = replace(settings, seconds=found.checked(seconds), merged=1)
     if truncation is not None:
         settings = replace(settings, truncation=check(truncation))
     return found if settings == found.sound else found.with_settings(settings)

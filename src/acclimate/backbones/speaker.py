@@ -87,6 +87,10 @@ class Speaker(SoundBackbone):
         lines = torch.cat([part.values for part in windows])
         return {"windows": lines, "owner": torch.tensor(owner), "weight": torch.ones(len(lines))}
 
+    def parts_of(self, batch: Batch, before: Sequence[Prepared]) -> list[Tensor]:
+        """The windows of 1.6 s of each part."""
+        return list(torch.split(batch["windows"], [len(part.values) for part in before]))
+
     def vectors(self, batch: Batch) -> Tensor:
         """One vector a window of 1.6 s, (w, 256)."""
         found: Tensor = self.model(batch["windows"])

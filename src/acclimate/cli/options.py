@@ -186,7 +186,8 @@ MaxSeconds = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=0.1,
-        help="Seconds read of a sound; Whisper fills shorter ones up to it. The model's own (30) when absent.",
+        help="Seconds read of a sound; Whisper fills shorter ones up to it with silence. The model's own (30) when "
+        "absent: most of the silence is then read in groups.",
     ),
 ]
 ImageSize = Annotated[

@@ -25,7 +25,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Seconds:
-    """The same of sounds; `filled` says whether the model fills shorter ones up to the limit with silence."""
+    """The same of sounds; `filled` says whether the model reads as much of shorter ones, with silence behind them."""
 
     each: FloatArray  # (n,)
     limit: float

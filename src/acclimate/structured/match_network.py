@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, Batch, Encoded
+from acclimate.backbones.sound import SoundBackbone
 from acclimate.features import Store
 from acclimate.files import json_text
 from acclimate.run import Run
@@ -197,10 +198,13 @@ class MatchNetwork(StructuredNetwork):
 
     def changed(self, rows: Sequence[Encoded], generator: torch.Generator, strength: float) -> list[Encoded]:
         """Inputs changed at random, as their backbone does; their texts stay."""
-        found = []
+        found, inner = [], self.backbone.inner
         for row in rows:
-            batch = self.backbone.augment(self.backbone.collate([_bare(row)]), generator, strength)
-            found.append(Encoded((Changed(batch), *(p for p in row.parts if isinstance(p, Caption))), row.cost))
+            if isinstance(inner, SoundBackbone):  # unlike in length, they are put together by `collate` alone
+                parts = inner.changed(_bare(row), generator, strength).parts
+            else:
+                parts = (Changed(self.backbone.augment(self.backbone.collate([_bare(row)]), generator, strength)),)
+            found.append(Encoded((*parts, *(p for p in row.parts if isinstance(p, Caption))), row.cost))
         return found
 
     def inputs(self, batch: Batch) -> Tensor:

@@ -182,6 +182,8 @@ class Transcribe(Structured):
         backbone = load(model, seconds=seconds, truncation=truncation)
         if not isinstance(backbone, SoundBackbone):
             raise UserError(f"transcripts need a model of sounds, and {model!r} reads {backbone.modality}")
+        # Whether letters lose where silence is merged was not measured.
+        backbone = backbone.with_settings(replace(backbone.sound, merged=1))
         return self._ctc(backbone, state)
 
     def _ctc(self, backbone: SoundBackbone, state: State) -> CtcNetwork:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -89,15 +89,7 @@ class SoundNetwork(StructuredNetwork):
 
     def changed(self, rows: Sequence[Encoded], generator: torch.Generator, strength: float) -> list[Encoded]:
         """The sounds changed as the backbone's `augment` says."""
-        found = []
-        for row in rows:
-            before = self.backbone.now(row)
-            batch = self.backbone.augment(self.backbone.collate([row]), generator, strength)
-            values = batch["mel" if "mel" in batch else "values"]
-            after = [v[tuple(slice(0, n) for n in p.values.shape)] for v, p in zip(values, before, strict=True)]
-            parts = tuple(Prepared(v, p.samples) for v, p in zip(after, before, strict=True))
-            found.append(replace(row, parts=parts))
-        return found
+        return [self.backbone.changed(row, generator, strength) for row in rows]
 
 
 class DictationNetwork(SoundNetwork):
