@@ -157,7 +157,15 @@ def of_source(source: str, folder: Path) -> Any:
 
 
 _MINILM = partial(load, "minilm")
-_PAIRS = (*WORDS, *MOVED, f"linear_probe{JOINT}", f"hybrid{JOINT}", f"partial{APART}", f"full{APART}")
+_PAIRS = (
+    *WORDS,
+    *MOVED,
+    f"linear_probe{JOINT}",
+    f"hybrid{JOINT}",
+    f"contrastive{JOINT}",
+    f"partial{APART}",
+    f"full{APART}",
+)
 _COLUMNS = (f"boosting{COLUMNS}", f"linear_probe{COLUMNS}", "linear_probe", "full")
 SETS: dict[str, Set] = {
     "spoken digits, other speakers": Set(

@@ -85,9 +85,15 @@ def test_what_moves_the_backbone_must_show_a_gain(scripted: Any) -> None:
     found = scripted({**frozen, "lp_ft": 0.8})
     assert found.chosen == "lp_ft"
     assert any(line.startswith("lp_ft was chosen: better than linear_probe by +0.100 [") for line in found.decisions)
-    few = scripted({**frozen, "lp_ft": 0.8}, n=20)  # two rows of twenty are no evidence
-    assert few.chosen == "linear_probe"
-    assert "(not decidable, n = 20)" in few.decisions[-1]
+    level = scripted({**frozen, "lp_ft": 0.7})
+    assert level.chosen == "linear_probe" and "tuning must show a gain" in level.decisions[-1]
+
+
+def test_where_few_rows_cannot_tell_the_better_one_on_the_folds_is_taken_and_that_is_said(scripted: Any) -> None:
+    shares = {**BASE, "centroid": 0.6, "knn": 0.6, "linear_probe": 0.7, "hybrid": 0.6, "lp_ft": 0.8}
+    few = scripted(shares, n=20)
+    assert few.chosen == "lp_ft"
+    assert "(not decidable, n = 20)" in few.decisions[-1] and "cannot tell them apart" in few.decisions[-1]
 
 
 def test_of_two_that_tune_the_cheaper_comes_first_and_the_other_must_beat_it(scripted: Any) -> None:
