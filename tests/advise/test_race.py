@@ -102,6 +102,9 @@ def test_of_two_that_tune_the_cheaper_comes_first_and_the_other_must_beat_it(scr
     assert level.chosen == "contrastive"
     assert any(line.startswith("lp_ft was not chosen: +0.000") and "contrastive" in line for line in level.decisions)
     assert scripted({**frozen, "contrastive": 0.8, "lp_ft": 0.9}).chosen == "lp_ft"
+    pictures = {"majority": 0.5, "pixels": 0.6, "linear_probe": 0.7, "contrastive": 0.9}
+    assert scripted(pictures, kind="image").chosen == "linear_probe"  # of texts alone, unless it is asked for
+    assert scripted(pictures, kind="image", asked=True).chosen == "contrastive"
 
 
 def test_a_candidate_without_a_setting_that_was_given_is_left_out(scripted: Any) -> None:

@@ -26,7 +26,10 @@ from acclimate.tasks.multitask import Multitask
 from acclimate.usage import duration
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
-MOVING = ("contrastive", "lp_ft")  # the cheaper first
+MOVING = (
+    "contrastive",
+    "lp_ft",
+)  # the cheaper first; the former of texts alone: of digits and sounds it gained nothing
 CANDIDATES = (*FROZEN, *MOVING)
 OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
 OF_PARTS = ("feature_boosting",)  # a candidate where a table holds text, pictures or sounds
@@ -126,6 +129,8 @@ def race(
         moving.remove(name)
         if asked:
             cut(f"{name} was not run: {there[name]}.")
+    if not asked and kind_of(data).name != "text":
+        moving = [name for name in moving if name != MOVING[0]]
     if problem.backbone is not None and problem.backbone.fixed and not asked:
         moving = moving[-1:]  # one sentence on why none of them is run
     if overrides and not moving:
