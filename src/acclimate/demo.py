@@ -33,7 +33,7 @@ from acclimate.features import Store
 from acclimate.model import Predictor
 from acclimate.progress import Progress
 from acclimate.run import Run, pick_device
-from acclimate.strategies import Problem, Splits, Strategy, named
+from acclimate.strategies import EVERY, Problem, Splits, Strategy, named
 from acclimate.tasks import TASKS
 from acclimate.validate import Verdict, decide
 from acclimate.validate.verdict import ADAPT
@@ -102,7 +102,7 @@ def run(output_dir: str | None = None, quick: bool = False) -> None:
     lines = [line for s in columns for line in _judge(problem, s, few, test, away, run_)]
     progress.say(f"3 · and with all {len(pool):,} labelled movie snippets")
     for s in columns:
-        rows = pool if s != "lp_ft" else pool.take(np.arange(MOST_TUNED))
+        rows = pool if EVERY[s].frozen else pool.take(np.arange(MOST_TUNED))
         lines += _judge(problem, s, rows, test, away, run_)
     progress.say("4 · and now you have 0, 20, 50, 200 labelled tweets")
     tweets = _tweets(problem, pool.take(np.arange(min(len(pool), SOURCE))), away["tweets"], run_, quick)
@@ -218,7 +218,7 @@ def _judge(problem: Problem, strategy: str, train: Data, test: Data, away: dict[
     settings = {"num_train_epochs": 10 if len(train) <= FEW else 3} if strategy == "lp_ft" else None
     fitted: Predictor = named(strategy, settings)[1].fit(problem, Splits(replace(train, groups=None)), run_)
     lines = []
-    most = MOST_JUDGED if strategy == "lp_ft" else None
+    most = None if EVERY[strategy].frozen else MOST_JUDGED
     for name, data in {"movie": test, **away}.items():
         data = data.take(np.arange(min(len(data), most or len(data))))  # the rows are in random order
         judged: Judged = finish.judged_on(fitted, _clustered(data), run_, problem)
@@ -240,13 +240,13 @@ def _finish(
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console, tuned = Console(), [name for name in columns if not EVERY[name].frozen]
     table = Table(
         title="accuracy ± half its 95 % interval; learned from movie snippets alone",
         title_justify="left",
-        caption=None
-        if "lp_ft" not in columns
-        else f"lp_ft is judged on {plural(MOST_JUDGED, 'row')} of each kind, the others on all of them",
+        caption=f"judged on {plural(MOST_JUDGED, 'row')} of each kind: {' and '.join(tuned)}; the others on all of them"
+        if tuned
+        else None,
         caption_justify="left",
         box=None,
     )
