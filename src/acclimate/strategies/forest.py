@@ -31,7 +31,7 @@ class Forest:
     small, `hybrid` where numbers are foretold.
     """
 
-    trees: int = 100  # T
+    trees: int | None = None  # T; None: 100, of many labels fewer of each, 300 in all and at least 25
     least: int | None = None  # rows in a leaf; None: one, and one more for every 2,000 rows
     share: float | None = None  # of the features that a split may choose from; None: their root, for values a third
     needs_backbone: bool = field(default=False, init=False, repr=False)
@@ -55,8 +55,10 @@ class Forest:
         targets = problem.targets(data)
         rows = Rows(features, targets, problem.weights(data, targets))
         least = 1 + len(data) // _ROWS_A_LEAF if self.least is None else self.least
-        growth = Growth(self.trees, least, self.share, run.seed)
+        labels = targets.shape[1] if targets.ndim > 1 else 1
+        trees = max(25, min(100, 300 // labels)) if self.trees is None else self.trees
+        growth = Growth(trees, least, self.share, run.seed)
         head = forest(rows, problem.task, growth, problem.task.width(problem.decoder))
-        settings: dict[str, Any] = {**settings_of(self), "least": least}
-        note = f"forest: {plural(self.trees, 'tree')} on {plain.width:,} plain features"
+        settings: dict[str, Any] = {**settings_of(self), "trees": trees, "least": least}
+        note = f"forest: {plural(trees, 'tree')} on {plain.width:,} plain features"
         return Predictor(problem.task, problem.decoder, head, None, plain, "forest", settings, notes=(note,))

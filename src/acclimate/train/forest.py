@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from acclimate.tasks.base import Task
@@ -67,7 +68,8 @@ def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any
 
     kind = RandomForestRegressor if value else RandomForestClassifier
     share: Any = growth.share if growth.share is not None else 1 / 3 if value else "sqrt"
-    made = kind(growth.trees, min_samples_leaf=growth.least, max_features=share, random_state=growth.seed)
+    made = kind(growth.trees, min_samples_leaf=growth.least, max_features=share, random_state=growth.seed,
+                n_jobs=torch.get_num_threads())  # fmt: skip
     return made.fit(rows.features, targets, sample_weight=rows.weights)
 
 
