@@ -18,6 +18,7 @@ from acclimate.api import adapting, deciding, fusing, labelled, over_domains, pr
 from acclimate.api import multitask as columns
 from acclimate.api.alongside import fitted_beside
 from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
+from acclimate.api.classes import class_weights
 from acclimate.api.encoder_too import encoder_too, refuse_unused
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
 from acclimate.api.loading import backbone_for
@@ -35,7 +36,7 @@ from acclimate.data.kinds import kind_of, model_for
 from acclimate.data.kinds.table import needs_networks
 from acclimate.data.rows import Data, joined
 from acclimate.data.split import holdout
-from acclimate.errors import UserError, plural, unknown
+from acclimate.errors import UserError, plural
 from acclimate.evaluate import default_metric, metric_name
 from acclimate.features import Store
 from acclimate.model import Predictor
@@ -204,20 +205,7 @@ def _problem(request: Request, prepared: Prepared, backbone: Backbone | None) ->
     if task.name == "classify" and len(decoder.classes) == 2:
         decoder = replace(decoder, positive=request.choice.check(decoder).positive or positive_class(decoder))
     decoder = replace(decoder, delimiter=request.gate.label_delimiter or ("|" if task.name == "multilabel" else None))
-    return Problem(task, decoder, backbone, store, _class_weight(request.class_weight, decoder.column_names()))
-
-
-def _class_weight(value: object, names: tuple[str, ...]) -> object:
-    if value is None or value == "balanced":
-        return value
-    assert isinstance(value, Mapping)  # by _early
-    for name in value:
-        if str(name) not in names:
-            raise unknown("class in class_weight", str(name), names)
-    weights = {str(k): float(v) for k, v in value.items()}
-    if any(not 0 <= w < float("inf") for w in weights.values()) or not any(weights.values()):
-        raise UserError(f"class_weight {dict(value)!r}: a weight must not be negative, and one must be above 0")
-    return tuple(weights.get(name, 1.0) for name in names)
+    return Problem(task, decoder, backbone, store, class_weights(request.class_weight, decoder.column_names()))
 
 
 def _metric(request: Request, prepared: Prepared, problem: Problem) -> str:

@@ -72,12 +72,7 @@ class Contrast(Moving):
 
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Move a copy of the backbone, then fit the probe on what it gives."""
-        if problem.task.name not in ("classify", "ordinal"):
-            raise UserError(
-                f"contrastive pulls rows of one class together, and for {problem.task.name} there is no one class a "
-                "row; choose lp_ft or linear_probe"
-            )
-        check_alone("contrastive")
+        _check(problem)
         base = problem.network()[0]
         head = problem.task.head(base.width, problem.decoder)
         with alone(run):
@@ -96,6 +91,7 @@ class Contrast(Moving):
 
     def takes(self, problem: Problem, data: Data, run: Run) -> tuple[float, float]:
         """Seconds of one fit on these rows and of reading one row afterwards, from a few real steps on a copy."""
+        _check(problem)
         run = replace(run, progress=Progress(quiet=True), state=None)
         steps, base = self.steps or usual_steps(len(data)), problem.network()[0]
         drawn = draw(problem.targets(data).astype(int), self.batch_size, min(_TRIED, steps), run.seed)
@@ -148,6 +144,15 @@ class Contrast(Moving):
         return descend(
             tune, network, rows, loss_of, lambda epoch: batches, 1, None, run, "contrastive", what, "contrastive"
         )
+
+
+def _check(problem: Problem) -> None:
+    if problem.task.name not in ("classify", "ordinal"):
+        raise UserError(
+            f"contrastive pulls rows of one class together, and for {problem.task.name} there is no one class a row; "
+            "choose lp_ft or linear_probe"
+        )
+    check_alone("contrastive")
 
 
 def usual_steps(rows: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from acclimate.strategies.mapped import settings_of
 from acclimate.train.boost import Rows
 from acclimate.train.forest import Growth, forest
 
+_MOST = 2048  # words of texts at most
 _ROWS_A_LEAF = 2000  # a leaf has a row more for every so many rows, so that a saved forest stays small
 
 
@@ -25,7 +25,8 @@ class Forest:
     """A mean over trees, each grown on rows drawn with replacement, a split chosen from some of the features.
 
     p(y | f) = (1/T) Σ_t share of y among the training rows in tree t's leaf of f, or the mean of their values. Breiman
-    2001 (Machine Learning 45), by scikit-learn. Nothing is chosen on inner folds. f (n, d) are Morgan fingerprints.
+    2001 (Machine Learning 45), by scikit-learn. Nothing is chosen on inner folds. f (n, d) are Morgan fingerprints
+    (of other texts their words, there or not).
 
     Use when: molecules, always: it is what a network has to beat there. Prefer `fingerprints` where the bundle must be
     small, `hybrid` where numbers are foretold.
@@ -47,9 +48,12 @@ class Forest:
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Grow all trees on all training rows."""
         data, kind = splits.train, kind_of(splits.train)
-        plain = fit_plain(kind.name, splits.to_read, 0)
+        plain = fit_plain(kind.name, splits.to_read, _MOST)
         if plain is None or not plain.width:
             raise UserError(f"no {kind.noun} holds anything that a forest could learn from")
+        if plain.dense:
+            raise UserError(f"forest reads what is there or not, and of {kind.plural} plain features are amounts; use "
+                            f"{kind.baseline}")  # fmt: skip
         # A bit is there or not: rows of length one, as a linear head wants them, would blur that for trees.
         features = (plain.transform(data.inputs).toarray() > 0).astype(np.float64)
         targets = problem.targets(data)
@@ -59,6 +63,5 @@ class Forest:
         trees = max(25, min(100, 300 // labels)) if self.trees is None else self.trees
         growth = Growth(trees, least, self.share, run.seed)
         head = forest(rows, problem.task, growth, problem.task.width(problem.decoder))
-        settings: dict[str, Any] = {**settings_of(self), "trees": trees, "least": least}
         note = f"forest: {plural(trees, 'tree')} on {plain.width:,} plain features"
-        return Predictor(problem.task, problem.decoder, head, None, plain, "forest", settings, notes=(note,))
+        return Predictor(problem.task, problem.decoder, head, None, plain, "forest", settings_of(self), notes=(note,))
