@@ -1,15 +1,15 @@
-"""Few-shot curves: which strategy wins with how many labels, on seven sets of texts, pictures and sounds.
+"""Few-shot curves: which strategy wins with how many labels, on texts, pictures, sounds, molecules and tables.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/curves.py --data FOLDER (holds medical_abstracts, short_answers and fsdd; the
-other sets are fetched); --table prints the last results, --leads WAY by how much each is ahead of WAY, --figure draws
-docs/curves.svg.
+Run: OMP_NUM_THREADS=1 python benchmarks/curves.py --data FOLDER (holds medical_abstracts, short_answers, fsdd,
+molecules, heart and german_credit; the other sets are fetched); --table prints the last results, --leads WAY by how
+much each is ahead of WAY, --figure draws docs/curves.svg.
 Learned from are 8, 16, 32, 64 or 128 rows of each class (of a smaller class all it has), or all; a seed redraws them
 and what is random in the fit. The judged rows are the same for all. Beside ours stands the usual call: an encoder's
 features of unit length into scikit-learn's LogisticRegression as it comes; the features are ours, which are those of
 sentence-transformers to 2.4e-7 (benchmarks/encode_text.py). Nothing was tuned on these rows, except that the defaults
-of `contrastive` and of fine-tuning were looked at on snippets, and how pairs are read was decided on short answers:
-apart where nothing moves, else as one sequence (", joint" and ", apart": the other way). Results are added to
-benchmarks/results/curves.json one by one; a run that is cut off goes on.
+of `contrastive` and of fine-tuning were looked at on snippets, the rate of tables on these two (among five), and how
+pairs are read was decided on short answers: apart where nothing moves, else as one sequence (", joint" and ", apart":
+the other way). Results are added to benchmarks/results/curves.json one by one; a run that is cut off goes on.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ from acclimate.tasks import TASKS
 RESULTS = Path(__file__).parent / "results" / "curves.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "curves.svg"
 SHOTS = (8, 16, 32, 64, 128, 0)  # of each class; 0: all
+PLAIN = {  # without transfer, and what it is called in the figure
+    **dict.fromkeys(
+        ("tfidf", "pixels", "spectra", "fingerprints"), "no transfer (words, pixels, spectra, fingerprints)"
+    ),
+    **dict.fromkeys(("forest", f"boosting{COLUMNS}"), "no transfer (trees)"),
+}
 
 
 def main() -> None:
@@ -229,7 +235,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(name for name, _ in found))
     figure, axes = plt.subplots((len(names) + 2) // 3, 3, figsize=(12, 3.2 * ((len(names) + 2) // 3)), squeeze=False)
     colours = {way: f"C{i}" for i, way in enumerate(("linear_probe", "full", "hybrid", "lora", "contrastive", "partial",
-               "lp_ft", PEER))} | dict.fromkeys(("tfidf", "pixels", "spectra"), "black")  # fmt: skip
+               "lp_ft", PEER, f"linear_probe{COLUMNS}"))} | dict.fromkeys(PLAIN, "black")  # fmt: skip
     handles: dict[str, Any] = {}
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
@@ -240,10 +246,9 @@ def draw(rows: list[dict[str, Any]]) -> None:
             at = [i for i, shots in enumerate(SHOTS) if by.get(shots)]
             means = np.array([np.mean(list(by[SHOTS[i]].values())) for i in at])
             half = np.array([half_width(list(by[SHOTS[i]].values())) for i in at])
-            label = "no transfer (words, pixels, spectra)" if colours[way] == "black" else way
-            handles[label] = axis.plot(
-                at, means, color=colours[way], marker=".", ls="--" if colours[way] == "black" else "-"
-            )[0]
+            label = PLAIN.get(way, way)
+            style = ":" if "trees" in label else "--" if way in PLAIN else "-"
+            handles[label] = axis.plot(at, means, color=colours[way], marker=".", ls=style)[0]
             axis.fill_between(at, means - half, means + half, color=colours[way], alpha=0.15, lw=0)
             if len(at) == 1:  # a band needs two
                 axis.errorbar(at, means, half, color=colours[way], lw=1, capsize=3)

@@ -115,8 +115,18 @@ def likely(row: dict[str, Any], moving: tuple[str, ...] = MOVING) -> str:
     return str(max((*FROZEN, *moving), key=lambda name: row["candidates"][name]["folds"]))
 
 
+def in_doubt(row: dict[str, Any]) -> str:
+    """As `auto`: contrastive tuning unless the best frozen one is better beyond the interval; lp_ft only beyond its."""
+    best = max(FROZEN, key=lambda name: row["candidates"][name]["folds"])
+    high = row["gaps"][f"contrastive - {best}"][2]
+    best = "contrastive" if high is None or high >= 0 else best
+    low = row["gaps"].get(f"lp_ft - {best}", [None, None, None])[1]
+    return "lp_ft" if low is not None and low > 0 else best
+
+
 RULES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "beyond the interval": surely,
+    "auto: contrastive in doubt": in_doubt,
+    "tuning beyond the interval alone": surely,
     "the best on folds": likely,
     "frozen alone": lambda row: surely(row, ()),
     **{f"always {name}": lambda row, name=name: name for name in ("linear_probe", *MOVING)},  # type: ignore[misc]

@@ -86,7 +86,7 @@ def test_what_moves_the_backbone_must_show_a_gain(scripted: Any) -> None:
     assert found.chosen == "lp_ft"
     assert any(line.startswith("lp_ft was chosen: better than linear_probe by +0.100 [") for line in found.decisions)
     level = scripted({**frozen, "lp_ft": 0.7})
-    assert level.chosen == "linear_probe" and "tuning must show a gain" in level.decisions[-1]
+    assert level.chosen == "linear_probe" and "the cheaper one stays" in level.decisions[-1]
 
 
 def test_where_few_rows_cannot_tell_the_better_one_on_the_folds_is_taken_and_that_is_said(scripted: Any) -> None:
@@ -105,6 +105,17 @@ def test_of_two_that_tune_the_cheaper_comes_first_and_the_other_must_beat_it(scr
     pictures = {"majority": 0.5, "pixels": 0.6, "linear_probe": 0.7, "contrastive": 0.9}
     assert scripted(pictures, kind="image").chosen == "linear_probe"  # of texts alone, unless it is asked for
     assert scripted(pictures, kind="image", asked=True).chosen == "contrastive"
+
+
+def test_where_few_rows_cannot_tell_contrastive_is_taken_and_nothing_in_its_place(scripted: Any) -> None:
+    shares = {**BASE, "centroid": 0.6, "knn": 0.6, "linear_probe": 0.7, "contrastive": 0.65, "lp_ft": 0.7}
+    few = scripted(shares, n=20)
+    assert few.chosen == "contrastive" and any("seldom behind on other texts" in line for line in few.decisions)
+    assert "lp_ft was not chosen" in few.decisions[-1] and "the cheaper one stays" in few.decisions[-1]
+    worse = scripted({**shares, "contrastive": 0.5, "lp_ft": 0.5}, n=200)
+    assert worse.chosen == "linear_probe"
+    many = scripted({**shares, "contrastive": 0.7, "lp_ft": 0.6}, n=400)  # more than 128 a class: level is not ahead
+    assert many.chosen == "linear_probe"
 
 
 def test_a_candidate_without_a_setting_that_was_given_is_left_out(scripted: Any) -> None:

@@ -35,6 +35,7 @@ OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
 OF_PARTS = ("feature_boosting",)  # a candidate where a table holds text, pictures or sounds
 _KNOWN = {**STRATEGIES, **{name: OVER_DOMAINS[name] for name in OF_DOMAINS}}
 _NAMED = 12  # strategies in a message
+FEW_A_CLASS = 128  # texts up to which contrastive tuning is taken where they cannot tell: what was measured
 MOST_FOLDS = 5  # that what tunes is judged on
 LEAST = 4.0  # seconds that finding out what tuning costs takes by itself
 
@@ -84,11 +85,12 @@ def race(
 ) -> Race:
     """Judge baselines, candidates that leave the backbone frozen, and within the time left those that move it; choose.
 
-    Rule: the best out-of-fold value, of the frozen candidates first, then of each that tunes against the one chosen
-    before it on the rows that both judged. Where the interval of that difference covers 0 it is said that the rows
-    cannot tell the two apart; one that was judged on fewer than all of its folds must show its worth beyond the
-    interval. To demand that of all lost 3 points of macro-F1 with few rows (benchmarks/regret.py), since few rows can
-    show nothing. `asked`: the user named the candidates, so that it is said of each that there is not for such data.
+    Rule: the best out-of-fold value of the frozen candidates; then each that tunes is compared with the one chosen
+    before it on the rows that both judged. Beyond the interval the better one is taken. Within it, where the rows
+    cannot tell and that is said: `contrastive` with up to 128 texts a class (decisions/0014), else the one that is
+    ahead, but nothing in the place of `contrastive`. One that was judged on fewer than all of its folds must be better
+    beyond the interval. To demand that of all lost 3 points of macro-F1 with few rows (benchmarks/regret.py).
+    `asked`: the user named the candidates, so that it is said of each that there is not for such data.
     """
     decisions: list[str] = []
     trials: list[Trial] = []
@@ -145,7 +147,8 @@ def race(
         gap = compare(problem, data, metric, tuned, best)
         whole = tuned.folds == min(len(pairs), MOST_FOLDS)
         ahead = gap.value is not None and gap.value * _sign(problem, metric) > 0
-        taken, text = _taken_over(name, best.name, gap, ahead, whole)
+        few = kind_of(data).name == "text" and len(data) <= FEW_A_CLASS * max(1, len(problem.decoder.classes))
+        taken, text = _taken_over(name, best.name, gap, ahead, whole, few)
         decisions.append(text)
         if ranks.agreed(taken):
             best, one = tuned, cost
@@ -154,19 +157,23 @@ def race(
     return Race(tuple(trials), ranks.agreed(best.name), tuple(decisions), one, against)
 
 
-def _taken_over(name: str, best: str, gap: Any, ahead: bool, whole: bool) -> tuple[bool, str]:
+def _taken_over(name: str, best: str, gap: Any, ahead: bool, whole: bool, few: bool) -> tuple[bool, str]:
     """Whether what tunes is taken in the place of the best so far, and why. `ahead`: the gap speaks for it; `whole`: it
-    was judged on all its folds."""
+    was judged on all its folds; `few`: there are so few rows that what is known of other data decides for contrastive.
+    """
     if gap.verdict == "better":
         return True, f"{name} was chosen: better than {best} by {gap_text(gap)}."
-    if gap.verdict == "worse" or not ahead:
-        return False, f"{name} was not chosen: {gap_text(gap)} against {best}; tuning must show a gain."
+    told = f"{gap_text(gap)} against {best}"
+    if gap.verdict == "worse":
+        return False, f"{name} was not chosen: {told}."
     if not whole:
-        return False, f"{name} was not chosen: {gap_text(gap)} against {best} on some of the folds is no evidence."
-    return True, (
-        f"{name} was chosen: {gap_text(gap)} against {best}; these rows cannot tell them apart, and the better one on "
-        "the same folds is the better bet."
-    )
+        return False, f"{name} was not chosen: {told} on some of the folds is no evidence."
+    undecided = f"{told}; these rows cannot tell them apart"
+    if name == MOVING[0] and few:
+        return True, f"{name} was chosen: {undecided}, and with so few it was seldom behind on other texts."
+    if best == MOVING[0] or not ahead:
+        return False, f"{name} was not chosen: {undecided}, and the cheaper one stays."
+    return True, f"{name} was chosen: {undecided}, and the better one on the same folds is the better bet."
 
 
 def check_candidates(names: Sequence[str], settings: Mapping[str, Any], beside: Sequence[str] = ()) -> tuple[str, ...]:
