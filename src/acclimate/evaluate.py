@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from acclimate.errors import UserError, plural, unknown
 from acclimate.metrics.calibration import reliability
-from acclimate.metrics.differences import apart, paired, paired_shares
+from acclimate.metrics.differences import apart, paired, paired_shares, within
 from acclimate.metrics.digest import MANY_CLASSES, Digest, is_wide
 from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, at_the_edge, too_few, with_interval
 from acclimate.metrics.intervals import WORK, FloatArray, Interval, units_of
@@ -166,6 +166,7 @@ def difference(
         ):
             # A score without error does not vary as rows are left out.
             interval = apart(*(estimates(answers, [name], seed=seed, resamples=0)[name] for answers in (one, two)))
+        interval = within(interval, kind.scale)
         note = "" if interval else "no interval: the difference is the same whichever row is left out"
     found = with_interval(gap, interval, n, note=note, clustered=clusters is not None)
     return told(name, found, n, kind.greater_is_better)

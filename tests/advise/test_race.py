@@ -16,7 +16,7 @@ import pytest
 import acclimate
 import tiny_models as tm
 from acclimate.advise import race as module
-from acclimate.advise.crossfit import Trial
+from acclimate.advise.crossfit import Trial, crossfit
 from acclimate.advise.race import FROZEN, race, value_of
 from acclimate.data.kinds import KINDS
 from acclimate.data.split import folds
@@ -53,7 +53,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
         truth = problem.targets(data).astype(int)
 
-        def pretend(name: str, strategy: Any, problem: Any, data: Any, pairs: Any, run: Any, *_: bool) -> Trial:
+        def pretend(
+            name: str, strategy: Any, problem: Any, data: Any, pairs: Any, run: Any, *_: bool, **more: bool
+        ) -> Trial:
             if name not in shares:
                 raise acclimate.UserError(f"no {name} today")
             rng = np.random.default_rng(0)  # the same rows are hard for all
@@ -296,3 +298,23 @@ def test_settings_that_no_candidate_takes_are_refused_with_those_that_do() -> No
         module.check_candidates([*frozen, "lora"], {"learning_rat": 0.1})
     assert module.check_candidates(frozen, {"lr": 0.1}, ["lora"]) == tuple(frozen)
     assert module.check_candidates([*frozen, "lora"], {"lr": 0.1, "rank": 4}) == (*frozen, "lora")
+
+
+def test_folds_that_will_not_end_in_time_are_left_at_once(monkeypatch: pytest.MonkeyPatch, shared_bert: Any) -> None:
+    data = tm.rows(40)
+    problem, pairs = tm.problem_of("classify", data, "str", shared_bert, Run()), folds(data, "classify", k=5, seed=0)
+    fitted: list[int] = []
+
+    def slow(self: Any, problem: Any, splits: Any, run: Any) -> Any:
+        fitted.append(1)
+        time.sleep(0.05)
+        return original(self, problem, splits, run)
+
+    original = type(STRATEGIES["knn"]).fit
+    monkeypatch.setattr(type(STRATEGIES["knn"]), "fit", slow)
+    late = Run(deadline=time.monotonic() + 0.12)
+    with pytest.raises(acclimate.UserError, match="its 5 folds take about .* left of the time limit after 1"):
+        crossfit("knn", STRATEGIES["knn"], problem, data, pairs, late, True, droppable=True)
+    assert len(fitted) == 1
+    whole = crossfit("knn", STRATEGIES["knn"], problem, data, pairs, late, True)  # where these rows give the number
+    assert whole.folds == 5

@@ -18,7 +18,7 @@ from acclimate.backbones import load
 from acclimate.errors import UserError
 from acclimate.run import Run
 from acclimate.structured.answering import answers_to
-from acclimate.structured.measuring import scores_of, value
+from acclimate.structured.measuring import difference, scores_of, value
 from acclimate.structured.tag import LOWERED, Tag, best_lowering
 from acclimate.structured.tag_network import TagNetwork, allowed_steps, best_path
 from acclimate.train.prefix import build
@@ -262,3 +262,12 @@ def test_auto_says_when_nothing_is_there_to_choose_by(tmp_path: Path) -> None:
     assert "too few to hold some out" in told and not model.report_data.candidates
     assert told.startswith("linear_probe was taken without comparing it with ") and "and 54 are needed" in told
     assert model.report_data.verdict.endswith(told)  # where nobody passes over it, also in the terminal
+
+
+def test_a_difference_to_answers_without_a_hit_stays_within_what_there_can_be() -> None:
+    truth = [("B-x", "O"), ("O", "B-x")] * 12 + [("B-x", "B-x")] * 6
+    said = [row if i % 3 else ("O", "O") for i, row in enumerate(truth)]
+    nothing = [("O", "O")] * len(truth)
+    gap = difference(Tag(), "entity_f1", truth, said, nothing, {"tags": ["O", "B-x"]})
+    assert gap.low is not None and gap.high is not None and gap.value is not None
+    assert 0 < gap.low < gap.value < gap.high <= 1

@@ -14,6 +14,7 @@ import numpy as np
 
 from acclimate import ranks
 from acclimate.data.rows import Data, IntArray
+from acclimate.errors import UserError, plural
 from acclimate.features import Store
 from acclimate.files import whole
 from acclimate.metrics.calibration import fit_temperature
@@ -92,19 +93,26 @@ def crossfit(
     run: Run,
     every_fold: bool = False,
     target: Data | None = None,
+    droppable: bool = False,
 ) -> Trial:
     """Fit on each pair's first rows and judge its second ones. Rows judged several times get their mean logits.
 
     What is done is kept in `run.state`: a trial whose folds were judged before is read, not run again. Where the
     deadline leaves no time for another fold, the rows judged so far count; not with `every_fold`, where these rows give
-    the number.
+    the number: one that is `droppable` raises UserError there as soon as its folds are seen not to end in time.
     """
     path = None if run.state is None else run.state / "trials" / f"{name}.npz"
     empty = _Judged(held(problem, len(data), run), np.zeros(len(data)))
     so_far = ranks.by_first(lambda: _read(path, empty.total, run)) or empty
     with run.progress.steps(f"{name} on folds", len(pairs), so_far.folds) as advance, watched(run.device) as used:
         for fold in range(so_far.folds, len(pairs)):
-            late = so_far.stopped or (fold > 0 and so_far.seconds / fold > run.left())
+            ahead = len(pairs) - fold if droppable and every_fold else 1  # folds that must end in time
+            late = so_far.stopped or (fold > 0 and so_far.seconds / fold * ahead > run.left())
+            if droppable and every_fold and ranks.agreed(late):
+                raise UserError(
+                    f"its {plural(len(pairs), 'fold')} take about {so_far.seconds / fold * len(pairs):.0f} s, and "
+                    f"{max(0.0, run.left()):.0f} s are left of the time limit after {fold}"
+                )
             if not every_fold and ranks.agreed(late):
                 so_far = replace(so_far, stopped=True)  # another fold would not end in time
                 break

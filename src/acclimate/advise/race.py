@@ -250,7 +250,9 @@ def _frozen(
     if run.private and name == "hybrid" and kind_of(data).has_words:
         return None, "hybrid was not run: its bundle holds words of the training texts, and the run is private."
     try:
-        trial = crossfit(name, strategy, problem, data, pairs, run, every_fold)
+        trial = crossfit(
+            name, strategy, problem, data, pairs, run, every_fold, droppable=some and name not in BASELINES
+        )
     except UserError as error:
         return None, f"{name} was not run: {error}"
     if trial.folds < len(pairs):

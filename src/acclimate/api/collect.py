@@ -277,7 +277,7 @@ def next_steps(
         steps.append(
             {
                 "text": "See whether tuning the backbone pays with more time.",
-                "command": fit_again({"strategy": "lp_ft"}),
+                "command": fit_again({"strategy": "lp_ft", "time_limit": None}),
             }
         )
     if holds(predictor):

@@ -109,6 +109,18 @@ def apart(a: Estimate, b: Estimate) -> Interval | None:
     return Interval(gap - down, gap + up, "square-and-add of both intervals")
 
 
+def within(interval: Interval | None, scale: str) -> Interval | None:
+    """Limits of a difference that the scale allows: at most 1 from 0 on "unit", 2 on "signed".
+
+    >>> within(Interval(0.1, 1.7, "paired jackknife"), "unit").high
+    1.0
+    """
+    most = {"unit": 1.0, "signed": 2.0}.get(scale, math.inf)
+    if interval is None or -most <= interval.low <= interval.high <= most:
+        return interval
+    return Interval(max(-most, interval.low), min(most, interval.high), interval.method)
+
+
 def _tango(wins: float, losses: float, n: float, z: float, value: float, end: float) -> float:
     """The d between `value` and `end` at which the score statistic reaches z, by bisection."""
 

@@ -313,7 +313,11 @@ def _caption_candidates(data: ReportData) -> str:
             else "their intervals do not overlap"
         )
         away = number(gap, decimals([float(chosen["value"])]))
-        first += f" The next, {one_line(rest.get('name'), 40)}, is {away} away; {closeness}."
+        named = one_line(rest.get("name"), 40)
+        ahead, keys = best([chosen, rest], data.metric) is rest and gap > 0, [b.get("key") for b in data.baselines]
+        why = "a baseline, which needs no transfer" if rest.get("name") in keys else "why it was left stands below"
+        first += f" {named} is {away} ahead ({why})" if ahead else f" The next, {named}, is {away} away"
+        first += f"; {closeness}."
     return f"{first} {_same_rows(data)}"
 
 
@@ -321,8 +325,8 @@ def _same_rows(data: ReportData) -> str:
     """Whether the candidates were judged on as many rows."""
     if len({c.get("n") for c in data.candidates}) > 1:
         return (
-            "Not all were judged on all rows (n): a value from fewer was not compared with the others; what tunes had "
-            "to be better on the rows that both judged."
+            "Not all were judged on all rows (n): a value from fewer was not compared with the others; what tunes was "
+            "compared on the rows that both judged."
         )
     return "All were compared on the same rows."
 

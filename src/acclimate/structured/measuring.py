@@ -10,8 +10,16 @@ import numpy as np
 from acclimate.data.rows import IntArray
 from acclimate.errors import unknown
 from acclimate.evaluate import Difference, Scores, told
-from acclimate.metrics.differences import paired
-from acclimate.metrics.estimate import COVERS, COVERS_CLUSTERS, Estimate, from_draws, too_few, with_interval
+from acclimate.metrics.differences import apart, paired, within
+from acclimate.metrics.estimate import (
+    COVERS,
+    COVERS_CLUSTERS,
+    Estimate,
+    at_the_edge,
+    from_draws,
+    too_few,
+    with_interval,
+)
 from acclimate.metrics.intervals import resample, units_of
 from acclimate.structured.base import Measure, State, Structured
 
@@ -93,6 +101,10 @@ def difference(
     gap, interval = value(one, n) - value(two, n), None
     if not note:
         gap, interval = paired(one.at, two.at, n, clusters=clusters, seed=seed)
+        if gap != 0 and any(at_the_edge(value(m, n), one.scale, n) for m in (one, two)):
+            # A score without error, or without a hit, does not vary as rows are left out.
+            interval = apart(*_estimates([(metric, m, None) for m in (one, two)], n, clusters, seed))
+        interval = within(interval, one.scale)
         note = "" if interval else "no interval: the difference is the same whichever row is left out"
     found = with_interval(gap, interval, n, note=note, clustered=clusters is not None)
     return told(metric, found, n, one.greater_is_better)
