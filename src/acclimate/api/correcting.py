@@ -358,7 +358,7 @@ def _report(model: Model, scores: Scores | None, gap: Difference | None, done: C
     rows: Sequence[dict[str, Any]] = [{**row, "difference": None} for row in data.baselines]
     return dataclasses.replace(
         data,
-        verdict=f"{number} {told[1][0].upper()}{told[1][1:]}.",
+        verdict=f"{number} {told[1].replace('on these rows', 'On the corrections')}.",
         scores={} if scores is None else scores.to_json(),
         baselines=[] if scores is None else list(rows),
         calibration=None,

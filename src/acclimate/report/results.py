@@ -188,6 +188,8 @@ def _caption_baselines(data: ReportData) -> str:
         first = f"This model is ahead of the strongest baseline, {name}, {tail}; the interval of that excludes 0."
     elif said == "worse":
         first = f"The baseline {name} is ahead of this model {tail}: it is simpler and better here, so prefer it."
+    elif said is None:
+        return f"The band is this model's 95 % interval. It was not compared with {name} row by row."
     else:
         first = f"Between this model and the strongest baseline, {name}, these rows cannot decide."
     return f"{first} The band is this model's 95 % interval; the paired differences below are sharper than overlap."
