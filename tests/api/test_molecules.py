@@ -12,12 +12,19 @@ import pytest
 from made import read_json, write_csv
 
 import acclimate
+from acclimate import strategies
 from acclimate.data.molecules import scaffold
 from acclimate.errors import UserError
+from acclimate.strategies.forest import Forest
 
 pytest.importorskip("rdkit")
 Fit = Callable[..., acclimate.Model]
 RINGS = ["c1ccccc1", "C1CCCCC1", "c1ccncc1", "C1CCNCC1", "c1ccsc1", "C1CCOC1", "c1ccoc1", "C1CCC1"]
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(strategies.BASELINES, "forest", Forest(trees=5))
 
 
 def chemicals(n: int = 240, seed: int = 0) -> dict[str, list[Any]]:
