@@ -26,10 +26,7 @@ from acclimate.tasks.multitask import Multitask
 from acclimate.usage import duration
 
 FROZEN = ("linear_probe", "centroid", "knn", "hybrid")  # the most useful first, should time run out
-MOVING = (
-    "contrastive",
-    "lp_ft",
-)  # the cheaper first; the former of texts alone: of digits and sounds it gained nothing
+MOVING = ("contrastive", "lp_ft")  # the cheaper first, which is of texts alone: of digits and sounds it gained nothing
 CANDIDATES = (*FROZEN, *MOVING)
 OF_DOMAINS = ("group_dro",)  # a candidate where rows have domains
 OF_PARTS = ("feature_boosting",)  # a candidate where a table holds text, pictures or sounds
