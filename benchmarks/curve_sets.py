@@ -34,6 +34,7 @@ FROZEN = ("linear_probe", PEER, "hybrid")
 WORDS = ("tfidf", *FROZEN)
 MOVED = ("contrastive", "partial", "lora", "lp_ft", "full")
 JOINT, APART = ", joint", ", apart"  # how pairs are read, where that is not the usual way: apart frozen, jointly tuned
+SMALL = ", 96 px"  # pictures read at fewer pixels than the network's own 224
 COLUMNS = ", columns"  # on the columns of a table as they stand, without a network
 
 
@@ -42,9 +43,9 @@ class Set:
     """One panel: rows to learn from and, by name, rows that judge; a network; ways in the order of what they cost."""
 
     read: Callable[[Path], tuple[Data, dict[str, Data]]]
-    model: Callable[..., Any]  # takes how pairs are read, where rows are pairs
+    model: Callable[..., Any]  # takes how rows are read
     ways: tuple[str, ...]
-    paired: bool = False  # rows are pairs of texts
+    readings: tuple[str, ...] = ()  # further ways to read the rows
     folder: bool = False  # the network is learned from rows of that folder
 
 
@@ -167,18 +168,19 @@ _PAIRS = (
     f"full{APART}",
 )
 _COLUMNS = (f"boosting{COLUMNS}", f"linear_probe{COLUMNS}", "linear_probe", "full")
+_DIGITS = ("pixels", "linear_probe", PEER, *MOVED, *(f"{way}{SMALL}" for way in ("linear_probe", *MOVED)))
 SETS: dict[str, Set] = {
     "spoken digits, other speakers": Set(
         spoken, partial(load, "whisper-tiny", seconds=3.0), ("spectra", "linear_probe", PEER, *MOVED)
     ),
     "drug reviews": Set(drugs, _MINILM, (*WORDS, *MOVED)),
     "snippets": Set(short_snippets, _MINILM, (*WORDS, *MOVED)),
-    "short answers": Set(answers, _MINILM, _PAIRS, paired=True),
-    "digits, 8 x 8": Set(digits, partial(load, "mobilenetv2"), ("pixels", "linear_probe", PEER, *MOVED)),
+    "short answers": Set(answers, _MINILM, _PAIRS, readings=(JOINT, APART)),
+    "digits, 8 x 8": Set(digits, partial(load, "mobilenetv2"), _DIGITS, readings=(SMALL,)),
     "medical abstracts": Set(abstracts, _MINILM, (*WORDS, *MOVED)),
     "Chinese reviews": Set(chinese, partial(load, "e5-multilingual"), (*WORDS, *MOVED)),
     "molecules (BBBP), other scaffolds": Set(
-        barrier, partial(load, "rxn-albert"), ("fingerprints", "forest", *FROZEN, "lora", "lp_ft", "full")
+        barrier, partial(load, "rxn-albert"), ("fingerprints", "forest", "boosting", *FROZEN, "lora", "lp_ft", "full")
     ),
     "patients of Hungary, after Cleveland's": Set(hungary, partial(of_source, "Cleveland"), _COLUMNS, folder=True),
     "credits for cars, after goods'": Set(cars, partial(of_source, "goods"), _COLUMNS, folder=True),

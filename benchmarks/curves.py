@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from curve_sets import APART, COLUMNS, JOINT, PEER, SETS, Set
+from curve_sets import APART, COLUMNS, JOINT, PEER, SETS, SMALL, Set
 from kept import Kept
 from molecules import interval
 from scipy.stats import t as student
@@ -50,7 +50,8 @@ PLAIN = {  # without transfer, and what it is called in the figure
     **dict.fromkeys(
         ("tfidf", "pixels", "spectra", "fingerprints"), "no transfer (words, pixels, spectra, fingerprints)"
     ),
-    **dict.fromkeys(("forest", f"boosting{COLUMNS}"), "no transfer (trees)"),
+    "forest": "no transfer (random forest)",
+    **dict.fromkeys(("boosting", f"boosting{COLUMNS}"), "no transfer (boosting)"),
 }
 
 
@@ -106,19 +107,21 @@ def measure(
 
 
 def read_as(about: Set, train: Data, folder: Path) -> dict[str, Problem]:
-    """The frozen network, "" as it usually reads these rows; pairs also as one sequence and apart."""
+    """The frozen network, "" as it usually reads these rows; pairs also as one sequence and apart, pictures small."""
     task = TASKS["classify"]
     decoder = task.decoder(train.labels or (), type((train.labels or ("",))[0]).__name__)
     found = {"": (about.model(folder) if about.folder else about.model()).requires_grad_(False)}
-    if about.paired:
+    if JOINT in about.readings:
         found |= {JOINT: found[""], APART: about.model(pairs="apart").requires_grad_(False)}
         found[""] = found[""].fit_rows(train.inputs)
+    if SMALL in about.readings:
+        found[SMALL] = about.model(image_size=96).requires_grad_(False)
     return {n: Problem(task, decoder, one, Store(one, Run(cache=cache.features()))) for n, one in found.items()}
 
 
 def of(readings: dict[str, Problem], way: str) -> Problem:
     """The reading that a way names, or the usual one: the peer reads pairs as one sequence."""
-    asked = [name for name in (JOINT, APART) if way.endswith(name)]
+    asked = [name for name in (JOINT, APART, SMALL) if way.endswith(name)]
     return readings.get(asked[0] if asked else JOINT if way == PEER else "", readings[""])
 
 
@@ -140,7 +143,7 @@ def drawn(train: Data, shots: int, seed: int) -> Any:
 def ours(problem: Problem, way: str, few: Data, seed: int) -> Callable[[Data], Any]:
     """A strategy as it comes."""
     run = Run(seed=seed)
-    way = way.removesuffix(JOINT).removesuffix(APART).removesuffix(COLUMNS)
+    way = way.partition(", ")[0]
     fitted = named(way, {"moves": "top:2"} if way == "partial" else {})[1].fit(problem, Splits(few), run)
     store = problem.store if fitted.backbone is problem.backbone else None
 
@@ -247,7 +250,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
             means = np.array([np.mean(list(by[SHOTS[i]].values())) for i in at])
             half = np.array([half_width(list(by[SHOTS[i]].values())) for i in at])
             label = PLAIN.get(way, way)
-            style = ":" if "trees" in label else "--" if way in PLAIN else "-"
+            style = ":" if "boosting" in label else "-." if "forest" in label else "--" if way in PLAIN else "-"
             handles[label] = axis.plot(at, means, color=colours[way], marker=".", ls=style)[0]
             axis.fill_between(at, means - half, means + half, color=colours[way], alpha=0.15, lw=0)
             if len(at) == 1:  # a band needs two

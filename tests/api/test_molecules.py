@@ -15,6 +15,7 @@ import acclimate
 from acclimate import strategies
 from acclimate.data.molecules import scaffold
 from acclimate.errors import UserError
+from acclimate.strategies.boosting import Boosting
 from acclimate.strategies.forest import Forest
 
 pytest.importorskip("rdkit")
@@ -25,6 +26,7 @@ RINGS = ["c1ccccc1", "C1CCCCC1", "c1ccncc1", "C1CCNCC1", "c1ccsc1", "C1CCOC1", "
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(strategies.BASELINES, "forest", Forest(trees=5))
+    monkeypatch.setitem(strategies.BASELINES, "boosting", Boosting(rounds=5, leaves=4, most_columns=200))
 
 
 def chemicals(n: int = 240, seed: int = 0) -> dict[str, list[Any]]:
@@ -87,7 +89,7 @@ def test_a_network_reads_the_canonical_spelling_and_stands_beside_fingerprints(f
     model = fit(data, strategy="hybrid")
     assert model.predictor.backbone is not None and model.predictor.plain is not None
     assert np.array_equal(*model.predict_proba(["ClCCc1ccccc1", "c1ccccc1CCCl"]))
-    assert {"majority", "fingerprints", "forest"} == {b["key"] for b in model.report_data.baselines}
+    assert {"majority", "fingerprints", "forest", "boosting"} == {b["key"] for b in model.report_data.baselines}
     auto = fit(data, strategy="auto", candidates=["linear_probe", "hybrid"], time_limit=60)
     assert "hybrid" in {c["name"] for c in auto.report_data.candidates}
 

@@ -20,7 +20,7 @@ def test_evaluate_prints_the_deciding_metric_first_and_all_that_belongs_to_it(cl
         "accuracy                 0.800 [0.700, 0.880] (n = 80)",
         "",
         "beside it (macro_f1), and this model minus it on the same rows",
-        "  majority               0.500 [0.400, 0.600]   +0.300 [+0.200, +0.400] better",
+        "  majority class         0.500 [0.400, 0.600]   +0.300 [+0.200, +0.400] better",
         "",
         "by class  n   recall",
         "  pos     40  0.900 [0.800, 0.950]",

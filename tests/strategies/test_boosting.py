@@ -206,3 +206,19 @@ def test_a_time_limit_bounds_the_rounds() -> None:
     assert chosen(-1.0) == (10, 3)  # nothing is chosen once the time is up
     without = fit().settings
     assert chosen(1e6) == (without["rounds"], without["leaves"])
+
+
+def test_of_molecules_many_various_trees_ask_whether_a_part_is_there(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    inputs = tuple(f"{end}{'C' * n}{ring}" for end in "NOF" for n in range(1, 9) for ring in ("c1ccccc1", "C1CCCCC1"))
+    labels = tuple(int("c1" in smiles) for smiles in inputs)
+    data = Data(inputs, labels, clusters=np.arange(len(inputs)), kind="molecule")
+    fitted = Boosting().fit(PROBLEM, Splits(data), Run())
+    chosen = {"leaves": 16, "rounds": 100, "least": 1, "share": 0.05, "most_columns": 41_666}
+    assert {name: fitted.settings[name] for name in chosen} == chosen
+    assert accuracy(fitted, data) == 1
+    fitted.save(tmp_path / "m")
+    assert np.array_equal(model.load(tmp_path / "m").outputs(inputs), fitted.outputs(inputs))
+    short, long = (fitted.outputs([x])[0] for x in ("c1ccccc1", "c1ccccc1" + "C" * 30))
+    assert short.argmax() == long.argmax() == 1
+    assert Boosting(rounds=7).fit(PROBLEM, Splits(data), Run()).settings["rounds"] == 7

@@ -66,7 +66,7 @@ def test_molecules_have_it_beside_them_and_it_is_kept_whole(tmp_path: Path) -> N
     pytest.importorskip("rdkit")
     labels = tuple("ring" if "c1" in smiles else "chain" for smiles in MOLECULES)
     data = Data(MOLECULES, labels, clusters=np.arange(len(MOLECULES)), kind="molecule")
-    assert list(without_transfer(data)) == ["majority", "fingerprints", "forest"]
+    assert list(without_transfer(data)) == ["majority", "fingerprints", "forest", "boosting"]
     problem = Problem(TASKS["classify"], TASKS["classify"].decoder(labels, "str"))
     fitted = named("forest", {"trees": 9})[1].fit(problem, Splits(data), Run())
     fitted.save(tmp_path / "m")

@@ -51,14 +51,14 @@ TARGETS = {"classify": CODES, "pair": (CODES > 0).astype(np.int64), "multilabel"
            "ordinal": CODES}  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("words", [0, 12, 400])  # 400 are turned into as many columns as there are rows
 @pytest.mark.parametrize("kind", TARGETS)
-def test_the_gradient_is_zero_at_the_head_that_is_kept(kind: str, words: bool) -> None:
+def test_the_gradient_is_zero_at_the_head_that_is_kept(kind: str, words: int) -> None:
     """Restated by autograd through the head itself: none of the written-out slopes is used here."""
     task, targets = kind.replace("pair", "classify"), TARGETS[kind]
-    matrix = csr_array(RNG.random((N, 12)) * (RNG.random((N, 12)) < 0.3)) if words else None
+    matrix = csr_array(RNG.random((N, words)) * (RNG.random((N, words)) < 0.3)) if words else None
     outputs = {"classify": 3, "pair": 2, "multilabel": 2, "regress": 1, "ordinal": 3}[kind]
-    head: Any = (OrdinalHead if task == "ordinal" else LinearHead)(D, outputs, 12 if words else 0).double()
+    head: Any = (OrdinalHead if task == "ordinal" else LinearHead)(D, outputs, words).double()
     weights = RNG.random(N) + 0.2
     fitted(head, task, targets, 3.0, weights, words=matrix)
     objective(head, task, targets, 3.0, weights, matrix).backward()
@@ -276,3 +276,18 @@ def test_folding_the_scale_into_the_head_is_exact(kind: str) -> None:
     before = scored(head).numpy()
     SCALING.fold_into(head)
     assert head(torch.from_numpy(F)).detach().numpy() == pytest.approx(before, abs=1e-9)
+
+
+def test_words_of_few_rows_are_turned_with_the_features_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows(SCALING.apply(F), csr_array(RNG.random((N, 400)) * (RNG.random((N, 400)) < 0.05)), np.ones(N))
+    link, folds, found = link_of(TASKS["classify"], CODES, 3), np.repeat(np.eye(3), N // 3, 0), []
+    for most in (solve._MOST_TURNED, 0):
+        monkeypatch.setattr(solve, "_MOST_TURNED", most)
+        axes = Axes.of(rows)
+        assert (axes.words is None, axes.dense.shape[1]) == ((True, N) if most else (False, D))
+        head = LinearHead(D, 3, 400).double()
+        scores = path(head, rows, link, (0.1, 1.0, 10.0), 1 - folds, folds, axes)
+        minimise(head, rows, link, 1.0, axes)
+        found.append((scores, *(p.detach().numpy() for p in head.parameters())))
+    assert np.allclose(found[0][0], found[1][0], rtol=5e-3)  # to what ranks strengths
+    assert all(np.allclose(one, other, atol=1e-6) for one, other in zip(found[0][1:], found[1][1:], strict=True))

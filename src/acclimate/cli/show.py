@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from acclimate.api.collect import baseline_name
 from acclimate.errors import plural
 from acclimate.evaluate import Estimate, Scores
 from acclimate.report.words import breadth, estimate, one_line, readable
@@ -19,7 +20,8 @@ def scores_text(scores: Scores, beside: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [*known, *(f"{name:<24} {value}" for name, value in ordered.items())]
     if beside:
         lines += ["", f"beside it ({scores.metric}), and this model minus it on the same rows"]
-        lines += [f"  {name:<22} {_beside(row)}" for name, row in beside.items()]
+        names = _column([baseline_name(name, scores.task) for name in beside])
+        lines += [f"  {name:<22} {_beside(row)}" for name, row in zip(names, beside.values(), strict=True)]
     if scores.per_class:
         lines += ["", *_by_class(scores)]
     for column, groups in scores.per_subgroup.items():

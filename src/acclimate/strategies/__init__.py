@@ -38,7 +38,7 @@ BASELINES: dict[str, Strategy] = {  # without transfer: always run, always shown
     "pixels": Probe(features=False, plain=True),  # of pictures
     "spectra": Probe(features=False, plain=True),  # of sounds
     "statistics": Probe(features=False, plain=True),  # of series
-    "boosting": Boosting(),  # of rows of a table
+    "boosting": Boosting(),  # of rows of a table, and of molecules
     "forest": Forest(),  # of molecules, beside their fingerprints
     "fingerprints": Probe(features=False, plain=True),  # of molecules
 }

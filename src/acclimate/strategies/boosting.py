@@ -16,6 +16,7 @@ from acclimate.data.rows import Data
 from acclimate.errors import UserError, plural, unknown
 from acclimate.model import Predictor
 from acclimate.plain import Plain, fit_plain
+from acclimate.plain.fingerprints import FingerprintFeatures
 from acclimate.run import Run
 from acclimate.shallow.base import SOURCE, Adapter
 from acclimate.strategies.base import Problem, Splits, unlabelled
@@ -30,6 +31,7 @@ FRONT = ("standardise", "coral", "linear_ot")  # maps that leave the columns of 
 Read: TypeAlias = Callable[[Data], Floats]  # features (n, d) of rows
 _TRIED, _FEWEST = 5, 10  # rounds that are timed where there is a limit, and that are made in any case
 _OF_TIME = 0.1  # of the time left that one fit may take: there are folds of folds, and others to judge
+CELLS, ROUNDS = 2_000_000, 100  # of fingerprints: cells that trees read, and rounds
 _FEW = 50  # rounds where nothing can be held out to choose by
 
 
@@ -43,9 +45,9 @@ class Boosting:
     by. `by` adapts it to target rows without labels: weights of source rows (density_ratio, kmm, kliep,
     nearest_neighbour) or a map of the features (standardise, coral, linear_ot), `acclimate.shallow`. With `features`
     the trees read those of the frozen network, the first principal axes of them; of a table its columns as they are,
-    and the axes of its text.
+    and the axes of its text. Of molecules the trees ask which bits of a fingerprint are there, and nothing is chosen.
 
-    Use when: rows of a table, always: it is what a network has to beat there. Prefer `linear_probe` below about 100
+    Use when: rows of a table, always: it is what a network has to beat there, as of molecules. Prefer `linear_probe` below about 100
     rows, and where the target lies outside of the source's range: trees stay flat there.
     """
 
@@ -53,14 +55,16 @@ class Boosting:
     features: bool = False  # of the pretrained network, in the place of plain ones
     axes: int = 32  # of these features that trees read, where there are more
     learning_rate: float = 0.1  # η
-    rounds: int | None = None  # None: chosen
+    rounds: int | None = None  # None: chosen, of fingerprints 100
     most_rounds: int = 150  # to choose from
-    leaves: int | None = None  # of a tree; None: chosen
-    least: int | None = None  # rows in a leaf; None: a tenth of the rows, from 2 to 10
+    leaves: int | None = None  # of a tree; None: chosen, of fingerprints 16
+    least: int | None = None  # rows in a leaf; None: a tenth of the rows, from 2 to 10, of fingerprints one
     penalty: float = 1.0  # on the squares of a leaf's value
-    share: float = 0.3  # of the features that a split may choose from
+    share: float | None = None  # of the features that a split may choose from; None: 0.3, of fingerprints 0.05
     inner_folds: int = 4
-    most_columns: int = 500  # that trees read: of more, those that go best with the labels, each by itself
+    # Columns that trees read: of more, those that go best with the labels, each by itself. None: 500, of fingerprints
+    # as many as make 2,000,000 cells, and 500 at least.
+    most_columns: int | None = None
     needs_backbone: bool = field(default=False, init=False, repr=False)
     frozen: bool = field(default=True, init=False, repr=False)
 
@@ -71,7 +75,7 @@ class Boosting:
         for name in ("learning_rate", "rounds", "most_rounds", "leaves", "least", "share", "most_columns", "axes"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r} must be above 0")
-        if self.share > 1:
+        if self.share is not None and self.share > 1:
             raise UserError(f"share={self.share!r} must be at most 1")
         for name, least in (("penalty", 0), ("inner_folds", 2)):
             if getattr(self, name) < least:
@@ -87,6 +91,26 @@ class Boosting:
     def fit(self, problem: Problem, splits: Splits, run: Run) -> Predictor:
         """Choose rounds and leaves on rows left out, then boost on all training rows."""
         read, plain, axes = self._reader(problem, splits)
+        bits = plain is not None and plain.kind == FingerprintFeatures.kind
+        return self._for(bits, len(splits.train))._fitted(problem, splits, run, read, plain, axes, bits)
+
+    def _for(self, bits: bool, rows: int) -> Boosting:
+        """With what stands for None. Bits of which each says little want large, many and various trees, whatever the
+        number of rows: choosing on folds was no better on molecules, and took five times as long."""
+        few = max(2, min(10, rows // 10))
+        return replace(
+            self,
+            leaves=16 if self.leaves is None and bits else self.leaves,
+            most_rounds=min(self.most_rounds, ROUNDS) if bits else self.most_rounds,
+            share=self.share or (0.05 if bits else 0.3),
+            least=self.least or (1 if bits else few),
+            most_columns=self.most_columns or (max(500, CELLS // max(1, rows)) if bits else 500),
+        )
+
+    def _fitted(
+        self, problem: Problem, splits: Splits, run: Run, read: Read, plain: Plain | None, axes: _Axes | None,
+        bits: bool,
+    ) -> Predictor:  # fmt: skip
         notes: list[str] = []
         moves: _Moves | None = None
         if self.by in WEIGHTS:
@@ -96,8 +120,11 @@ class Boosting:
             target = unlabelled(splits, f"boosting by {self.by}")
             moves = _Moves.of(self.by, read(splits.train), read(target))
         train = _rows(problem, splits.train, read, moves)
-        leaves, rounds = self._chosen(problem, splits, train, read, moves, run)
-        ensemble = boosted(train, problem.task, self._growth(leaves, rounds, len(splits.train), run.seed))
+        if bits and self.leaves is not None:
+            leaves, rounds = self.leaves, self.rounds or self._affordable(train, problem.task, 1, run)
+        else:
+            leaves, rounds = self._chosen(problem, splits, train, read, moves, run)
+        ensemble = boosted(train, problem.task, self._growth(leaves, rounds, run.seed))
         head = ensemble.head(train.features.shape[1], problem.task.width(problem.decoder), train.features)
         if moves is not None:
             head = moves.before(head, axes)
@@ -124,10 +151,12 @@ class Boosting:
             axes = _Axes.of(store.get(splits.to_read), backbone.cells, self.axes)
             return (lambda data: axes.of_features(store.get(data.inputs))), None, axes
         kind = kind_of(splits.train)
-        plain = fit_plain(kind.name, splits.to_read, self.most_columns)
+        plain = fit_plain(kind.name, splits.to_read, self.most_columns or 500)
         if plain is None or not plain.width:
             raise UserError(f"no {kind.noun} holds anything that boosting could learn from")
-        return partial(_features, plain), plain, None
+        # How many bits a molecule has says something of its size, which values may go with.
+        bits = plain.kind == FingerprintFeatures.kind and problem.task.name != "regress"
+        return partial(_bits if bits else _features, plain), plain, None
 
     def _weighted(self, splits: Splits, read: Read) -> tuple[Splits, str]:
         """Source rows that count by how much they look like the target; what is missing counts as a feature there."""
@@ -154,7 +183,7 @@ class Boosting:
         most = self._affordable(train, task, len(sizes) * len(parts) + 1, run)
         best = (np.inf, sizes[0], self.rounds or min(_FEW, most))
         for leaves in sizes if most > _FEWEST else ():
-            growth = self._growth(leaves, self.rounds or most, len(splits.train), run.seed)
+            growth = self._growth(leaves, self.rounds or most, run.seed)
             losses = [boosted(a, task, growth).losses(b, task, outputs) for a, b in parts]
             if losses:
                 total = np.sum(losses, axis=0)
@@ -169,23 +198,31 @@ class Boosting:
         name = f"boosting-{self.by}-{'features' if self.features else 'plain'}/rounds"
         most = int(run.once(name, lambda: self._timed(train, task, fits, run)))
         if most < self.most_rounds:
-            run.progress.say_once(f"boosting: for the time limit fewer rounds than {self.most_rounds} to choose from")
+            run.progress.say_once(
+                f"boosting: for the time limit at most {plural(most, 'round')} in the place of {self.most_rounds}"
+            )
         return most
 
     def _timed(self, train: Rows, task: Task, fits: int, run: Run) -> int:
         start = time.monotonic()
-        boosted(train, task, self._growth(self.leaves or max(LEAVES), _TRIED, len(train.targets), run.seed))
+        boosted(train, task, self._growth(self.leaves or max(LEAVES), _TRIED, run.seed))
         a_round = (time.monotonic() - start) / _TRIED
         return int(np.clip(_OF_TIME * run.left() / (a_round * fits), _FEWEST, self.most_rounds))
 
-    def _growth(self, leaves: int, rounds: int, rows: int, seed: int) -> Growth:
-        least = max(2, min(10, rows // 10)) if self.least is None else self.least
-        return Growth(rounds, leaves, self.learning_rate, least, self.penalty, self.share, seed, self.most_columns)
+    def _growth(self, leaves: int, rounds: int, seed: int) -> Growth:
+        assert self.least is not None and self.share is not None and self.most_columns is not None
+        return Growth(rounds, leaves, self.learning_rate, self.least, self.penalty, self.share, seed, self.most_columns)
 
 
 def _features(plain: Plain, data: Data) -> Floats:
     """In the precision that a saved model reads them in."""
     return np.asarray(plain.transform(data.inputs).toarray(), np.float32).astype(np.float64)
+
+
+def _bits(plain: Plain, data: Data) -> Floats:
+    """What is there as the least that it can be in a row of length one: trees then ask only whether it is there, and
+    the saved ones as well, of rows as they are."""
+    return np.asarray(np.minimum(_features(plain, data), plain.width**-0.5))
 
 
 def _rows(problem: Problem, data: Data, read: Read, moves: _Moves | None) -> Rows:

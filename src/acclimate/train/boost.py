@@ -183,7 +183,7 @@ def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any
     made = kind(
         learning_rate=growth.learning_rate, max_iter=growth.rounds, max_leaf_nodes=growth.leaves,
         min_samples_leaf=growth.least, l2_regularization=growth.penalty, max_features=growth.share,
-        early_stopping=False, random_state=growth.seed,
+        early_stopping=False, random_state=growth.seed, max_bins=max(2, int(np.nanmax(rows.features, initial=0)) + 1),
     )  # fmt: skip
     empty = np.isnan(rows.features).all(0)  # which the library refuses; no split can be on such a column either way
     return made.fit(np.where(empty, 0.0, rows.features), targets, sample_weight=rows.weights)

@@ -17,6 +17,7 @@ from acclimate.train.links import Floats, Link
 _FREE_PENALTY = 1e-7  # keeps the bias of a class without rows finite
 _PAST = 4  # strengths in a row that are worse than the best one, after which a path ends
 _WIDEST = 800  # columns beyond which their decomposition costs more than the steps that it saves
+_MOST_TURNED, _CROWD = 2000, 60  # rows whose words are turned: at most so many, and n² at most so many times the words
 _NUMBERS = 30_000_000  # scores that are held at a time
 _RANK, _EXACT = 3e-6, 1e-13  # how far the mean loss may still fall: to rank strengths; in the head that is kept
 
@@ -35,40 +36,75 @@ class Rows:
 
 @dataclass(frozen=True)
 class Axes:
-    """The rows along their principal axes, where the Hessian is nearly diagonal: that makes the solver quick."""
+    """The rows along their principal axes, where the Hessian is nearly diagonal: that makes the solver quick.
 
-    turn: Floats | None  # (d, r) orthonormal; None: the columns as they are
+    Few rows of many words have no more axes than rows; features and words are then turned together, and no words stay.
+    """
+
     spectrum: Floats  # (r + v,) sum of squares of every column
-    dense: Floats  # (n, r) float32
+    dense: Floats  # (n, r) float32; float64 where it is exact
+    turn: Floats | None = None  # (d, r) orthonormal; None: the columns as they are
+    words: Any = None  # CSR (n, v): the words that stay beside; None: there are none
+    spanned: tuple[Floats, Rows] | None = None  # (n, r) B with XᵀB orthonormal, X the features and words of the rows
 
     @staticmethod
     def of(rows: Rows) -> Axes:
-        """From the smaller of FᵀF (d, d) and FFᵀ (n, n)."""
+        """From the smaller of FᵀF (d, d) and FFᵀ (n, n), F the features."""
         features = rows.features
         n, d = features.shape
+        if rows.words is not None and n <= _MOST_TURNED and n * n <= _CROWD * rows.words.shape[1]:
+            return Axes._spanned(rows)
         turn: Floats | None = None
         if min(n, d) > _WIDEST or d == 0:
             squares = np.einsum("nd,nd->d", features, features)
         elif n < d:
-            squares, left = np.linalg.eigh(features @ features.T)
-            keep = squares > 1e-12 * max(squares[-1], 1e-300)
-            squares = squares[keep]
-            turn = features.T @ (left[:, keep] / np.sqrt(squares))
+            squares, over = _inverted(features @ features.T)
+            turn = features.T @ over
         else:
             narrow = features.astype(np.float32)  # a direction that is off by rounding is a preconditioner all the same
             squares, turn = np.linalg.eigh((narrow.T @ narrow).astype(np.float64))
         words = np.zeros(0) if rows.words is None else np.asarray(rows.words.multiply(rows.words).sum(0)).reshape(-1)
         narrow = features.astype(np.float32)
         dense = narrow if turn is None else narrow @ turn.astype(np.float32)
-        return Axes(turn, np.concatenate([np.maximum(squares, 0), words]), dense)
+        return Axes(np.concatenate([np.maximum(squares, 0), words]), dense, turn, rows.words)
 
-    def back(self, weight: Floats) -> Floats:
-        """Weights along the axes (r, k) as weights of the columns (d, k)."""
+    @staticmethod
+    def _spanned(rows: Rows) -> Axes:
+        """All columns at once: the minimiser is a sum of rows, W = XᵀA, as the penalty falls on nothing else."""
+        product = rows.features @ rows.features.T + (rows.words @ rows.words.T).toarray()
+        squares, over = _inverted(product)
+        return Axes(squares, product @ over, spanned=(over, rows))
+
+    def back(self, weight: Floats) -> tuple[Floats, Floats]:
+        """Weights along the axes (r + v, k) as weights of the columns, (d, k) and (v, k)."""
+        if self.spanned is not None:
+            over, rows = self.spanned
+            summed = over @ weight
+            return np.asarray(rows.features.T @ summed), np.asarray(rows.words.T @ summed)
+        r = self.dense.shape[1]
+        return self.features_back(weight[:r]), weight[r:]
+
+    def features_back(self, weight: Floats) -> Floats:
+        """Weights along the axes of features alone (r, k) as weights of these (d, k)."""
         return weight if self.turn is None else np.asarray(self.turn @ weight)
 
-    def along(self, weight: Floats) -> Floats:
-        """Weights of the columns (d, k), or a slope in them, along the axes (r, k)."""
+    def along(self, weight: Floats, words: Floats) -> Floats:
+        """The inverse of `back`, of weights, or a slope in them."""
+        if self.spanned is not None:
+            over, rows = self.spanned
+            return np.asarray(over.T @ (rows.features @ weight + rows.words @ words))
+        return np.concatenate([self.features_along(weight), words])
+
+    def features_along(self, weight: Floats) -> Floats:
+        """The inverse of `features_back`."""
         return weight if self.turn is None else np.asarray(self.turn.T @ weight)
+
+
+def _inverted(product: Floats) -> tuple[Floats, Floats]:
+    """Of XXᵀ (n, n): squares (r,) of X's singular values that are not nought, and B (n, r) with XᵀB orthonormal."""
+    squares, left = np.linalg.eigh(product)
+    keep = squares > 1e-12 * max(squares[-1], 1e-300)
+    return squares[keep], left[:, keep] / np.sqrt(squares[keep])
 
 
 class Problems:
@@ -81,9 +117,10 @@ class Problems:
         self.link, self.axes, self.dtype = link, axes, dtype
         self.counts = np.maximum(1, np.count_nonzero(weights, axis=0))
         self.weights = (weights / self.counts).astype(dtype)
-        self.exact = None if dtype == np.float32 else rows.features
-        self.dense = axes.dense
-        self.words = None if rows.words is None else rows.words.astype(dtype)
+        # Along axes that are off by rounding the kept head would be, too: it is fitted on the features themselves.
+        self.exact = None if dtype == np.float32 or axes.spanned is not None else rows.features
+        self.dense = axes.dense.astype(dtype, copy=False) if self.exact is None else axes.dense
+        self.words = None if axes.words is None else axes.words.astype(dtype)
         self.words_turned = None if self.words is None else self.words.T.tocsr()
         self.columns = len(axes.spectrum)
         self.size = self.columns * link.scores + link.free
@@ -98,7 +135,7 @@ class Problems:
     def _scores(self, point: Floats) -> Floats:
         weight = point[: -self.link.free].reshape(self.columns, self.link.scores * point.shape[1])
         r = self.dense.shape[1]
-        z = self.dense @ weight[:r] if self.exact is None else self.exact @ self.axes.back(weight[:r])
+        z = self.dense @ weight[:r] if self.exact is None else self.exact @ self.axes.features_back(weight[:r])
         if self.words is not None:
             z = z + self.words @ weight[r:]
         return np.asarray(z).reshape(len(z), self.link.scores, -1)
@@ -110,7 +147,7 @@ class Problems:
         def evaluate(point: Floats) -> tuple[Floats, Floats]:
             value, slope, free = self.link.slopes(self.scores(point), point[-self.link.free :], self.weights)
             flat = slope.reshape(len(slope), -1)
-            dense = self.dense.T @ flat if self.exact is None else self.axes.along(self.exact.T @ flat)
+            dense = self.dense.T @ flat if self.exact is None else self.axes.features_along(self.exact.T @ flat)
             parts = [dense] if self.words_turned is None else [dense, self.words_turned @ flat]
             weight = np.concatenate(parts).reshape(-1, point.shape[1])
             held = pull * point
@@ -147,8 +184,7 @@ class Problems:
     def write(self, head: Head, point: Floats) -> None:
         """Put the one problem's point (q,) into a head on the features as they were before they were turned."""
         weight = point[: -self.link.free].reshape(self.columns, self.link.scores)
-        r = self.dense.shape[1]
-        self.link.write(head, self.axes.back(weight[:r]), weight[r:], point[-self.link.free :])
+        self.link.write(head, *self.axes.back(weight), point[-self.link.free :])
 
 
 def minimise(head: Head, rows: Rows, link: Link, strength: float, axes: Axes | None = None) -> None:
@@ -160,7 +196,7 @@ def minimise(head: Head, rows: Rows, link: Link, strength: float, axes: Axes | N
     axes = axes or Axes.of(rows)
     problem = Problems(rows, axes, link, rows.weights[:, None], np.float64)
     weight, words, free = link.read(head)
-    start = np.concatenate([axes.along(weight).reshape(-1), words.reshape(-1), free])[:, None]
+    start = np.concatenate([axes.along(weight, words).reshape(-1), free])[:, None]
     problem.write(head, problem.fit(start, strength, _EXACT, 500)[:, 0])
 
 
