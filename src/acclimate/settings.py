@@ -16,6 +16,7 @@ T = TypeVar("T")
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 _NAMES = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+_MOST_SEED = 2**32 - 1  # what scikit-learn takes
 
 
 def parse_duration(value: str | int | float) -> float:
@@ -39,6 +40,15 @@ def parse_duration(value: str | int | float) -> float:
             f"cannot read {value!r} as a length of time; give seconds (90) or numbers with d, h, m, s (10m, 1h30m)"
         )
     return seconds
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what not every generator of random numbers can start from.
+
+    >>> check_seed(0)
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
+        raise UserError(f"seed {seed!r} must be a whole number from 0 to {_MOST_SEED}")
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, object]:

@@ -238,7 +238,10 @@ def test_a_damaged_bundle_is_named(fit: Fit, train: Path, tmp_path: Path, conten
 
 
 def test_seeds_and_weights_that_mean_nothing_are_refused(fit: Fit, train: Path) -> None:
+    for seed in (-1, 2**32, 1.5):
+        with pytest.raises(acclimate.UserError, match=f"seed {seed} must be a whole number from 0 to"):
+            fit(train, label="label", seed=seed)
     with pytest.raises(acclimate.UserError, match="seed -1"):
-        fit(train, label="label", seed=-1)
+        acclimate.measure_shift(train, train, label="label", seed=-1)
     with pytest.raises(acclimate.UserError, match="must not be negative"):
         fit(train, label="label", class_weight={"good": -1})

@@ -136,7 +136,8 @@ def trees_head(
             ("left", np.where(leaf, own, nodes["left"] + root)), ("right", np.where(leaf, own, nodes["right"] + root)),
         ):  # fmt: skip
             buffer = getattr(head, name)
-            buffer[part] = torch.from_numpy(np.ascontiguousarray(found)).to(buffer.dtype)
+            # A copy: one node's field of a record keeps the record's odd stride, which torch refuses.
+            buffer[part] = torch.from_numpy(np.array(found)).to(buffer.dtype)
     head.root.copy_(torch.from_numpy(roots))
     head.score.copy_(torch.tensor([score for score, _ in trees], dtype=torch.int32))
     head.base.copy_(torch.tensor(list(base), dtype=torch.float64))
