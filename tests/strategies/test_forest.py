@@ -50,6 +50,18 @@ def test_a_class_without_rows_and_a_class_alone() -> None:
     assert set(alone(torch.from_numpy(SCALED)).numpy().argmax(1)) == {1}
 
 
+def test_many_classes_cost_little_more_than_two() -> None:
+    codes = np.arange(60) % 20
+    head = forest(Rows(BITS, codes, WEIGHTS), TASKS["classify"], GROWTH, 20)
+    assert len(head.root) == GROWTH.trees  # each is walked once, and not once a class
+    logits = head(torch.from_numpy(SCALED))
+    assert np.allclose(np.exp(logits.numpy()), (7 * library(codes).predict_proba(BITS) + 1) / 27)
+    again = type(head)(**head.shape)  # type: ignore[arg-type]
+    again.load_state_dict(head.state_dict())
+    ones = [again(torch.from_numpy(row[None])) for row in SCALED]
+    assert torch.equal(torch.cat(ones), logits)
+
+
 def test_trees_of_one_leaf_say_the_shares_of_the_rows() -> None:
     codes, same = (BITS[:, 0] > 0).astype(int), np.ones_like(BITS)
     head = forest(Rows(same, codes, WEIGHTS), TASKS["classify"], GROWTH, 2)
