@@ -146,7 +146,8 @@ def trees_head(
         part = slice(root, root + len(nodes))
         for name, found in (
             ("feature", np.where(leaf, 0, nodes["feature_idx"])), ("threshold", nodes["num_threshold"]),
-            ("missing_left", nodes["missing_go_to_left"].astype(bool)), ("row" if rows else "value", np.where(leaf, nodes["value"], 0.0)),
+            ("missing_left", nodes["missing_go_to_left"].astype(bool)),
+            ("row" if rows else "value", np.where(leaf, nodes["value"], 0.0)),
             ("left", np.where(leaf, own, nodes["left"] + root)), ("right", np.where(leaf, own, nodes["right"] + root)),
         ):  # fmt: skip
             buffer = getattr(head, name)
