@@ -50,6 +50,7 @@ def load(
         more = {"truncation": truncation, "seconds": seconds, "image_size": image_size}
         return _with_parts(table, _loaded(others, {**settings, **more}))
     path, origin = located(name)
+    _refuse_bundle(name, Path(path))
     reads = modality_of(path)
     if reads == "voice":
         raise UserError(
@@ -94,6 +95,15 @@ def load(
         precision=precision,
         pairs=pairs,
     )
+
+
+def _refuse_bundle(name: str, folder: Path) -> None:
+    """What `fit` wrote is no network, but may hold one."""
+    for place in (folder, folder / "model"):
+        if (place / "acclimate.json").is_file():
+            network = place / "backbone"
+            more = f"; its network is in {network}" if network.is_dir() else ", and it holds no network"
+            raise UserError(f"{name!r} is a model that was fitted, not one to start from{more}")
 
 
 def located(name: str) -> tuple[str, Origin]:
