@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any, TypeVar
 
 from acclimate.errors import UserError, unknown
@@ -42,13 +43,15 @@ def parse_duration(value: str | int | float) -> float:
     return seconds
 
 
-def check_seed(seed: object) -> None:
-    """Refuse what not every generator of random numbers can start from.
+def check_seed(seed: object) -> int:
+    """The seed; refused is what not every generator of random numbers can start from.
 
     >>> check_seed(0)
+    0
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= _MOST_SEED:
         raise UserError(f"seed {seed!r} must be a whole number from 0 to {_MOST_SEED}")
+    return int(seed)
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, object]:

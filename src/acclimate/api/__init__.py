@@ -164,7 +164,7 @@ def fit(
             return fit(**{**before, **how}, output_dir=output_dir, resume=True)
     if train_data is None:
         raise UserError("no training data was given; give a path, a frame, or a list of dicts as the first argument")
-    check_seed(seed)
+    seed = check_seed(seed)
     if not isinstance(checkpoint_every, (int, float)) or not checkpoint_every >= 0:
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:

@@ -93,7 +93,7 @@ def measure_shift(
     `label` names the source's label column, where it has one: without it class shares are left out. A label column in
     the target is not looked at.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     progress = Progress(quiet=quiet)
     run = Run(seed=seed, device=pick_device(), cache=cache.features(), progress=progress)
     columns = columns_of(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.image_sizes import checked
 from acclimate.backbones.modality import SERIES, TABLE, modality_of
 from acclimate.errors import UserError
 
@@ -61,6 +62,7 @@ def load(
         raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
+    image_size = checked(image_size)
     if image_size is not None and reads not in _PICTURES:
         raise UserError(f"image_size {image_size!r} is for picture models; {name!r} reads {_READS.get(reads, reads)}")
     if reads in _READS:

@@ -8,6 +8,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -232,8 +233,10 @@ class SoundBackbone(Backbone):
         digest.update(json.dumps(self.config(), sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
-    def checked(self, seconds: float) -> float:
+    def checked(self, seconds: Any) -> float:
         """The most seconds that are read, or a clear error."""
+        if isinstance(seconds, bool) or not isinstance(seconds, Real):
+            raise UserError(f"seconds {seconds!r} must be a number, how many seconds of a sound are read")
         if not LEAST <= seconds <= self.longest:
             raise UserError(f"seconds {seconds:g} is outside what this model takes: {LEAST:g} to {self.longest:g}")
         return float(seconds)  # 3 and 3.0 are one setting, and one key of kept features
