@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any, TypeVar
 
 from acclimate.errors import UserError, unknown
@@ -16,6 +17,7 @@ T = TypeVar("T")
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 _NAMES = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+_MOST_SEED = 2**32 - 1  # what scikit-learn takes
 
 
 def parse_duration(value: str | int | float) -> float:
@@ -39,6 +41,17 @@ def parse_duration(value: str | int | float) -> float:
             f"cannot read {value!r} as a length of time; give seconds (90) or numbers with d, h, m, s (10m, 1h30m)"
         )
     return seconds
+
+
+def check_seed(seed: object) -> int:
+    """The seed; refused is what not every generator of random numbers can start from.
+
+    >>> check_seed(0)
+    0
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= _MOST_SEED:
+        raise UserError(f"seed {seed!r} must be a whole number from 0 to {_MOST_SEED}")
+    return int(seed)
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, object]:

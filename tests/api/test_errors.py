@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made import rows, write_csv
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 import acclimate
 from acclimate.api import ALIASES
 from acclimate.cli.main import app
+from acclimate.settings import check_seed
 
 Fit = Callable[..., acclimate.Model]
 
@@ -238,7 +240,11 @@ def test_a_damaged_bundle_is_named(fit: Fit, train: Path, tmp_path: Path, conten
 
 
 def test_seeds_and_weights_that_mean_nothing_are_refused(fit: Fit, train: Path) -> None:
+    assert check_seed(np.int64(3)) == 3
+    for seed in (-1, 2**32, 1.5):
+        with pytest.raises(acclimate.UserError, match=f"seed {seed} must be a whole number from 0 to"):
+            fit(train, label="label", seed=seed)
     with pytest.raises(acclimate.UserError, match="seed -1"):
-        fit(train, label="label", seed=-1)
+        acclimate.measure_shift(train, train, label="label", seed=-1)
     with pytest.raises(acclimate.UserError, match="must not be negative"):
         fit(train, label="label", class_weight={"good": -1})

@@ -330,3 +330,12 @@ def test_the_network_from_scratch_takes_its_side_from_the_size() -> None:
     assert load("small-cnn", image_size=24).settings()["side"] == 24
     with pytest.raises(UserError, match="small-cnn reads pictures of 8 to 64 pixels a side, not 200"):
         load("small-cnn", image_size=200)
+
+
+def test_a_size_that_nothing_would_read_at_is_refused(run: Path, tmp_path: Path) -> None:
+    given = {"output_dir": tmp_path / "r", "quiet": True}
+    with pytest.raises(UserError, match=r"image_size 40 says how a pretrained model reads, and pixels learns without"):
+        acclimate.fit(run.parent / "train", strategy="pixels", image_size=40, **given)  # type: ignore[arg-type]
+    for folder_of in (run, run / "model"):  # "reads text" was said of these
+        with pytest.raises(UserError, match=r"was fitted, not one to start from; its network is in .*backbone"):
+            acclimate.fit(run.parent / "train", model=str(folder_of), image_size=40, **given)  # type: ignore[arg-type]

@@ -135,3 +135,10 @@ def test_a_batch_of_one_learns_by_what_was_seen_before() -> None:
     assert torch.isfinite(out).all() and torch.equal(norm.running_mean, before)
     out.sum().backward()
     assert all(p.grad is not None for p in network.parameters())
+
+
+def test_a_size_is_a_whole_number_whatever_the_model() -> None:
+    assert load("small-cnn", image_size=np.int64(24)).side == 24  # type: ignore[arg-type]
+    for odd in ("24", 24.0, True, 7, 0, -24):
+        with pytest.raises(UserError, match=rf"image_size {odd!r} is the side of the square"):
+            load("small-cnn", image_size=odd)  # type: ignore[arg-type]

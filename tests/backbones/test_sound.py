@@ -411,6 +411,9 @@ def test_what_does_not_fit_is_one_clear_error(folder: Any, loaded: Any, tmp_path
         load(str(folder("whisper")), pooling="mean")
     with pytest.raises(UserError, match="seconds 9 is outside what this model takes: 0.1 to 2"):
         loaded("whisper", seconds=9)
+    for odd in ("1", True, [1]):
+        with pytest.raises(UserError, match=r"seconds .* must be a number, how many seconds"):
+            loaded("whisper", seconds=odd)
     for kind in ("whisper", "resemblyzer", "wav2vec2"):
         path = ts.write(kind, tmp_path / kind)
         (path / "model.safetensors").write_bytes(b"broken")

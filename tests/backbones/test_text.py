@@ -335,6 +335,12 @@ def test_max_length_has_limits(length: int, folder_of: FolderOf) -> None:
         backbone_of(folder_of("bert"), max_length=length)
 
 
+@pytest.mark.parametrize("length", [16.5, "16", True, float("nan")])
+def test_max_length_is_a_whole_number(length: Any, folder_of: FolderOf) -> None:
+    with pytest.raises(UserError, match=rf"max_length {length!r} must be a whole number"):
+        backbone_of(folder_of("bert"), max_length=length)
+
+
 def test_roberta_counts_its_positions_from_two(tmp_path: Path) -> None:
     folder = tiny_models.write("roberta", tmp_path / "long", frame=tiny_models.tokenizer(512, pairs=False))
     backbone = backbone_of(folder)

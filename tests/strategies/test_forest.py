@@ -50,6 +50,27 @@ def test_a_class_without_rows_and_a_class_alone() -> None:
     assert set(alone(torch.from_numpy(SCALED)).numpy().argmax(1)) == {1}
 
 
+def test_many_classes_cost_little_more_than_two() -> None:
+    codes = np.arange(60) % 20
+    head = forest(Rows(BITS, codes, WEIGHTS), TASKS["classify"], GROWTH, 20)
+    assert len(head.root) == GROWTH.trees  # each is walked once, and not once a class
+    logits = head(torch.from_numpy(SCALED))
+    assert np.allclose(np.exp(logits.numpy()), (7 * library(codes).predict_proba(BITS) + 1) / 27)
+    again = type(head)(**head.shape)  # type: ignore[arg-type]
+    again.load_state_dict(head.state_dict())
+    ones = [again(torch.from_numpy(row[None])) for row in SCALED]
+    assert torch.equal(torch.cat(ones), logits)
+
+
+def test_trees_of_one_leaf_say_the_shares_of_the_rows() -> None:
+    codes, same = (BITS[:, 0] > 0).astype(int), np.ones_like(BITS)
+    head = forest(Rows(same, codes, WEIGHTS), TASKS["classify"], GROWTH, 2)
+    models = module._model(Rows(same, codes, WEIGHTS), codes, GROWTH).estimators_
+    assert {one.tree_.node_count for one in models} == {1}
+    shares = np.mean([one.predict_proba(same[:1]) for one in models], axis=0)
+    assert np.allclose(np.exp(head(torch.from_numpy(same)).numpy()), (7 * shares + 1) / 9)
+
+
 def test_labels_learn_where_they_are_known_and_values_are_means() -> None:
     labels = np.column_stack([BITS[:, 0], BITS[:, 1], np.ones(60)])
     labels[:20, 1] = np.nan

@@ -155,6 +155,10 @@ def test_pictures_are_read_at_the_size_that_is_asked_for(tmp_path: Path) -> None
     assert towers.inner.image.size == 32 and towers.read_at.startswith("32 x 32 pixels")
     assert acclimate.load(tmp_path / "run").predict(one.new) == model.predict(one.new)
     assert model.report_data.settings["pictures_read_at"] == towers.read_at  # type: ignore[union-attr]
+    (tmp_path / "towers").mkdir()
+    towers.save(tmp_path / "towers")
+    further = fit("match", replace(one, model=str(tmp_path / "towers")), tmp_path / "further", image_size=96)
+    assert further.learned.network.backbone.inner.image.size == 96
 
 
 def test_colours_are_learned_and_class_names_can_be_given(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from acclimate.features import DTYPES
 from acclimate.interrupt import terminable
 from acclimate.progress import Progress
 from acclimate.run import Run, pick_device
-from acclimate.settings import parse_duration
+from acclimate.settings import check_seed, parse_duration
 
 __all__ = ["Comparison", "Inspection", "Model", "compare", "fit", "inspect", "load"]
 
@@ -164,8 +164,7 @@ def fit(
             return fit(**{**before, **how}, output_dir=output_dir, resume=True)
     if train_data is None:
         raise UserError("no training data was given; give a path, a frame, or a list of dicts as the first argument")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UserError(f"seed {seed!r} must be a whole number from 0 on")
+    seed = check_seed(seed)
     if not isinstance(checkpoint_every, (int, float)) or not checkpoint_every >= 0:
         raise UserError(f"checkpoint_every {checkpoint_every!r} must be a number of seconds, 0 for every step")
     if feature_dtype not in DTYPES:

@@ -21,7 +21,7 @@ from acclimate.api.budget import TO_FINISH, Plan, before_the_end, plan
 from acclimate.api.classes import class_weights
 from acclimate.api.encoder_too import encoder_too, refuse_unused
 from acclimate.api.finish import Choice, Judged, candidate_rows, finished, judged_on, judged_out_of_fold
-from acclimate.api.loading import backbone_for
+from acclimate.api.loading import backbone_for, refuse_unread
 from acclimate.api.model import Model
 from acclimate.api.prepare import Prepared, Sources, folds_of, gather, prepare
 from acclimate.api.reading import unread
@@ -160,6 +160,8 @@ def _early(request: Request, guessed: Guess, strategy: tuple[str, Strategy] | No
             f"{strategy[0]} is no baseline of {kind.plural}: without transfer they are read by "
             f"{' or '.join((kind.baseline, *kind.also))}"
         )
+    if strategy is not None and not strategy[1].needs_backbone:
+        refuse_unread(strategy[0], request.reading)
     precision = request.reading["precision"]
     if precision is not None and check_precision(precision) == "int8" and strategy and not strategy[1].frozen:
         raise UserError(

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from acclimate.backbones import beside_columns, load
 from acclimate.backbones.base import Backbone
 from acclimate.data.kinds import kind_of
 from acclimate.data.rows import Columns
 from acclimate.errors import UserError
+
+
+def refuse_unread(strategy: str, reading: Mapping[str, Any]) -> None:
+    """Refuse, of a strategy without a backbone, what only says how one reads; "head" is the usual truncation."""
+    for name, value in reading.items():
+        if value is not None and (name, value) != ("truncation", "head"):
+            option = "max_seconds" if name == "seconds" else name
+            raise UserError(
+                f"{option} {value!r} says how a pretrained model reads, and {strategy} learns without one; leave it out"
+            )
 
 
 def backbone_for(

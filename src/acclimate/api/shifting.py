@@ -28,6 +28,7 @@ from acclimate.report.html import render_page
 from acclimate.report.markdown import render_text
 from acclimate.report.shift import ShiftData, document, verdict
 from acclimate.run import Run, pick_device
+from acclimate.settings import check_seed
 from acclimate.shift import measure
 from acclimate.tasks import TASKS
 
@@ -92,6 +93,7 @@ def measure_shift(
     `label` names the source's label column, where it has one: without it class shares are left out. A label column in
     the target is not looked at.
     """
+    seed = check_seed(seed)
     progress = Progress(quiet=quiet)
     run = Run(seed=seed, device=pick_device(), cache=cache.features(), progress=progress)
     columns = columns_of(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
+from acclimate.backbones.image_sizes import checked
 from acclimate.backbones.modality import SERIES, TABLE, modality_of
 from acclimate.errors import UserError
 
@@ -50,6 +51,7 @@ def load(
         more = {"truncation": truncation, "seconds": seconds, "image_size": image_size}
         return _with_parts(table, _loaded(others, {**settings, **more}))
     path, origin = located(name)
+    _refuse_bundle(name, Path(path))
     reads = modality_of(path)
     if reads == "voice":
         raise UserError(
@@ -60,6 +62,7 @@ def load(
         raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
+    image_size = checked(image_size)
     if image_size is not None and reads not in _PICTURES:
         raise UserError(f"image_size {image_size!r} is for picture models; {name!r} reads {_READS.get(reads, reads)}")
     if reads in _READS:
@@ -94,6 +97,15 @@ def load(
         precision=precision,
         pairs=pairs,
     )
+
+
+def _refuse_bundle(name: str, folder: Path) -> None:
+    """What `fit` wrote is no network, but may hold one."""
+    for place in (folder, folder / "model"):
+        if (place / "acclimate.json").is_file():
+            network = place / "backbone"
+            more = f"; its network is in {network}" if network.is_dir() else ", and it holds no network"
+            raise UserError(f"{name!r} is a model that was fitted, not one to start from{more}")
 
 
 def located(name: str) -> tuple[str, Origin]:

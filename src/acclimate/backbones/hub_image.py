@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Origin
 from acclimate.backbones.image import ImageBackbone, Stored, stored_settings
 from acclimate.backbones.image_pixels import FILTERS, ImageSettings
-from acclimate.backbones.image_sizes import checked, side_of
+from acclimate.backbones.image_sizes import side_of
 from acclimate.errors import UserError
 from acclimate.files import read_object
 
@@ -78,7 +78,6 @@ class HubImage(ImageBackbone):
 
 def load_hub_image(path: str, origin: Origin, image_size: int | None = None) -> HubImage:
     """Load a Hugging Face name or folder of an image model, with the preprocessing that is stored beside it."""
-    checked(image_size)
     from safetensors import SafetensorError
     from transformers import AutoModel
 

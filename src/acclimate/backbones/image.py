@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from acclimate.backbones.augment import affine
 from acclimate.backbones.base import Backbone, Batch, Encoded, Origin
 from acclimate.backbones.image_pixels import ImageSettings, Pixels, square, standardised
-from acclimate.backbones.image_sizes import checked, fitted, side_of
+from acclimate.backbones.image_sizes import fitted, side_of
 from acclimate.backbones.runtime import TORCH, Network, Reader, in_parts, remembered
 from acclimate.catalogue import cache
 from acclimate.errors import UserError
@@ -221,7 +221,6 @@ class ImageBackbone(Backbone):
 
 def load_image(path: str, origin: Origin, image_size: int | None = None) -> ImageBackbone:
     """Load a timm folder, "timm:NAME", or the hub's "org/name" (from there, or the cache), without the classifier."""
-    checked(image_size)
     try:
         import timm
     except ImportError as error:

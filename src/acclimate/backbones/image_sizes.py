@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -17,15 +18,16 @@ _CANNOT = (RuntimeError, ValueError, AssertionError, TypeError, AttributeError, 
 Adjust = Callable[[Any, int], None]
 
 
-def checked(size: int | None) -> None:
-    """Refuse what is no whole number of pixels within reason; None is the model's own size."""
+def checked(size: object) -> int | None:
+    """The size; refused is what is no whole number of pixels within reason. None is the model's own size."""
     if size is None:
-        return
-    if isinstance(size, bool) or not isinstance(size, int) or not LEAST <= size <= MOST:
+        return None
+    if isinstance(size, bool) or not isinstance(size, Integral) or not LEAST <= int(size) <= MOST:
         raise UserError(
             f"image_size {size!r} is the side of the square that pictures are read at: give a whole number of pixels "
             f"from {LEAST} to {MOST}"
         )
+    return int(size)
 
 
 def side_of(value: Any) -> int | None:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -232,11 +232,14 @@ class SoundBackbone(Backbone):
         digest.update(json.dumps(self.config(), sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
-    def checked(self, seconds: float) -> float:
+    def checked(self, seconds: object) -> float:
         """The most seconds that are read, or a clear error."""
+        if isinstance(seconds, bool) or not isinstance(seconds, SupportsFloat):
+            raise UserError(f"seconds {seconds!r} must be a number, how many seconds of a sound are read")
+        seconds = float(seconds)  # 3 and 3.0 are one setting, and one key of kept features
         if not LEAST <= seconds <= self.longest:
             raise UserError(f"seconds {seconds:g} is outside what this model takes: {LEAST:g} to {self.longest:g}")
-        return float(seconds)  # 3 and 3.0 are one setting, and one key of kept features
+        return seconds
 
     def with_settings(self: T, settings: SoundSettings) -> T:
         """The same weights under other settings."""

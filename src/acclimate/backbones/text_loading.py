@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -118,6 +120,8 @@ def resolve(
     prefix: str | None,
 ) -> TextSettings:
     """The settings as asked for, else as stored, else as the model suggests."""
+    if isinstance(max_length, bool) or not isinstance(max_length, (Integral, NoneType)):
+        raise UserError(f"max_length {max_length!r} must be a whole number, how many tokens of a text are read")
     limit = position_limit(model.config, tokenizer)
     default = "last" if _is_causal(model.config) else "mean"
     settings = replace(

@@ -124,15 +124,14 @@ class Match(Structured):
         """Both backbones with projections."""
         from acclimate.backbones import load
 
-        folder = Path(model)
+        folder, sounds = Path(model), state["kind"] == "audio"
         if (folder / "towers.json").is_file():
-            inner, text = load(str(folder / "inner")), load(str(folder / "text"))
+            names = str(folder / "inner"), str(folder / "text")
         else:
-            usual = "whisper-tiny" if state["kind"] == "audio" and model == self.model else model
-            cut, sounds = reading.get("truncation"), state["kind"] == "audio"
-            seconds, size = reading.get("seconds"), reading.get("image_size")
-            inner = load(usual, seconds=seconds, image_size=size, truncation=cut if sounds else None)
-            text = load(self.text_model, max_length=reading.get("max_length"), truncation=None if sounds else cut)
+            names = "whisper-tiny" if sounds and model == self.model else model, self.text_model
+        cut, seconds, size = (reading.get(name) for name in ("truncation", "seconds", "image_size"))
+        inner = load(names[0], seconds=seconds, image_size=size, truncation=cut if sounds else None)
+        text = load(names[1], max_length=reading.get("max_length"), truncation=None if sounds else cut)
         if inner.modality != state["kind"]:
             raise UserError(f"{model!r} reads {inner.modality}, and the inputs here are {state['kind']}")
         if text.modality != "text":

@@ -18,7 +18,8 @@ class TreesHead(nn.Module):
     "classes": logits are log softmax(s), for two classes of (0, s); a class that no training row had has log(½/n) in
     the place of it. "labels" and "value": logits are s. With `votes` = T trees a score is a mean share p of their votes
     instead (a forest), and logits are those of (T p + 1)/(T + n), of n classes, or of a label's two answers, so that
-    none is sure. NaN goes where the node says. `move` first maps features by
+    none is sure. A leaf of a tree that gives all scores at once (`rows` above 0) says which row of `value` they are.
+    NaN goes where the node says. `move` first maps features by
     f ↦ A f + a, (m,) to (d,), with what is missing filled: boosting on features that were moved, or fewer of them.
 
     Use when: features are columns, of different units and partly missing; they are read as they are.
@@ -30,7 +31,8 @@ class TreesHead(nn.Module):
     missing_left: Tensor
     left: Tensor
     right: Tensor
-    value: Tensor
+    value: Tensor  # (nodes,), or (rows, scores)
+    row: Tensor
     root: Tensor
     score: Tensor
     base: Tensor
@@ -43,19 +45,23 @@ class TreesHead(nn.Module):
     def __init__(
         self, width: int, outputs: int, nodes: int, trees: int, scores: int, present: int, depth: int, mode: str,
         moved: bool = False, keeps_missing: bool = False, reads: int | None = None, votes: int = 0,
+        rows: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shape: dict[str, int | str | bool] = {
             "width": width, "outputs": outputs, "nodes": nodes, "trees": trees, "scores": scores, "present": present,
             "depth": depth, "mode": mode, "moved": moved, "keeps_missing": keeps_missing,
             "reads": width if reads is None else reads, **({"votes": votes} if votes else {}),
+            **({"rows": rows} if rows else {}),
         }  # fmt: skip
         whole = torch.int32
         for name in ("feature", "left", "right"):
             self.register_buffer(name, torch.zeros(nodes, dtype=whole))
         self.register_buffer("threshold", torch.zeros(nodes, dtype=torch.float64))
         self.register_buffer("missing_left", torch.zeros(nodes, dtype=torch.bool))
-        self.register_buffer("value", torch.zeros(nodes, dtype=torch.float64))
+        self.register_buffer("value", torch.zeros((rows, scores) if rows else nodes, dtype=torch.float64))
+        if rows:
+            self.register_buffer("row", torch.zeros(nodes, dtype=whole))
         self.register_buffer("root", torch.zeros(trees, dtype=whole))
         self.register_buffer("score", torch.zeros(trees, dtype=whole))
         self.register_buffer("base", torch.zeros(scores, dtype=torch.float64))
@@ -106,6 +112,8 @@ class TreesHead(nn.Module):
             left = torch.where(torch.isnan(cell), self.missing_left[at], cell <= self.threshold[at])
             at = torch.where(left, self.left[at], self.right[at]).long()
         out = self.base.expand(len(x), -1).clone()
+        if self.shape.get("rows"):
+            return out + nn.functional.embedding_bag(self.row[at], self.value, mode="sum")
         return out.index_add_(1, self.score.long(), self.value[at])
 
     def with_move(self, fill: Any, matrix: Any, offset: Any, keeps_missing: bool) -> TreesHead:
@@ -119,24 +127,34 @@ class TreesHead(nn.Module):
 
 def trees_head(
     width: int, outputs: int, trees: Sequence[tuple[int, Any]], base: Sequence[float], present: Sequence[int],
-    absent: float, mode: str, votes: int = 0,
+    absent: float, mode: str, votes: int = 0, values: Any = None,
 ) -> TreesHead:  # fmt: skip
-    """A head of these (score, nodes), nodes as scikit-learn's histogram trees hold them; a leaf leads to itself."""
+    """A head of these (score, nodes), nodes as scikit-learn's histogram trees hold them; a leaf leads to itself.
+
+    With `values` (rows, scores) each tree gives all scores: the value of a node is the number of its row there.
+    """
     sizes = [len(nodes) for _, nodes in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
     depth = max((int(nodes["depth"].max()) for _, nodes in trees), default=0)
-    head = TreesHead(width, outputs, sum(sizes), len(sizes), len(base), len(present), depth, mode, votes=votes)
+    rows = 0 if values is None else len(values)
+    head = TreesHead(
+        width, outputs, sum(sizes), len(sizes), len(base), len(present), depth, mode, votes=votes, rows=rows
+    )
     for (_, nodes), root in zip(trees, roots, strict=True):
         leaf = nodes["is_leaf"].astype(bool)
         own = np.arange(len(nodes)) + root
         part = slice(root, root + len(nodes))
         for name, found in (
             ("feature", np.where(leaf, 0, nodes["feature_idx"])), ("threshold", nodes["num_threshold"]),
-            ("missing_left", nodes["missing_go_to_left"].astype(bool)), ("value", np.where(leaf, nodes["value"], 0.0)),
+            ("missing_left", nodes["missing_go_to_left"].astype(bool)),
+            ("row" if rows else "value", np.where(leaf, nodes["value"], 0.0)),
             ("left", np.where(leaf, own, nodes["left"] + root)), ("right", np.where(leaf, own, nodes["right"] + root)),
         ):  # fmt: skip
             buffer = getattr(head, name)
-            buffer[part] = torch.from_numpy(np.ascontiguousarray(found)).to(buffer.dtype)
+            # A copy: one node's field of a record keeps the record's odd stride, which torch refuses.
+            buffer[part] = torch.from_numpy(np.array(found)).to(buffer.dtype)
+    if rows:
+        head.value.copy_(torch.from_numpy(values))
     head.root.copy_(torch.from_numpy(roots))
     head.score.copy_(torch.tensor([score for score, _ in trees], dtype=torch.int32))
     head.base.copy_(torch.tensor(list(base), dtype=torch.float64))

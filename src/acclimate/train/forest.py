@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,17 +38,18 @@ def forest(rows: Rows, task: Task, growth: Growth, outputs: int) -> TreesHead:
     mode = MODES.get(task.name, "classes")
     width, absent = rows.features.shape[1], float(np.log(0.5 / len(rows.targets)))
     if mode == "value":
-        trees = _trees(_model(rows, rows.targets, growth, value=True), [0])
+        trees = _trees(_model(rows, rows.targets, growth, value=True), 0)
         return trees_head(width, outputs, trees, [0.0], (), absent, mode)
     if mode == "classes":
         codes = rows.targets.astype(int)
         present = tuple(map(int, np.unique(codes)))
-        scores = max(1, len(present) - (len(present) == 2))
         if len(present) == 1:
             return trees_head(width, outputs, (), [1.0], present, absent, mode, growth.trees)
-        wanted = [1] if len(present) == 2 else list(range(len(present)))
-        trees = _trees(_model(rows, codes, growth), wanted)
-        return trees_head(width, outputs, trees, [0.0] * scores, present, absent, mode, growth.trees)
+        model = _model(rows, codes, growth)
+        if len(present) == 2:
+            return trees_head(width, outputs, _trees(model, 1), [0.0], present, absent, mode, growth.trees)
+        trees, shares = _shared(model)
+        return trees_head(width, outputs, trees, [0.0] * len(present), present, absent, mode, growth.trees, shares)
     found: list[tuple[int, NDArray[Any]]] = []
     base: list[float] = []
     for number, label in enumerate(rows.targets.T):
@@ -59,7 +59,7 @@ def forest(rows: Rows, task: Task, growth: Growth, outputs: int) -> TreesHead:
             base.append((float(some.weights @ said) + 0.5) / (float(some.weights.sum()) + 1))
             continue
         base.append(0.0)
-        found += [(number, tree) for _, tree in _trees(_model(some, said, growth), [1])]
+        found += _trees(_model(some, said, growth), 1, number)
     return trees_head(width, outputs, found, base, (), absent, mode, growth.trees)
 
 
@@ -73,22 +73,35 @@ def _model(rows: Rows, targets: Any, growth: Growth, value: bool = False) -> Any
     return made.fit(rows.features, targets, sample_weight=rows.weights)
 
 
-def _trees(model: Any, wanted: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
-    """Every tree once for each of these places of its leaves' values, which are divided by the number of trees."""
-    found = []
-    for place, at in enumerate(wanted):
-        found += [(place, _nodes(one.tree_, at, len(model.estimators_))) for one in model.estimators_]
-    return found
+def _trees(model: Any, at: int, score: int = 0) -> list[tuple[int, NDArray[Any]]]:
+    """Every tree with this one of its leaves' values, divided by the number of trees."""
+    count = len(model.estimators_)
+    return [(score, _nodes(one.tree_, one.tree_.value[:, 0, at] / count)) for one in model.estimators_]
 
 
-def _nodes(tree: Any, at: int, trees: int) -> NDArray[Any]:
+def _shared(model: Any) -> tuple[list[tuple[int, NDArray[Any]]], NDArray[Any]]:
+    """Every tree, whose leaves say which row of shares theirs are, and these rows, divided by the number of trees.
+
+    Most leaves hold one class, so that few rows differ: a forest of many classes is little larger than one of two.
+    """
+    known: dict[bytes, int] = {}
+    trees = []
+    for tree in (one.tree_ for one in model.estimators_):
+        places = np.zeros(tree.node_count)
+        leaves = np.flatnonzero(tree.children_left < 0)
+        places[leaves] = [known.setdefault(shares.tobytes(), len(known)) for shares in tree.value[leaves, 0]]
+        trees.append((0, _nodes(tree, places)))
+    return trees, np.frombuffer(b"".join(known)).reshape(len(known), -1) / len(trees)
+
+
+def _nodes(tree: Any, values: NDArray[Any]) -> NDArray[Any]:
     """As `trees_head` takes them."""
     nodes = np.zeros(tree.node_count, dtype=_FIELDS)
     leaf = tree.children_left < 0
     nodes["feature_idx"], nodes["num_threshold"] = np.where(leaf, 0, tree.feature), 0.0
     nodes["is_leaf"] = leaf
     nodes["left"], nodes["right"] = np.where(leaf, 0, tree.children_left), np.where(leaf, 0, tree.children_right)
-    nodes["value"] = tree.value[:, 0, at] / trees
+    nodes["value"] = values
     for i in np.flatnonzero(~leaf):  # parents come before their children
         for child in (tree.children_left[i], tree.children_right[i]):
             nodes["depth"][child] = nodes["depth"][i] + 1
