@@ -43,7 +43,8 @@ class Tail:
     """How the silence after sounds is read: `merged` frames as one, from frame `lengths[i]` of row i on.
 
     A row of hidden states holds the frames before `most`, then what stands for `merged` frames each, from the
-    `first` such group on; `kept` (n, most + groups) are those that row i has.
+    `first` such group on, and the last frame; `kept` (n, most + groups + 1) are those that row i has. The last frame is
+    read by itself: behind it the convolutions see nought in the place of silence, and attention looks at it a lot.
     """
 
     lengths: Tensor  # (n,) on the host, each a multiple of `merged`, or `total`
@@ -55,7 +56,7 @@ class Tail:
     @property
     def kept(self) -> Tensor:
         """Which of the hidden states of each row are its own."""
-        starts = torch.arange(self.first, -(-self.total // self.merged)) * self.merged
+        starts = torch.tensor([*range(self.first * self.merged, self.total - 1, self.merged), self.total - 1])
         ends = self.lengths[:, None]
         return torch.cat([torch.arange(self.most) < ends, starts >= ends], 1)
 
@@ -65,13 +66,14 @@ class Tail:
         A group is the mean of its frames, silence with their mean position, and attention counts it as often as it has
         frames: log(frames) is added to its scores.
         """
-        groups = torch.split(positions[: self.total], self.merged)[self.first :]
+        groups = torch.split(positions[: self.total - 1], self.merged)[self.first :]
         silent = hidden[:, min(self.most, self.total - 2)]  # the same behind all of them
         means = torch.stack([group.mean(0) for group in groups])
-        counts = torch.tensor([1.0] * self.most + [float(len(group)) for group in groups])
+        counts = torch.tensor([1.0] * self.most + [float(len(group)) for group in groups] + [1.0])
         scores = counts.log().expand(self.kept.shape).masked_fill(~self.kept, -math.inf)
         before = hidden[:, : self.most] + positions[: self.most]
-        return torch.cat([before, silent[:, None] + means], 1), scores[:, None, None].to(hidden)
+        last = hidden[:, -1:] + positions[self.total - 1]
+        return torch.cat([before, silent[:, None] + means, last], 1), scores[:, None, None].to(hidden)
 
 
 def encoded(inner: Any, mel: Tensor, training: bool, tail: Tail | None = None) -> Tensor:
@@ -131,12 +133,12 @@ class Whisper(SoundBackbone):
         """How many frames of a row with this many of sound are read one by one."""
         size = self.sound.merged
         least = -(-(frames + NEAR) // size) * size
-        return self.seen if size == 1 or least + size > self.seen else least
+        return self.seen if size == 1 or least + 2 * size > self.seen else least
 
     def read_of(self, frames: int) -> int:
         """Hidden states of a row with this many frames of sound."""
         singly = self.singly(frames)
-        return singly + -(-(self.seen - singly) // self.sound.merged)
+        return singly if singly == self.seen else singly + -(-(self.seen - 1 - singly) // self.sound.merged) + 1
 
     def cost(self, seconds: float) -> int:
         """Hidden states: frames, and groups of frames of silence."""
@@ -219,7 +221,8 @@ class Whisper(SoundBackbone):
 
     def config(self) -> dict[str, Any]:
         """The encoder's configuration and the settings of the spectrum."""
-        return {**stable(self.model.inner.config), "window": self.window, "hop": self.hop}
+        single = {"last": "single"} if self.sound.merged > 1 else {}  # which frame: features that differ are not mixed
+        return {**stable(self.model.inner.config), "window": self.window, "hop": self.hop, **single}
 
     def save_model(self, folder: Path) -> None:
         """The encoder alone, as transformers' WhisperEncoder."""

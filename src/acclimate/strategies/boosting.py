@@ -47,8 +47,8 @@ class Boosting:
     the trees read those of the frozen network, the first principal axes of them; of a table its columns as they are,
     and the axes of its text. Of molecules the trees ask which bits of a fingerprint are there, and nothing is chosen.
 
-    Use when: rows of a table, always: it is what a network has to beat there, as of molecules. Prefer `linear_probe` below about 100
-    rows, and where the target lies outside of the source's range: trees stay flat there.
+    Use when: rows of a table, always: it is what a network has to beat there, as of molecules. Prefer `linear_probe`
+    below about 100 rows, and where the target lies outside of the source's range: trees stay flat there.
     """
 
     by: str = "none"  # none | standardise | coral | linear_ot | density_ratio | kmm | kliep | nearest_neighbour
