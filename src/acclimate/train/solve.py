@@ -17,7 +17,7 @@ from acclimate.train.links import Floats, Link
 _FREE_PENALTY = 1e-7  # keeps the bias of a class without rows finite
 _PAST = 4  # strengths in a row that are worse than the best one, after which a path ends
 _WIDEST = 800  # columns beyond which their decomposition costs more than the steps that it saves
-_MOST_TURNED, _CROWD = 2000, 60  # rows whose words are turned: at most so many, and n² at most so many times the words
+_MOST_TURNED, _CROWD = 2000, 80  # rows whose words are turned: at most so many, and n² at most so many times the words
 _NUMBERS = 30_000_000  # scores that are held at a time
 _RANK, _EXACT = 3e-6, 1e-13  # how far the mean loss may still fall: to rank strengths; in the head that is kept
 
