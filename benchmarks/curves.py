@@ -53,6 +53,7 @@ PLAIN = {  # without transfer, and what it is called in the figure
     "forest": "no transfer (random forest)",
     **dict.fromkeys(("boosting", f"boosting{COLUMNS}"), "no transfer (boosting)"),
 }
+LOOKS = {"boosting": ":", "forest": "-.", "no transfer": "--", SMALL: "--"}  # of lines in the figure
 
 
 def main() -> None:
@@ -244,24 +245,25 @@ def draw(rows: list[dict[str, Any]]) -> None:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
         for (other, way), by in found.items():
-            if other != name or way.endswith((JOINT, APART)):
-                continue
+            small = way.endswith(SMALL)
+            if other != name or way.endswith((JOINT, APART)) or (small and way != f"full{SMALL}"):
+                continue  # of other readings one alone: what could not be run at the network's own size
             at = [i for i, shots in enumerate(SHOTS) if by.get(shots)]
             means = np.array([np.mean(list(by[SHOTS[i]].values())) for i in at])
             half = np.array([half_width(list(by[SHOTS[i]].values())) for i in at])
-            label = PLAIN.get(way, way)
-            style = ":" if "boosting" in label else "-." if "forest" in label else "--" if way in PLAIN else "-"
-            handles[label] = axis.plot(at, means, color=colours[way], marker=".", ls=style)[0]
-            axis.fill_between(at, means - half, means + half, color=colours[way], alpha=0.15, lw=0)
+            label, colour = PLAIN.get(way, way), colours[way.removesuffix(SMALL)]
+            style = next((look for word, look in LOOKS.items() if word in label), "-")
+            handles[label] = axis.plot(at, means, color=colour, marker=".", ls=style)[0]
+            axis.fill_between(at, means - half, means + half, color=colour, alpha=0.15, lw=0)
             if len(at) == 1:  # a band needs two
-                axis.errorbar(at, means, half, color=colours[way], lw=1, capsize=3)
+                axis.errorbar(at, means, half, color=colour, lw=1, capsize=3)
         axis.set_title(name, fontsize=10)
         axis.set_xticks(range(len(SHOTS)), [str(s) if s else "all" for s in SHOTS])
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("macro-F1")
     axes[-1, 0].set_xlabel("rows of each class")
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=(len(handles) + 1) // 2, fontsize=9)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=(len(handles) + 2) // 3, fontsize=9)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(FIGURE, metadata={"Date": None})
 
 
