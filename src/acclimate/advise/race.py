@@ -343,8 +343,8 @@ def _moving(
             None,
             one,
             [
-                f"{name} was not run: {why} are left of the time limit (ten minutes unless --time-limit says "
-                f"otherwise); raise it by some {wanted} to have it judged."
+                f"{name} was not run: {why} are left of the time limit (ten minutes by default); "
+                f"raise --time-limit by some {wanted} to have it judged."
             ],
         )
     said = [] if folds == len(pairs) else [f"{name} was judged on {folds} of the {plural(len(pairs), 'fold')}."]

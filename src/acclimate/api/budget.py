@@ -22,6 +22,7 @@ MOST = 192
 FOR_FEATURES = 0.6  # the share of the time left that features may take; the rest is for folds, the last fit, the report
 TO_FINISH = 4.0  # seconds for the last head, the baselines, the figures and the files
 LEAST = 60  # rows that are kept in any case
+JUDGED = 500  # rows that give the number: of more, those beyond are left out before any training row
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,30 @@ def plan(prepared: Prepared, problem: Problem, run: Run) -> Plan:
     if share >= 1:
         run.progress.say(said)
         return Plan(prepared, a_row, (said,), seconds)
-    train, test = _some(prepared.train, share, run.seed), prepared.test and _some(prepared.test, share, run.seed)
-    note = f"{said}, more than the time limit allows: {len(train):,} of {len(prepared.train):,} training rows are used"
+    to_learn, to_judge = shares(share, len(prepared.train), len(prepared.test or ()))
+    train, test = _some(prepared.train, to_learn, run.seed), prepared.test and _some(prepared.test, to_judge, run.seed)
+    every = len(train) == len(prepared.train)
+    used = f"all {len(train):,}" if every else f"{len(train):,} of {len(prepared.train):,}"
+    note = f"{said}, more than the time limit allows: {used} training rows are used"
     if test is not None and prepared.test is not None:
         note += f", and {len(test):,} of {len(prepared.test):,} rows give the number"
     run.progress.say(note)
     smaller = replace(prepared, train=train, test=test, how=_how(prepared, test))
     cut = f"For the time limit {len(train):,} of {len(prepared.train):,} training rows were used."
-    return Plan(smaller, a_row, (f"{note}; raise --time-limit to use all.",), share * seconds, (cut,))
+    return Plan(smaller, a_row, (f"{note}; raise --time-limit to use all.",), share * seconds, () if every else (cut,))
+
+
+def shares(share: float, learned: int, judged: int) -> tuple[float, float]:
+    """The shares of training and of test rows that together are this share of all: rows that judge are left out first.
+
+    >>> shares(0.5, 100, 1900), shares(0.5, 900, 1100)
+    ((1.0, 0.47368421052631576), (0.7142857142857143, 0.3246753246753247))
+    """
+    allowed, enough = share * (learned + judged), min(judged, JUDGED)
+    if learned + enough <= allowed:
+        return 1.0, (allowed - learned) / max(1, judged)
+    part = allowed / max(1, learned + enough)
+    return part, part * enough / max(1, judged)
 
 
 def before_the_end(run: Run, reserve: float) -> Run:

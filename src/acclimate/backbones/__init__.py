@@ -62,9 +62,9 @@ def load(
         raise UserError(f"{name!r} reads {_READS.get(reads, reads)}, and what writes text is a language model")
     if seconds is not None and reads != "audio":
         raise UserError(f"seconds {seconds!r} is for sound models; {name!r} reads {_READS.get(reads, reads)}")
-    image_size = checked(image_size)
     if image_size is not None and reads not in _PICTURES:
         raise UserError(f"image_size {image_size!r} is for picture models; {name!r} reads {_READS.get(reads, reads)}")
+    image_size = checked(image_size)
     if reads in _READS:
         for setting, value in (("pooling", pooling), ("max_length", max_length), ("prefix", prefix), ("pairs", pairs)):
             if value is not None:

@@ -197,7 +197,7 @@ class Boosting:
             return self.most_rounds
         name = f"boosting-{self.by}-{'features' if self.features else 'plain'}/rounds"
         most = int(run.once(name, lambda: self._timed(train, task, fits, run)))
-        if most < self.most_rounds:
+        if most < 0.9 * self.most_rounds:
             run.progress.say_once(
                 f"boosting: for the time limit at most {plural(most, 'round')} in the place of {self.most_rounds}"
             )
