@@ -92,7 +92,9 @@ class Boosting:
         """Choose rounds and leaves on rows left out, then boost on all training rows."""
         read, plain, axes = self._reader(problem, splits)
         bits = plain is not None and plain.kind == FingerprintFeatures.kind
-        return self._for(bits, len(splits.train))._fitted(problem, splits, run, read, plain, axes, bits)
+        fitted = self._for(bits, len(splits.train))._fitted(problem, splits, run, read, plain, axes, bits)
+        chosen = {name: fitted.settings[name] for name in ("leaves", "rounds")}  # what only stood for None stays None
+        return replace(fitted, settings=settings_of(self) | chosen)
 
     def _for(self, bits: bool, rows: int) -> Boosting:
         """With what stands for None. Bits of which each says little want large, many and various trees, whatever the

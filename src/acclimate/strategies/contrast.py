@@ -42,8 +42,8 @@ class Contrast(Moving):
     turn, where there are more); which rows is drawn, pairs are never listed: memory grows with the rows, not with their
     square. L(θ) = L_source(θ) in two steps, first the backbone's θ, then the head's.
 
-    Use when: 8 to 128 texts a class; of pictures and sounds it was level with `linear_probe`. Prefer `linear_probe`
-    with fewer rows, or in haste; prefer `full` or `lp_ft` from hundreds of rows a class.
+    Use when: 8 to some hundred texts a class; of pictures and sounds it was level with `linear_probe`, or lost. Prefer
+    `linear_probe` with fewer rows, or in haste; prefer `full`, `lp_ft` or `lora` from about a thousand rows a class.
     """
 
     # Chosen on sentences of yelp and amazon (UCI 331) with 8 rows a class; with 64, on one draw of yelp.
