@@ -122,6 +122,7 @@ def test_with_labelled_test_rows_the_gain_is_measured(folder_of: Any, tmp_path: 
     assert "the source alone (" in report["verdict"] and "which did not adapt: difference " in report["verdict"]
 
 
+@pytest.mark.real  # slow
 def test_auto_gives_the_verdict_and_uses_no_target_row_unless_it_says_adapt(folder_of: Any, tmp_path: Path) -> None:
     _, report = fitted(folder_of, tmp_path, target_data=table(40, "river"))
     said = [d for d in report["decisions"] if d.startswith("The 40 target rows")]

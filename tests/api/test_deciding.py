@@ -159,6 +159,7 @@ def test_ids_of_the_target_that_the_labels_lack_do_not_shift_the_columns(
     assert json.loads(costs.read_text()) == {"good": {"bad": 5.0}, "bad": {"good": 1.0}}
 
 
+@pytest.mark.real  # slow
 def test_labels_of_the_target_change_nothing_from_the_command_line_either(folder: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -21,6 +21,7 @@ Fit = Callable[..., acclimate.Model]
 
 
 @pytest.mark.parametrize("tested", [True, False])
+@pytest.mark.real  # slow
 def test_where_the_gentle_way_is_taken_the_encoder_moves_too_if_time_allows(
     tested: bool, fit: Fit, answer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ def test_what_is_said_of_known_pairs_is_what_was_measured() -> None:
     assert "+5.9 points over mcc on the frozen encoder in the mean and -3.8 at worst on nine known pairs" in said
 
 
+@pytest.mark.real  # slow
 def test_the_model_that_moved_is_judged_by_the_command_that_is_said(
     folder: Path, tmp_path: Path, answer: Callable[..., None]
 ) -> None:

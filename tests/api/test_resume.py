@@ -73,6 +73,7 @@ def test_a_run_stopped_while_it_pretrains_goes_on(
     assert result(run) == result(tmp_path / "whole")
 
 
+@pytest.mark.real  # slow
 def test_folds_that_are_done_are_not_run_again(
     fit: Fit, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

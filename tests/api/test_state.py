@@ -144,6 +144,7 @@ def test_a_run_goes_on_with_a_file_of_other_line_ends(
 # -- seconds -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real  # slow
 def test_what_a_part_took_is_the_sum_over_sessions(
     fit: Fit, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

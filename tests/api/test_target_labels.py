@@ -131,6 +131,7 @@ def test_what_cannot_be_is_refused(few: Any, more: dict[str, Any], match: str, f
         fit(rows(40), label="label", target_labels=few, **{"strategy": "auto", **more})
 
 
+@pytest.mark.real  # slow
 def test_the_command_line_does_the_same(fit: Fit, folder: Path, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -89,6 +89,7 @@ def test_the_model_is_that_of_the_lambda_that_is_taken(
 
 
 @pytest.mark.parametrize("strategy", [pytest.param("mcc", marks=pytest.mark.real), "self_train"])
+@pytest.mark.real  # slow
 def test_permuted_target_labels_change_nothing(strategy: str, fit: Fit) -> None:
     source, target = rows(60), rows(40, seed=7)
     found: list[Any] = []

@@ -138,6 +138,7 @@ def table(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.real  # slow
 def test_a_run_reads_pairs_as_it_learned_them(tmp_path: Path) -> None:
     rows, bert = table(tmp_path), str(tm.write("bert", tmp_path / "bert", layers=2))
     how: dict[str, Any] = {"label": "label", "text_column": ["question", "answer"], "model": bert, "quiet": True}

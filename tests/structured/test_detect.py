@@ -239,6 +239,7 @@ def test_boxes_follow_when_a_picture_is_mirrored_or_cut() -> None:
 
 
 @pytest.mark.parametrize(("detector", "epochs"), [("fcos", 6), ("faster_rcnn", 4)])
+@pytest.mark.real  # slow
 def test_squares_are_found(detector: str, epochs: int, tiny: Path, tmp_path: Path) -> None:
     one = detect_example(tmp_path)
     how = {"moves": "all", "num_train_epochs": epochs, "learning_rate": 3e-3, "head_learning_rate": 3e-3}

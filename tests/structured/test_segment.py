@@ -157,6 +157,7 @@ def test_a_mask_follows_its_picture() -> None:
 
 
 @pytest.mark.parametrize(("decoder", "epochs"), [("unet", 6), ("fpn", 3)])
+@pytest.mark.real  # slow
 def test_squares_are_told_from_the_ground(decoder: str, epochs: int, tmp_path: Path) -> None:
     one = segment_example(tmp_path)
     how = {"moves": "all", "num_train_epochs": epochs, "learning_rate": 5e-3, "head_learning_rate": 5e-3}
