@@ -45,7 +45,8 @@ class Boosting:
     by. `by` adapts it to target rows without labels: weights of source rows (density_ratio, kmm, kliep,
     nearest_neighbour) or a map of the features (standardise, coral, linear_ot), `acclimate.shallow`. With `features`
     the trees read those of the frozen network, the first principal axes of them; of a table its columns as they are,
-    and the axes of its text. Of molecules the trees ask which bits of a fingerprint are there, and nothing is chosen.
+    and the axes of its text. Of molecules nothing is chosen, and for classes the trees ask which bits of a fingerprint
+    are there; for values they read them divided by the row's length, which says something of a molecule's size.
 
     Use when: rows of a table, always: it is what a network has to beat there, as of molecules. Prefer `linear_probe`
     below about 100 rows, and where the target lies outside of the source's range: trees stay flat there.
@@ -98,7 +99,7 @@ class Boosting:
 
     def _for(self, bits: bool, rows: int) -> Boosting:
         """With what stands for None. Bits of which each says little want large, many and various trees, whatever the
-        number of rows: choosing on folds was no better on molecules, and took five times as long."""
+        number of rows: choosing on folds was no better on molecules, and took up to four times as long."""
         few = max(2, min(10, rows // 10))
         return replace(
             self,
