@@ -9,7 +9,8 @@ features of unit length into scikit-learn's LogisticRegression as it comes; the 
 sentence-transformers to 2.4e-7 (benchmarks/encode_text.py). Nothing was tuned on these rows, except that the defaults
 of `contrastive` and of fine-tuning were looked at on snippets, the rate of tables on these two (among five), those of
 `boosting` on fingerprints on the judged molecules, and how pairs are read was decided on short answers: apart where
-nothing moves, else as one sequence (", joint" and ", apart": the other way; ", 96 px": pictures read at 96 pixels). Results are added to benchmarks/results/curves.json one by one; a run that is cut off goes on.
+nothing moves, else as one sequence (", joint" and ", apart": the other way; ", 96 px": pictures read at 96 pixels).
+Results are added to benchmarks/results/curves.json one by one; a run that is cut off goes on.
 """
 
 from __future__ import annotations
